@@ -1,0 +1,55 @@
+# Two commands do all the set-up on a machine with python3, make and git: `make demo` and `make test`.
+
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(CURDIR)/$(VENV)/bin
+READY := $(VENV)/.ready
+RUN := PATH="$(BIN):$$PATH"
+NUM ?= 64
+
+.PHONY: demo test lint unit docs docs-check lock train-shapes clean
+
+$(READY): requirements-dev.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	@# uv installs in a minute what pip takes several for; without it pip does the same.
+	command -v uv >/dev/null || $(BIN)/python -m pip install --quiet uv || true
+	@if PATH="$(BIN):$$PATH" command -v uv >/dev/null; then \
+		echo "uv pip install -r requirements-dev.txt"; \
+		PATH="$(BIN):$$PATH" uv pip install --quiet --python $(BIN)/python -r requirements-dev.txt && \
+		PATH="$(BIN):$$PATH" uv pip install --quiet --python $(BIN)/python --no-deps -e .; \
+	else \
+		echo "pip install -r requirements-dev.txt"; \
+		$(BIN)/python -m pip install --quiet -r requirements-dev.txt && \
+		$(BIN)/python -m pip install --quiet --no-deps -e .; \
+	fi
+	touch $@
+
+demo: $(READY)
+	@$(RUN) sh experiments/demo.sh $(NUM)
+
+test: lint docs-check unit
+
+lint: $(READY)
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+
+unit: $(READY)
+	$(RUN) pytest
+
+docs: $(READY)
+	$(RUN) cog -r docs/cli.md docs/database.md
+
+docs-check: $(READY)
+	$(RUN) cog --check docs/cli.md docs/database.md
+
+lock: $(READY)
+	$(RUN) uv pip compile --quiet pyproject.toml -o requirements.txt --no-annotate --no-header
+	$(RUN) uv pip compile --quiet pyproject.toml --extra dev -c requirements.txt -o requirements-dev.txt \
+		--no-annotate --no-header
+
+train-shapes: $(READY)
+	$(RUN) python -m experiments.shapes.train
+
+clean:
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache

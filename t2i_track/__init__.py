@@ -1,0 +1,1 @@
+"""A laboratory notebook for text-to-image models."""

@@ -1,0 +1,5 @@
+"""`python -m t2i_track`."""
+
+from t2i_track.cli import main
+
+main()

@@ -1,0 +1,125 @@
+"""The `t2i` command. Commands parse, call one function and print; errors become one line here and nowhere else."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from t2i_track.errors import T2IError
+
+# Command -> where it is; a module is imported when its command is run or listed, and none imports torch or mlflow.
+_COMMANDS = {
+    "data": "data",
+    "generate": "generate",
+    "sweep": "sweep",
+    "evaluate": "evaluate",
+    "gate": "evaluate",
+    "compare": "compare",
+    "runs": "runs",
+    "show": "runs",
+    "resync": "tracking",
+    "ui": "tracking",
+    "db": "db",
+    "cache": "cache",
+    "doctor": "doctor",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"t2i_track.cli.{_COMMANDS[cmd_name]}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            from t2i_track.settings import suggestion
+
+            raise click.UsageError(f"no command '{args[0]}'{suggestion(args[0], tuple(_COMMANDS))}", ctx) from None
+
+
+def _dashes(token: str) -> str:
+    """Old command lines wrote --out_csv and --min_len."""
+    return token.replace("_", "-")
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={
+        "auto_envvar_prefix": "T2I",
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 110,
+        "show_default": True,
+        "token_normalize_func": _dashes,
+    },
+)
+@click.version_option(package_name="t2i-track", prog_name="t2i")
+def cli() -> None:
+    """A laboratory notebook for text-to-image models.
+
+    Runs guided diffusion experiments, keeps every image accountable, measures the images, and says which settings
+    are better and how sure that is.
+
+    \b
+      t2i generate --guidance 12 --num 64        one tracked run of the embedded model
+      t2i sweep --guidance 3,7.5,12 --num 64     a grid of runs over the same prompts and seeds
+      t2i compare                                rank them, with error bars
+    """
+
+
+def main() -> NoReturn:
+    """Run the command line; exit 0, 1 with one line, or 2 for a wrong command line."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        _leave(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        _leave(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("stopped")
+    except T2IError as error:
+        _fail(" ".join(str(error).split()))
+    except BrokenPipeError:
+        # `t2i runs | head`: the reader has what it wants.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave(0)
+    except Exception as error:
+        if os.environ.get("T2I_DEBUG"):
+            raise
+        _fail(f"{_what(error)}; T2I_DEBUG=1 shows where")
+    _leave(0)
+
+
+def _what(error: Exception) -> str:
+    if type(error).__name__ == "OutOfMemoryError":
+        return "the GPU is out of memory: try a smaller --batch-size, or --dtype fp16"
+    text = " ".join(str(error).split())
+    return f"unexpected {type(error).__name__}: {text[:300]}"
+
+
+def _fail(message: str) -> NoReturn:
+    click.echo(f"t2i: {message}", err=True)
+    _leave(1)
+
+
+def _leave(code: int) -> NoReturn:
+    raise SystemExit(code)
+
+
+__all__: list[Any] = ["cli", "main"]

@@ -1,0 +1,57 @@
+"""`t2i compare`: which settings are better, and how sure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from t2i_track.cli.options import PATH, blank, format_option, tracking_option, workspace_options
+from t2i_track.runner.workspace import Workspace
+
+
+@click.command()
+@click.argument("runs", nargs=-1, metavar="[RUN...]")
+@click.option("--experiment", callback=blank, help="All runs of this experiment.")
+@click.option("--sweep", help="All cells of this sweep.")
+@click.option("--where", help="A condition: \"guidance > 7 and scheduler = 'pndm'\".")
+@click.option("--by", default="fid", help="Metric to rank by: fid, clip_score, alignment, seconds_per_image, ...")
+@click.option("--report", type=PATH, help="Also write a static HTML report here (an .html file, or a folder).")
+@format_option("table", "json", "csv", "markdown")
+@tracking_option
+@workspace_options
+def compare(
+    workspace: Workspace,
+    runs: tuple[str, ...],
+    experiment: str | None,
+    sweep: str | None,
+    where: str | None,
+    by: str,
+    report: Path | None,
+    tracking_uri: str | None,
+    fmt: str,
+) -> None:
+    """Rank runs by a score: intervals, tiers of runs that cannot be told apart, and one recommended setting.
+
+    Runs that were measured under another protocol are listed apart with the reason. Exactly two runs are compared
+    with each other: paired differences, wins and losses by prompt, and the prompts that change most.
+
+    \b
+      t2i compare --experiment guidance
+      t2i compare --where "steps = 30" --by alignment --report report.html
+      t2i compare RUN1 RUN2
+    """
+    from t2i_track.runner import comparing
+
+    by = by.replace("-", "_")
+    if len(runs) == 2 and where is None:
+        click.echo(comparing.pair(workspace, runs[0], runs[1], fmt, report), nl=False)
+    else:
+        ranked = comparing.ranking(
+            workspace, runs, experiment=experiment, sweep=sweep, where=where, by=by, fmt=fmt, report=report
+        )
+        click.echo(ranked.text, nl=False)
+        if report is not None and ranked.parent is not None:
+            comparing.log_report(workspace, tracking_uri, ranked.parent, report)
+    if report is not None:
+        click.echo(f"report: {report}", err=True)

@@ -1,0 +1,113 @@
+"""`t2i generate`: one tracked generation run."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from t2i_track.cli.options import PATH, blank, format_option, tracking_option, workspace_options
+from t2i_track.cli.output import print_record
+from t2i_track.runner.workspace import Workspace
+from t2i_track.settings import DTYPES, SCHEDULERS, Settings
+
+DEFAULTS = Settings()
+SETTINGS = tuple(field.name for field in dataclasses.fields(Settings))
+
+
+def _read_config(ctx: click.Context, _param: click.Parameter, path: Path | None) -> Path | None:
+    """Values of an experiment file become the defaults of the options that are not given."""
+    if path is not None:
+        from t2i_track.experiment import load
+
+        experiment = load(path)
+        ctx.default_map = {**(ctx.default_map or {}), **experiment.single()}
+        for name, values in experiment.varied().items():
+            if len(values) > 1:
+                click.echo(
+                    f"{path} varies {name} over {values}: generate takes the first unless --{name} says otherwise;"
+                    f" 't2i sweep {path}' runs them all",
+                    err=True,
+                )
+    return path
+
+
+def settings_options(command: Any) -> Any:
+    """The options that make a `Settings`."""
+    options = [
+        click.option("--model", default=DEFAULTS.model, help="'shapes' (embedded), a Hugging Face id, or a folder."),
+        click.option("--revision", help="Branch, tag or commit of a Hugging Face id."),
+        click.option("--lora", help="A LoRA's safetensors file."),
+        click.option("--guidance", type=float, default=DEFAULTS.guidance, help="Guidance scale; 1 or less: none."),
+        click.option("--steps", type=int, default=DEFAULTS.steps, help="Denoising steps."),
+        click.option("--scheduler", type=click.Choice(SCHEDULERS), default=DEFAULTS.scheduler, help="Sampler."),
+        click.option("--seed", type=int, default=DEFAULTS.seed, help="Base seed; every image's own comes from it."),
+        click.option("--negative-prompt", default=DEFAULTS.negative_prompt, help="What to steer away from."),
+        click.option("--num", type=int, show_default="all; 64 of the embedded ones", help="Prompts to take."),
+        click.option(
+            "--images-per-prompt", type=int, default=DEFAULTS.images_per_prompt, help="Images of each prompt."
+        ),
+        click.option("--height", type=int, show_default="the model's own", help="Pixels, a multiple of 8."),
+        click.option("--width", type=int, show_default="the model's own", help="Pixels, a multiple of 8."),
+        click.option("--batch-size", type=int, default=DEFAULTS.batch_size, help="Images made at once."),
+        click.option("--dtype", type=click.Choice(DTYPES), show_default="fp16 on CUDA, else fp32", help="Precision."),
+        click.option("--device", show_default="cuda, else mps, else cpu", help="cpu, cuda, cuda:1, mps."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.option(
+    "--config", type=PATH, callback=_read_config, is_eager=True, expose_value=False, help="Experiment file (YAML)."
+)
+@click.option(
+    "--manifest", "--val-csv", callback=blank, show_default="the embedded captions", help="CSV, TSV, JSONL or TXT."
+)
+@click.option("--prompt", "prompts", multiple=True, help="A prompt; may be repeated. Instead of --manifest.")
+@settings_options
+@click.option("--outdir", type=PATH, show_default="images/ in --home", help="Where the run's own folder is made.")
+@click.option("--experiment", default="t2i", help="MLflow experiment.")
+@click.option("--run-name", show_default="scheduler, guidance, steps and seed", help="Name of the run.")
+@click.option("--resume", metavar="RUN", help="Make what is missing of this run.")
+@click.option(
+    "--evaluate/--no-evaluate", default=None, show_default="on for embedded captions or --reference", help="Score it."
+)
+@click.option(
+    "--reference", callback=blank, help="What to score against: 'shapes', a folder, a manifest, an .npz, or run:RUN."
+)
+@click.option("--allow-pickle", is_flag=True, help="Load pickled weights, which can run code.")
+@format_option("table", "json")
+@tracking_option
+@workspace_options
+@click.pass_context
+def generate(ctx: click.Context, /, workspace: Workspace, **options: Any) -> None:
+    """Make images for every prompt of a manifest, as one tracked run.
+
+    \b
+      t2i generate --guidance 12 --num 64
+      t2i generate --model runwayml/stable-diffusion-v1-5 --manifest coco.csv --steps 60
+      t2i generate --prompt "two small red stars on a white background" --images-per-prompt 4
+      t2i generate --resume latest
+    """
+    from t2i_track.runner import launch
+
+    # Slurm and other supervisors stop a job with SIGTERM: it ends as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    given = [name for name in SETTINGS if ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE]
+    outcome = launch.generate(
+        workspace,
+        settings={name: options.pop(name) for name in SETTINGS},
+        given=given,
+        **{name: options.pop(name) for name in ("tracking_uri", "manifest", "prompts", "outdir", "experiment")},
+        **{name: options.pop(name) for name in ("run_name", "resume", "evaluate", "reference", "allow_pickle")},
+    )
+    record = dataclasses.asdict(outcome.summary)
+    if outcome.scored is not None:
+        record["scores"] = outcome.scored.values()
+    print_record(record | {"notes": outcome.notes}, options.pop("fmt"))

@@ -1,0 +1,281 @@
+"""Reads and writes of the lineage. Every function takes the session and none commits."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, func, insert, or_, select
+from sqlalchemy.orm import Session
+
+from t2i_track.db.models import (
+    Image,
+    ImageScore,
+    Manifest,
+    ManifestEntry,
+    MetricValue,
+    Model,
+    Prompt,
+    Protocol,
+    Run,
+    RunStatus,
+    Sweep,
+    SweepRun,
+)
+from t2i_track.db.types import utc_now
+from t2i_track.errors import Ambiguous, NotFound
+
+# Below SQLite's and PostgreSQL's limits on bound parameters of one statement.
+CHUNK = 500
+LATEST = "latest"
+
+T = TypeVar("T")
+
+
+def new_uuid() -> str:
+    return uuid.uuid4().hex
+
+
+def text_sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def store_model(session: Session, *, name: str, revision: str, weights_sha256: str, pipeline_class: str) -> Model:
+    same = {"name": name, "revision": revision, "weights_sha256": weights_sha256}
+    found = session.scalar(select(Model).filter_by(**same))
+    if found is None:
+        found = Model(**same, pipeline_class=pipeline_class)
+        session.add(found)
+        session.flush()
+    return found
+
+
+def store_prompts(session: Session, texts: Iterable[str]) -> dict[str, int]:
+    """Store each text once; return every text's id."""
+    by_digest = {text_sha256(text): text for text in texts}
+    ids: dict[str, int] = {}
+    for digests in _chunks(by_digest):
+        known = {
+            digest: key
+            for key, digest in session.execute(select(Prompt.id, Prompt.sha256).where(Prompt.sha256.in_(digests)))
+        }
+        new = [{"text": by_digest[digest], "sha256": digest} for digest in digests if digest not in known]
+        if new:
+            added = session.execute(insert(Prompt).returning(Prompt.id, Prompt.sha256), new)
+            known |= {digest: key for key, digest in added}
+        ids |= {by_digest[digest]: known[digest] for digest in digests}
+    return ids
+
+
+def store_manifest(session: Session, *, name: str, sha256: str, entries: Sequence[Mapping[str, Any]]) -> Manifest:
+    """Store a manifest once. ``entries``: in order, each with ``prompt`` and optional ``image_id``, ``image_path``
+    and ``caption_id``."""
+    found = session.scalar(select(Manifest).filter_by(sha256=sha256))
+    if found is not None:
+        return found
+    manifest = Manifest(name=name, sha256=sha256, size=len(entries))
+    session.add(manifest)
+    session.flush()
+    prompts = store_prompts(session, (entry["prompt"] for entry in entries))
+    rows = (
+        {
+            "manifest_id": manifest.id,
+            "position": position,
+            "prompt_id": prompts[entry["prompt"]],
+            "source_image_id": entry.get("image_id"),
+            "source_image_path": entry.get("image_path"),
+            "caption_id": entry.get("caption_id"),
+        }
+        for position, entry in enumerate(entries)
+    )
+    for chunk in _chunks(rows):
+        session.execute(insert(ManifestEntry), chunk)
+    return manifest
+
+
+def made_images(session: Session, run: Run) -> set[tuple[int, int]]:
+    """The (prompt index, replicate) of every image that the run has a row for."""
+    rows = session.execute(select(Image.prompt_index, Image.replicate).where(Image.run_id == run.id))
+    return {(index, replicate) for index, replicate in rows}
+
+
+def add_images(
+    session: Session, run_id: int, prompt_ids: Mapping[str, int], records: Iterable[Mapping[str, Any]]
+) -> int:
+    """Add rows for images whose files exist. ``records``: column values, with ``prompt`` (text) for the prompt's id."""
+    rows = []
+    for record in records:
+        values = {key: value for key, value in record.items() if key != "prompt"}
+        rows.append({"run_id": run_id, "prompt_id": prompt_ids[record["prompt"]], "created_at": utc_now(), **values})
+    if rows:
+        session.execute(insert(Image), rows)
+    return len(rows)
+
+
+def finish_run(session: Session, run: Run, status: RunStatus, error: str | None = None) -> None:
+    """Close a run: its status, its end, the reason, and the mean cost of its images."""
+    run.status = status
+    run.ended_at = utc_now()
+    run.error = error
+    run.seconds_per_image = session.scalar(select(func.avg(Image.seconds)).where(Image.run_id == run.id))
+
+
+def find_run(session: Session, address: str) -> Run:
+    """The run with that id (or a prefix of 4 characters or more), name or MLflow run id; or ``latest``.
+
+    Raises:
+        NotFound, Ambiguous: the message lists the candidates.
+    """
+    if address == LATEST:
+        latest = session.scalar(select(Run).order_by(Run.created_at.desc(), Run.id.desc()).limit(1))
+        if latest is None:
+            raise NotFound("there is no run yet: make one with 't2i generate'")
+        return latest
+    exact = list(session.scalars(select(Run).where(or_(Run.uuid == address, Run.mlflow_run_id == address))))
+    found = exact or list(session.scalars(select(Run).where(Run.name == address).order_by(Run.created_at)))
+    if not found and len(address) >= 4:
+        prefix = or_(_starts(Run.uuid, address), _starts(Run.mlflow_run_id, address))
+        found = list(session.scalars(select(Run).where(prefix).order_by(Run.created_at)))
+    if not found:
+        raise NotFound(f"no run '{address}': 't2i runs' lists them")
+    return _only(found, "run", address, lambda run: f"{run.uuid[:12]} ({run.name}, {run.created_at:%Y-%m-%d %H:%M:%S})")
+
+
+def find_sweep(session: Session, address: str) -> Sweep:
+    """The sweep with that id or prefix, name or MLflow run id; the newest of several with one name."""
+    exact = or_(Sweep.uuid == address, Sweep.name == address, Sweep.mlflow_run_id == address)
+    found = list(session.scalars(select(Sweep).where(exact).order_by(Sweep.created_at.desc()).limit(1)))
+    if not found and len(address) >= 4:
+        found = list(session.scalars(select(Sweep).where(_starts(Sweep.uuid, address))))
+    if not found:
+        raise NotFound(f"no sweep '{address}'")
+    return _only(found, "sweep", address, lambda sweep: f"{sweep.uuid[:12]} ({sweep.name})")
+
+
+def find_image(session: Session, address: str, home: Path) -> Image:
+    """The image with that id, path (as stored, or as the user sees it), or prefix of either hash.
+
+    Raises:
+        NotFound, Ambiguous: as for runs.
+    """
+    found = list(session.scalars(select(Image).where(Image.path.in_(_paths(address, home)))))
+    if not found and address.isdigit() and len(address) < 12:
+        found = list(session.scalars(select(Image).where(Image.id == int(address))))
+    if not found and len(address) >= 6:
+        prefix = or_(_starts(Image.sha256, address), _starts(Image.pixels_sha256, address))
+        found = list(session.scalars(select(Image).where(prefix).order_by(Image.id).limit(20)))
+    if not found:
+        raise NotFound(f"no image '{address}': give its id, its path, or six or more characters of a hash")
+    return _only(found, "image", address, lambda image: f"{image.id} ({image.path})")
+
+
+def list_runs(
+    session: Session, *, experiment: str | None = None, status: RunStatus | None = None, limit: int | None = None
+) -> list[Run]:
+    """Runs, the newest first."""
+    query = select(Run).order_by(Run.created_at.desc(), Run.id.desc())
+    if experiment is not None:
+        query = query.where(Run.experiment == experiment)
+    if status is not None:
+        query = query.where(Run.status == status)
+    return list(session.scalars(query.limit(limit)))
+
+
+def image_counts(session: Session, run_ids: Iterable[int]) -> dict[int, int]:
+    counts: dict[int, int] = {}
+    for chunk in _chunks(run_ids):
+        rows = session.execute(select(Image.run_id, func.count()).where(Image.run_id.in_(chunk)).group_by(Image.run_id))
+        counts |= {run_id: int(count) for run_id, count in rows}
+    return counts
+
+
+def finished_like(session: Session, settings_sha256: str) -> Run | None:
+    """The newest finished run of the same work, to be taken over by a sweep."""
+    return session.scalar(
+        select(Run)
+        .where(Run.settings_sha256 == settings_sha256, Run.status == RunStatus.FINISHED)
+        .order_by(Run.created_at.desc(), Run.id.desc())
+        .limit(1)
+    )
+
+
+def add_to_sweep(session: Session, sweep_id: int, run: Run, cell: int) -> None:
+    """Make the run that cell of the sweep, instead of the run that was."""
+    found = session.scalar(select(SweepRun).where(SweepRun.sweep_id == sweep_id, SweepRun.cell == cell))
+    if found is None:
+        session.add(SweepRun(sweep_id=sweep_id, run_id=run.id, cell=cell))
+    else:
+        found.run_id = run.id
+
+
+def store_protocol(session: Session, fingerprint: str, values: Mapping[str, Any]) -> Protocol:
+    found = session.scalar(select(Protocol).filter_by(fingerprint=fingerprint))
+    if found is None:
+        found = Protocol(fingerprint=fingerprint, **values)
+        session.add(found)
+        session.flush()
+    return found
+
+
+def store_value(session: Session, run: Run, name: str, protocol: Protocol, values: Mapping[str, Any]) -> None:
+    """Store a score; the same measurement repeated replaces its row."""
+    same = {"run_id": run.id, "name": name, "protocol_id": protocol.id}
+    found = session.scalar(select(MetricValue).filter_by(**same))
+    if found is None:
+        session.add(MetricValue(**same, **values))
+        return
+    for key, value in values.items():
+        setattr(found, key, value)
+    found.created_at = utc_now()
+
+
+def store_image_scores(session: Session, name: str, protocol: Protocol, scores: Mapping[int, float]) -> None:
+    """Store one score for each image id, replacing what the same measurement gave before."""
+    for chunk in _chunks(scores.items()):
+        ids = [image_id for image_id, _ in chunk]
+        known = {
+            row.image_id: row
+            for row in session.scalars(
+                select(ImageScore).where(
+                    ImageScore.image_id.in_(ids), ImageScore.name == name, ImageScore.protocol_id == protocol.id
+                )
+            )
+        }
+        for image_id, value in chunk:
+            if image_id in known:
+                known[image_id].value = value
+            else:
+                session.add(ImageScore(image_id=image_id, name=name, value=value, protocol_id=protocol.id))
+        session.flush()
+
+
+def _starts(column: Any, prefix: str) -> ColumnElement[bool]:
+    started: ColumnElement[bool] = column.startswith(prefix, autoescape=True)
+    return started
+
+
+def _paths(address: str, home: Path) -> list[str]:
+    """The ways in which the path may be stored: as given, absolute, relative to home."""
+    absolute = Path(address).expanduser().absolute()
+    candidates = {Path(address).as_posix(), absolute.as_posix()}
+    if absolute.is_relative_to(home.absolute()):
+        candidates.add(absolute.relative_to(home.absolute()).as_posix())
+    return sorted(candidates)
+
+
+def _only(found: Sequence[T], kind: str, address: str, show: Any) -> T:
+    if len(found) == 1:
+        return found[0]
+    listed = ", ".join(show(item) for item in found[:8])
+    more = f" and {len(found) - 8} more" if len(found) > 8 else ""
+    raise Ambiguous(f"'{address}' is {len(found)} {kind}s: {listed}{more}; give a longer id")
+
+
+def _chunks(items: Iterable[T]) -> Iterable[list[T]]:
+    iterator = iter(items)
+    while chunk := list(islice(iterator, CHUNK)):
+        yield chunk

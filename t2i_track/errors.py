@@ -1,0 +1,93 @@
+"""What can go wrong, as a tree.
+
+T2IError
+├── SettingsError          a setting has an impossible value
+├── ManifestError          captions or prompts cannot be read
+├── ModelError             a pipeline cannot be loaded
+│   └── PickledWeights     the model has only pickled weights
+├── DatabaseError          the run database cannot be used
+│   ├── SchemaTooOld       run `t2i db upgrade`
+│   ├── SchemaTooNew       the code is older than the database
+│   ├── NotFound           no run or image has that address
+│   └── Ambiguous          several have it
+├── MetricError            a score cannot be computed
+│   ├── ExtractorUnavailable   its weights are not here
+│   ├── BadImages          unreadable or wrong-sized pictures
+│   └── ProtocolMismatch   a run does not follow a named protocol
+├── CompareError           there is nothing that can be ranked
+├── TrackingError          MLflow cannot be reached or refuses
+└── Interrupted            stopped by the user; resumable
+
+Every message is one line: what is wrong, the offending value, and what to do next. The library raises these and
+never click's; ``cli`` turns them into one line on stderr and exit status 1.
+"""
+
+from __future__ import annotations
+
+
+class T2IError(Exception):
+    """Base of all errors that a user can do something about."""
+
+
+class SettingsError(T2IError):
+    pass
+
+
+class ManifestError(T2IError):
+    pass
+
+
+class ModelError(T2IError):
+    pass
+
+
+class PickledWeights(ModelError):
+    pass
+
+
+class DatabaseError(T2IError):
+    pass
+
+
+class SchemaTooOld(DatabaseError):
+    pass
+
+
+class SchemaTooNew(DatabaseError):
+    pass
+
+
+class NotFound(DatabaseError):
+    pass
+
+
+class Ambiguous(DatabaseError):
+    pass
+
+
+class MetricError(T2IError):
+    pass
+
+
+class ExtractorUnavailable(MetricError):
+    pass
+
+
+class BadImages(MetricError):
+    pass
+
+
+class ProtocolMismatch(MetricError):
+    pass
+
+
+class CompareError(T2IError):
+    pass
+
+
+class TrackingError(T2IError):
+    pass
+
+
+class Interrupted(T2IError):
+    pass

@@ -1,0 +1,99 @@
+"""Image files that carry their own record: written whole or not at all, hashed, read back."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image as PilImage
+from PIL.PngImagePlugin import PngInfo
+
+RECORD_CHUNK = "t2i"
+PARAMETERS_CHUNK = "parameters"
+TEMPORARY = ".tmp"
+
+# The sampler names that other tools of the field write in their `parameters` text.
+_SAMPLERS = {
+    "pndm": "PLMS",
+    "ddim": "DDIM",
+    "dpm++2m": "DPM++ 2M",
+    "dpm++2m-karras": "DPM++ 2M Karras",
+    "euler": "Euler",
+    "euler-a": "Euler a",
+    "heun": "Heun",
+    "lms": "LMS",
+    "unipc": "UniPC",
+}
+
+Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+def file_name(prompt_index: int, replicate: int, seed: int) -> str:
+    """``000123-<seed>.png``; later images of the same prompt are ``000123.1-<seed>.png`` and so on."""
+    place = f"{prompt_index:06d}" if replicate == 0 else f"{prompt_index:06d}.{replicate}"
+    return f"{place}-{seed}.png"
+
+
+def pixels_sha256(pixels: Pixels) -> str:
+    """sha256 of a picture's shape and decoded RGB bytes: unlike the file's, free of zlib's version and of text."""
+    height, width, channels = pixels.shape
+    digest = hashlib.sha256(f"{height}x{width}x{channels} ".encode())
+    digest.update(np.ascontiguousarray(pixels).tobytes())
+    return digest.hexdigest()
+
+
+def parameters_text(record: dict[str, Any]) -> str:
+    """The record in the `parameters` format that AUTOMATIC1111's web UI began and other tools read."""
+    lines = [record["prompt"]]
+    if record["negative_prompt"]:
+        lines.append(f"Negative prompt: {record['negative_prompt']}")
+    lines.append(
+        f"Steps: {record['steps']}, Sampler: {_SAMPLERS.get(record['scheduler'], record['scheduler'])}, "
+        f"CFG scale: {record['guidance']:g}, Seed: {record['seed']}, Size: {record['width']}x{record['height']}, "
+        f"Model hash: {record['weights_sha256'][:10]}, Model: {Path(record['model']).name}"
+    )
+    return "\n".join(lines)
+
+
+def encode(pixels: Pixels, record: dict[str, Any]) -> bytes:
+    """A PNG with the record in two text chunks: ours as JSON, and ``parameters``."""
+    info = PngInfo()
+    info.add_itxt(RECORD_CHUNK, json.dumps(record, ensure_ascii=False, sort_keys=True))
+    info.add_itxt(PARAMETERS_CHUNK, parameters_text(record))
+    buffer = io.BytesIO()
+    PilImage.fromarray(pixels).save(buffer, format="PNG", pnginfo=info)
+    return buffer.getvalue()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """All of the bytes at ``path``, on the disk, or what was there before."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """The record inside a PNG of ours; None where there is none."""
+    with PilImage.open(path) as image:
+        text = getattr(image, "text", {}).get(RECORD_CHUNK)
+    if text is None:
+        return None
+    record: dict[str, Any] = json.loads(text)
+    return record
+
+
+def read_pixels(path: Path) -> Pixels:
+    """The decoded RGB pixels, uint8 ``[height, width, 3]``."""
+    with PilImage.open(path) as image:
+        return np.asarray(image.convert("RGB"), dtype=np.uint8)

@@ -1,0 +1,93 @@
+"""Read runs, compare them, write the report. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from t2i_track.compare import FORMATS, PAIR_FORMATS, Comparison, compare, compare_two
+from t2i_track.compare.where import where as matching
+from t2i_track.db import lineage
+from t2i_track.errors import CompareError
+from t2i_track.runner.comparison import image_rows, run_rows
+from t2i_track.runner.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A comparison as text, and the MLflow run that its report belongs to."""
+
+    comparison: Comparison
+    text: str
+    parent: str | None
+
+
+def ranking(
+    workspace: Workspace,
+    addresses: Sequence[str] = (),
+    *,
+    experiment: str | None = None,
+    sweep: str | None = None,
+    where: str | None = None,
+    by: str = "fid",
+    fmt: str = "table",
+    report: Path | None = None,
+) -> Ranking:
+    """Rank runs by a metric.
+
+    Raises:
+        CompareError: nothing can be ranked, with the reason and the next step.
+    """
+    with workspace.reading() as session:
+        rows = run_rows(session, addresses, experiment=experiment, sweep=sweep)
+        if not rows and experiment is not None:
+            raise CompareError(f"experiment '{experiment}' has no runs: 't2i runs' lists what there is")
+        comparison = compare(rows, by, where=where)
+        if report is not None:
+            shown = rows if where is None else matching(rows, where)
+            _write(report, comparison, shown, image_rows(session, workspace, shown))
+        parent = _parent(session, sweep, [entry.row.sweep for entry in comparison.ranking])
+    return Ranking(comparison, FORMATS[fmt](comparison), parent)
+
+
+def pair(workspace: Workspace, a: str, b: str, fmt: str, report: Path | None) -> str:
+    """Compare two runs, prompt by prompt; ``report`` gets the explorer of the two."""
+    with workspace.reading() as session:
+        rows = run_rows(session, [a, b])
+        if len(rows) == 1:
+            raise CompareError(f"'{a}' and '{b}' are the same run {rows[0].run[:12]}: name two runs")
+        images = [image_rows(session, workspace, [row]) for row in rows]
+        found = compare_two(rows[0], rows[1], images[0], images[1])
+        if report is not None:
+            _write(report, compare(rows), rows, [*images[0], *images[1]])
+    return PAIR_FORMATS[fmt](found)
+
+
+def log_report(workspace: Workspace, tracking_uri: str | None, run_id: str, report: Path) -> None:
+    """Put a report into the artifacts of a sweep's MLflow run."""
+    from t2i_track.tracking import Tracker
+
+    with Tracker(tracking_uri, workspace.outbox) as tracker:
+        tracker.log_artifact(run_id, report, "report")
+
+
+def _write(report: Path, comparison: Comparison, rows: Sequence[object], images: Sequence[object]) -> None:
+    from t2i_track.report.explorer import write_report
+
+    try:
+        write_report(report, comparison, rows, images)  # type: ignore[arg-type]
+    except OSError as error:
+        raise CompareError(f"cannot write the report {report} ({error.strerror}): choose another --report") from None
+
+
+def _parent(session: object, sweep: str | None, names: Sequence[str | None]) -> str | None:
+    """The MLflow run of the sweep that was asked for, or that all ranked runs belong to."""
+    if sweep is None:
+        counted = Counter(names)
+        if len(counted) != 1 or None in counted:
+            return None
+        sweep = next(iter(counted))
+    assert sweep is not None
+    return lineage.find_sweep(session, sweep).mlflow_run_id  # type: ignore[arg-type]

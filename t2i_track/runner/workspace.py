@@ -1,0 +1,100 @@
+"""Where state lives: the home folder, the run database, the cache."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from t2i_track.errors import SettingsError
+
+if TYPE_CHECKING:
+    # The command line's --help must not wait for SQLAlchemy.
+    from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
+
+    from t2i_track.db.models import Image, Run
+
+DEFAULT_HOME = Path("t2i-data")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A home folder and a database. Nothing is created before something is written."""
+
+    home: Path = DEFAULT_HOME
+    db_url: str | None = None
+
+    @property
+    def url(self) -> str:
+        return self.db_url or f"sqlite:///{self.home / 't2i.db'}"
+
+    @property
+    def cache(self) -> Path:
+        return self.home / "cache"
+
+    @property
+    def outbox(self) -> Path:
+        return self.home / "outbox"
+
+    @cached_property
+    def engine(self) -> Engine:
+        """For writing; creates a fresh database."""
+        from t2i_track.db.session import writable_engine
+
+        self.require_writable()
+        return writable_engine(self.url)
+
+    def begin(self) -> AbstractContextManager[Session]:
+        """A unit of work: committed at its end, rolled back on an error."""
+        from t2i_track.db.session import sessions
+
+        return sessions(self.engine).begin()
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A session that the database engine itself keeps from writing."""
+        from sqlalchemy.orm import Session
+
+        from t2i_track.db.session import read_engine
+
+        engine = read_engine(self.url)
+        try:
+            with Session(engine) as session:
+                yield session
+        finally:
+            engine.dispose()
+
+    def require_writable(self) -> None:
+        """Make the home folder, or say why not.
+
+        Raises:
+            SettingsError: the folder cannot be made or written.
+        """
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(
+                f"cannot make the home folder {self.home} ({error.strerror}): choose another with --home"
+            ) from None
+        if not os.access(self.home, os.W_OK | os.X_OK):
+            raise SettingsError(f"the home folder {self.home} cannot be written: choose another with --home")
+
+    def images_folder(self, run_uuid: str, outdir: Path | None) -> Path:
+        """A run's own folder, so that no run can overwrite another's files."""
+        return (self.home / "images" if outdir is None else outdir) / run_uuid[:12]
+
+    def stored_path(self, path: Path) -> str:
+        """A path as the database keeps it: relative to the home folder where it lies inside."""
+        absolute, home = path.absolute(), self.home.absolute()
+        return (absolute.relative_to(home) if absolute.is_relative_to(home) else absolute).as_posix()
+
+    def image_path(self, image: Image) -> Path:
+        return self.home / image.path
+
+    def run_folder(self, run: Run) -> Path:
+        return self.images_folder(run.uuid, Path(run.config["outdir"]) if run.config.get("outdir") else None)
