@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,9 +80,9 @@ def cli(tmp_path: Path, tracking_uri: str) -> Callable[..., Result]:
 
 
 @pytest.fixture(scope="session")
-def pipeline() -> Iterator[object]:
+def pipeline() -> object:
     """The embedded model, loaded once."""
     from t2i_track.pipelines import load
     from t2i_track.settings import Settings
 
-    yield load(Settings(device="cpu"))
+    return load(Settings(device="cpu"))

@@ -48,8 +48,9 @@ def writable_engine(url: str) -> Engine:
         SchemaTooOld, SchemaTooNew: the schema is another version's.
         DatabaseError: the URL or the place it names is of no use.
     """
+    _make_folder(_parse(url))
     engine = _engine(url)
-    with _explained(url):
+    with _closed_on_error(engine), _explained(url):
         version = schema_version(engine)
         if version is None:
             upgrade(url)
@@ -65,11 +66,12 @@ def read_engine(url: str) -> Engine:
         DatabaseError: there is no database yet; SchemaTooOld, SchemaTooNew as above.
     """
     engine = any_read_engine(url)
-    with _explained(url):
-        version = schema_version(engine)
-    if version is None:
-        raise DatabaseError(f"no run database at {_shown(_parse(url))}: make a first run with 't2i generate'")
-    require_current(version, url)
+    with _closed_on_error(engine):
+        with _explained(url):
+            version = schema_version(engine)
+        if version is None:
+            raise DatabaseError(f"no run database at {_shown(_parse(url))}: make a first run with 't2i generate'")
+        require_current(version, url)
     return engine
 
 
@@ -114,13 +116,7 @@ def upgrade(url: str, revision: str = "head") -> None:
     """
     from alembic import command
 
-    parsed = _parse(url)
-    if parsed.get_backend_name() == "sqlite" and parsed.database:
-        folder = Path(parsed.database).parent
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DatabaseError(f"cannot make {folder} ({error.strerror}): choose another --home or --db-url") from None
+    _make_folder(_parse(url))
     engine = _engine(url)
     with _explained(url), engine.connect() as connection:
         version = schema_version(engine)
@@ -143,6 +139,16 @@ def alembic_config() -> Any:
         "script_location", str(packed if packed.is_dir() else package.parent / "migrations").replace("%", "%%")
     )
     return config
+
+
+def _make_folder(url: URL) -> None:
+    if url.get_backend_name() != "sqlite" or not url.database:
+        return
+    folder = Path(url.database).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DatabaseError(f"cannot make {folder} ({error.strerror}): choose another --home or --db-url") from None
 
 
 def _engine(url: str) -> Engine:
@@ -215,6 +221,15 @@ def _parse(url: str) -> URL:
 def _shown(url: URL) -> str:
     """The address for a message: the file, or the URL without its password."""
     return url.database or "memory" if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
+
+
+@contextmanager
+def _closed_on_error(engine: Engine) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        engine.dispose()
+        raise
 
 
 @contextmanager

@@ -1,0 +1,276 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import IntegrityError, StatementError
+from sqlalchemy.orm import Session
+
+from t2i_track.db import lineage
+from t2i_track.db import session as database
+from t2i_track.db.models import Base, Image, Run, RunStatus
+from t2i_track.db.query import run_query
+from t2i_track.errors import Ambiguous, DatabaseError, NotFound, SchemaTooNew, SchemaTooOld
+
+URLS = ["sqlite", "postgresql"]
+
+
+@pytest.fixture(params=URLS)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database of this test's own: SQLite, and PostgreSQL where T2I_TEST_POSTGRES names a server."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'home' / 't2i.db'}"
+        return
+    server = os.environ.get("T2I_TEST_POSTGRES")
+    if server is None:
+        pytest.skip("T2I_TEST_POSTGRES names no PostgreSQL server")
+    yield from fresh_postgres(server)
+
+
+def fresh_postgres(server: str) -> Iterator[str]:
+    admin = create_engine(server, isolation_level="AUTOCOMMIT")
+    name = f"t2i_test_{os.getpid()}"
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    yield admin.url.set(database=name).render_as_string(hide_password=False)
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    admin.dispose()
+
+
+@pytest.fixture
+def session(url: str) -> Iterator[Session]:
+    engine = database.writable_engine(url)
+    with Session(engine, expire_on_commit=False) as opened:
+        yield opened
+    engine.dispose()
+
+
+def make_run(session: Session, uuid: str = "ab" * 16, name: str = "baseline", **changes: object) -> Run:
+    model = lineage.store_model(session, name="shapes", revision="", weights_sha256="w" * 64, pipeline_class="SD")
+    manifest = lineage.store_manifest(
+        session, name="m", sha256="m" * 64, entries=[{"prompt": "a"}, {"prompt": "b"}, {"prompt": "a"}]
+    )
+    values = {
+        "experiment": "t2i",
+        "status": RunStatus.RUNNING,
+        "guidance": 7.5,
+        "steps": 30,
+        "scheduler": "pndm",
+        "scheduler_config": {},
+        "negative_prompt": "",
+        "height": 64,
+        "width": 64,
+        "dtype": "fp32",
+        "device": "cpu",
+        "batch_size": 8,
+        "base_seed": 42,
+        "num": 3,
+        "settings_sha256": "s" * 64,
+        "config": {},
+        "environment": {},
+        **changes,
+    }
+    run = Run(uuid=uuid, name=name, model=model, manifest=manifest, **values)
+    session.add(run)
+    session.flush()
+    return run
+
+
+def add_image(session: Session, run: Run, index: int, digest: str = "c") -> None:
+    prompts = lineage.store_prompts(session, ["a"])
+    record = {"prompt": "a", "prompt_index": index, "replicate": 0, "seed": 2**32 - 1 - index}
+    record |= {"path": f"images/{run.uuid}/{index}.png", "sha256": digest * 64, "pixels_sha256": "d" * 64}
+    record |= {"width": 64, "height": 64, "tokens": 5, "truncated": False, "flagged": False, "seconds": 0.5}
+    lineage.add_images(session, run.id, prompts, [record])
+
+
+def test_revisions_are_the_migration_scripts() -> None:
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory.from_config(database.alembic_config())
+    assert [script.revision for script in scripts.walk_revisions()][::-1] == list(database.REVISIONS)
+
+
+def test_migrations_make_the_models(url: str) -> None:
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    engine = database.writable_engine(url)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+    engine.dispose()
+
+
+def test_upgrade_twice_changes_nothing(url: str) -> None:
+    database.upgrade(url)
+    database.upgrade(url)
+    engine = database.any_read_engine(url)
+    assert database.schema_version(engine) == database.REVISIONS[-1]
+    engine.dispose()
+
+
+@pytest.mark.parametrize(("version", "error"), [("9999", SchemaTooNew), ("0000", SchemaTooOld)])
+def test_other_schemas_are_named(
+    url: str, version: str, error: type[DatabaseError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = database.writable_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = :version"), {"version": version})
+    engine.dispose()
+    monkeypatch.setattr(database, "REVISIONS", ("0000", "0001"))
+    for opener in (database.writable_engine, database.read_engine):
+        with pytest.raises(error, match=version):
+            opener(url)
+
+
+def test_reading_makes_no_database(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseError, match="no run database at"):
+        database.read_engine(f"sqlite:///{tmp_path / 't2i.db'}")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("url", ["nonsense", "mysterydb://x/y"])
+def test_bad_urls(url: str) -> None:
+    with pytest.raises(DatabaseError, match=r"database URL|no driver"):
+        database.writable_engine(url)
+
+
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    path = tmp_path / "t2i.db"
+    path.write_text("this is not a database, however long it may be" * 100)
+    with pytest.raises(DatabaseError, match="not a database"):
+        database.writable_engine(f"sqlite:///{path}")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "DELETE FROM runs",
+        "UPDATE runs SET guidance = 1",
+        "DROP TABLE runs",
+        "CREATE TABLE x (y int)",
+        "INSERT INTO prompts (text, sha256) VALUES ('x', 'y')",
+    ],
+)
+def test_queries_cannot_write(session: Session, url: str, sql: str) -> None:
+    make_run(session)
+    session.commit()
+    engine = database.read_engine(url)
+    with Session(engine) as reading, pytest.raises(DatabaseError, match="the query failed"):
+        run_query(reading, sql)
+    with Session(engine) as reading:
+        assert run_query(reading, "SELECT guidance FROM runs")[1] == [{"guidance": 7.5}]
+    engine.dispose()
+
+
+@pytest.mark.parametrize("sql", ["ATTACH 'other.db' AS other", "PRAGMA journal_mode=DELETE", "PRAGMA query_only=OFF"])
+def test_sqlite_cannot_be_talked_into_writing(tmp_path: Path, sql: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    database.upgrade(f"sqlite:///{tmp_path / 't2i.db'}")
+    engine = database.read_engine(f"sqlite:///{tmp_path / 't2i.db'}")
+    with Session(engine) as reading, pytest.raises(DatabaseError, match="only reads"):
+        run_query(reading, sql)
+    engine.dispose()
+    assert not (tmp_path / "other.db").exists()
+
+
+def test_columns_of_one_name_are_both_kept(session: Session) -> None:
+    columns, rows = run_query(session, "SELECT 1 AS id, 2 AS id")
+    assert columns == ["id", "id_2"]
+    assert rows == [{"id": 1, "id_2": 2}]
+
+
+def test_prompts_and_manifests_are_stored_once(session: Session) -> None:
+    first = make_run(session)
+    second = make_run(session, uuid="cd" * 16)
+    assert first.manifest_id == second.manifest_id
+    assert first.model_id == second.model_id
+    assert session.scalar(text("SELECT count(*) FROM prompts")) == 2
+    assert session.scalar(text("SELECT count(*) FROM manifest_entries")) == 3
+
+
+def test_many_prompts(session: Session) -> None:
+    texts = [f"prompt {number}" for number in range(1234)]
+    ids = lineage.store_prompts(session, texts)
+    assert len(set(ids.values())) == 1234
+    assert lineage.store_prompts(session, reversed(texts)) == ids
+
+
+def test_an_image_has_one_row(session: Session) -> None:
+    run = make_run(session)
+    add_image(session, run, 0)
+    assert lineage.made_images(session, run) == {(0, 0)}
+    with pytest.raises(IntegrityError):
+        add_image(session, run, 0)
+
+
+def test_seeds_of_32_bits_fit(session: Session) -> None:
+    run = make_run(session, base_seed=2**63 - 1)
+    add_image(session, run, 0)
+    assert session.query(Image).one().seed == 2**32 - 1
+    session.expire_all()
+    assert session.get_one(Run, run.id).base_seed == 2**63 - 1
+
+
+@pytest.mark.parametrize("address", ["ab" * 16, "abab", "baseline", "f00d" * 8, "f00d", "latest"])
+def test_runs_are_found(session: Session, address: str) -> None:
+    run = make_run(session, mlflow_run_id="f00d" * 8)
+    assert lineage.find_run(session, address) is run
+
+
+def test_ambiguous_names_list_the_candidates(session: Session) -> None:
+    make_run(session)
+    make_run(session, uuid="cd" * 16)
+    with pytest.raises(Ambiguous, match=r"'baseline' is 2 runs: abababababab .*, cdcdcdcdcdcd .*give a longer id"):
+        lineage.find_run(session, "baseline")
+
+
+@pytest.mark.parametrize("address", ["nothing", "ab%", "aba", ""])
+def test_unknown_runs(session: Session, address: str) -> None:
+    make_run(session)
+    with pytest.raises(NotFound, match="no run"):
+        lineage.find_run(session, address)
+
+
+def test_images_are_found(session: Session, tmp_path: Path) -> None:
+    run = make_run(session)
+    add_image(session, run, 0, "c")
+    add_image(session, run, 1, "e")
+    first, second = session.query(Image).order_by(Image.id)
+    stored = first.path
+    for address in (str(first.id), stored, str(tmp_path / stored), "cccccc", "c" * 64):
+        assert lineage.find_image(session, address, tmp_path) is first
+    assert lineage.find_image(session, "eeeeee", tmp_path) is second
+    with pytest.raises(Ambiguous):
+        lineage.find_image(session, "dddddd", tmp_path)
+    with pytest.raises(NotFound):
+        lineage.find_image(session, "ccc", tmp_path)
+
+
+def test_times_are_utc(session: Session) -> None:
+    run = make_run(session)
+    run.started_at = datetime(2026, 1, 1, 12, tzinfo=timezone(timedelta(hours=2)))
+    session.flush()
+    session.expire_all()
+    assert session.get_one(Run, run.id).started_at == datetime(2026, 1, 1, 10, tzinfo=UTC)
+    run.started_at = datetime(2026, 1, 1)
+    with pytest.raises(StatementError, match="without a zone"):
+        session.flush()
+
+
+def test_finishing_keeps_the_mean_cost(session: Session) -> None:
+    run = make_run(session)
+    add_image(session, run, 0)
+    add_image(session, run, 1, "e")
+    lineage.finish_run(session, run, RunStatus.FAILED, "why")
+    assert (run.status, run.error, run.seconds_per_image) == (RunStatus.FAILED, "why", 0.5)
+    assert lineage.finished_like(session, run.settings_sha256) is None
+    lineage.finish_run(session, run, RunStatus.FINISHED)
+    assert lineage.finished_like(session, run.settings_sha256) is run

@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from t2i_track.errors import ModelError, PickledWeights
+from t2i_track.pipelines import LoadedPipeline, load, set_scheduler, weights_sha256
+from t2i_track.sampling import Job, PromptEncoder, initial_latents, jobs, sample
+from t2i_track.seeds import image_seed
+from t2i_track.settings import SCHEDULERS, Settings
+
+PROMPTS = [
+    "one big red circle on a white background",
+    "three small blue stars on a black background",
+    "a yellow square to the left of a green cross on a grey background",
+    "two big pink triangles on a navy background",
+    "a cyan star above an orange circle on a beige background",
+]
+STEPS = 4
+ACROSS_BATCH_SIZES = 2
+"""Largest difference of an 8-bit channel between batch sizes, as docs/reproducibility.md states it."""
+
+
+def make(
+    loaded: LoadedPipeline, todo: list[Job], batch_size: int, *, guidance: float = 7.5, scheduler: str = "pndm"
+) -> dict[tuple[int, int], np.ndarray[Any, Any]]:
+    config = dict(loaded.pipe.scheduler.config)
+    set_scheduler(loaded.pipe, config, scheduler)
+    made = sample(
+        loaded.pipe,
+        PromptEncoder(loaded.pipe, batch_size),
+        todo,
+        guidance=guidance,
+        steps=STEPS,
+        negative_prompt="",
+        height=64,
+        width=64,
+        batch_size=batch_size,
+    )
+    return {(picture.job.prompt_index, picture.job.replicate): picture.pixels for picture in made}
+
+
+@pytest.fixture(scope="module")
+def reference(pipeline: LoadedPipeline) -> dict[tuple[int, int], np.ndarray[Any, Any]]:
+    return make(pipeline, list(jobs(PROMPTS, 42, 2)), 4)
+
+
+def test_order_company_and_padding_do_not_matter(pipeline: LoadedPipeline, reference: dict[Any, Any]) -> None:
+    todo = list(jobs(PROMPTS, 42, 2))
+    shuffled = random.Random(0).sample(todo, len(todo))
+    for some in (todo[::-1], shuffled[:5], [todo[7]]):
+        for place, pixels in make(pipeline, some, 4).items():
+            np.testing.assert_array_equal(pixels, reference[place])
+
+
+@pytest.mark.parametrize("batch_size", [1, 10])
+def test_batch_sizes_agree_within_the_stated_tolerance(
+    pipeline: LoadedPipeline, reference: dict[Any, Any], batch_size: int
+) -> None:
+    for place, pixels in make(pipeline, list(jobs(PROMPTS, 42, 2)), batch_size).items():
+        difference = np.abs(pixels.astype(int) - reference[place].astype(int))
+        assert difference.max() <= ACROSS_BATCH_SIZES, place
+
+
+def test_latents_do_not_depend_on_the_batch(pipeline: LoadedPipeline) -> None:
+    """What the pipeline starts from is what `initial_latents` says, bit by bit, at any batch size."""
+    todo = list(jobs(PROMPTS, 42, 1))
+    for batch_size in (1, 3):
+        seen: list[torch.Tensor] = []
+        original = pipeline.pipe.prepare_latents
+
+        def spy(*args: Any, seen: list[torch.Tensor] = seen, original: Any = original, **kwargs: Any) -> torch.Tensor:
+            seen.append(original(*args, **kwargs))
+            return seen[-1]
+
+        pipeline.pipe.prepare_latents = spy
+        try:
+            make(pipeline, todo, batch_size)
+        finally:
+            pipeline.pipe.prepare_latents = original
+        found = torch.cat(seen)[: len(todo)]
+        assert pipeline.pipe.scheduler.init_noise_sigma == 1.0
+        for row, job in enumerate(todo):
+            assert torch.equal(found[row], initial_latents(job, (4, 16, 16), torch.float32))
+
+
+def test_a_plain_pipeline_call_gives_the_same_picture(pipeline: LoadedPipeline) -> None:
+    from diffusers import StableDiffusionPipeline
+
+    from t2i_track import assets
+
+    plain = StableDiffusionPipeline.from_pretrained(assets.shapes_sd(), dtype=torch.float32)
+    plain.set_progress_bar_config(disable=True)
+    seed = image_seed(42, 0, 0)
+    for guidance in (7.5, 1.0):
+        output = plain(
+            PROMPTS[0],
+            guidance_scale=guidance,
+            num_inference_steps=STEPS,
+            generator=torch.Generator("cpu").manual_seed(seed),
+        )
+        ours = make(pipeline, [Job(0, 0, PROMPTS[0], seed)], 1, guidance=guidance)[0, 0]
+        np.testing.assert_array_equal(ours, np.asarray(output.images[0]))
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_every_scheduler_is_pure(pipeline: LoadedPipeline, scheduler: str) -> None:
+    """Also the one that draws noise in its steps (euler-a): from each image's own generator."""
+    todo = list(jobs(PROMPTS[:3], 1, 1))
+    together = make(pipeline, todo, 2, scheduler=scheduler)
+    alone = make(pipeline, todo[1:2], 2, scheduler=scheduler)
+    np.testing.assert_array_equal(alone[1, 0], together[1, 0])
+    assert together[0, 0].std() > 0
+
+
+def test_no_unconditional_half_without_guidance(pipeline: LoadedPipeline) -> None:
+    rows: list[int] = []
+    hook = pipeline.pipe.unet.register_forward_pre_hook(lambda _, args: rows.append(args[0].shape[0]))
+    try:
+        make(pipeline, list(jobs(PROMPTS[:2], 1, 1)), 2, guidance=1.0)
+        assert set(rows) == {2}
+        rows.clear()
+        make(pipeline, list(jobs(PROMPTS[:2], 1, 1)), 2, guidance=1.5)
+        assert set(rows) == {4}
+    finally:
+        hook.remove()
+
+
+def test_prompts_are_encoded_once(pipeline: LoadedPipeline) -> None:
+    encoder = PromptEncoder(pipeline.pipe, 4)
+    calls: list[int] = []
+    hook = pipeline.pipe.text_encoder.register_forward_pre_hook(lambda *_: calls.append(1))
+    try:
+        first = encoder([*PROMPTS, PROMPTS[0], ""])
+        again = encoder([PROMPTS[4], ""])
+    finally:
+        hook.remove()
+    assert len(calls) == 2  # six texts, four to a batch
+    assert again == [first[4], first[6]]
+    assert first[0].embeds.shape == (77, pipeline.pipe.text_encoder.config.hidden_size)
+
+
+def test_the_encoder_forgets_the_oldest(pipeline: LoadedPipeline) -> None:
+    size = PromptEncoder(pipeline.pipe, 1)([""])[0].embeds.nbytes
+    encoder = PromptEncoder(pipeline.pipe, 1, cache_bytes=2 * size)
+    encoder(["a", "b", "c"])
+    calls: list[int] = []
+    hook = pipeline.pipe.text_encoder.register_forward_pre_hook(lambda *_: calls.append(1))
+    try:
+        encoder(["c"])
+        assert calls == []
+        encoder(["a"])
+        assert calls == [1]
+    finally:
+        hook.remove()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "truncated"), [("", False), ("红色的圆", False), ("🦊" * 5, False), ("one red circle " * 170, True)]
+)
+def test_any_text_is_a_prompt(pipeline: LoadedPipeline, prompt: str, truncated: bool) -> None:
+    encoding = PromptEncoder(pipeline.pipe, 1)([prompt])[0]
+    assert encoding.truncated is truncated
+    assert (encoding.tokens > 77) is truncated
+    assert make(pipeline, [Job(0, 0, prompt, 1)], 1)[0, 0].shape == (64, 64, 3)
+
+
+def test_weights_hash_is_of_the_tensors(tmp_path: Any) -> None:
+    from safetensors.torch import save_file
+
+    tensors = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.float16)}
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    save_file(tensors, tmp_path / "one" / "model.safetensors")
+    save_file({"b": tensors["b"]}, tmp_path / "two" / "1.safetensors", metadata={"made": "elsewhere"})
+    save_file({"a": tensors["a"]}, tmp_path / "two" / "2.safetensors")
+
+    def digest(folder: str) -> str:
+        files = sorted((tmp_path / folder).glob("*"))
+        return weights_sha256(tmp_path / folder, files)
+
+    assert digest("one") == digest("two")
+    save_file({"a": tensors["a"] + 1}, tmp_path / "two" / "2.safetensors")
+    assert digest("one") != digest("two")
+
+
+def test_folders_that_cannot_be_loaded(tmp_path: Any) -> None:
+    import shutil
+
+    from t2i_track import assets
+
+    with pytest.raises(ModelError, match=r"has no model_index\.json"):
+        load(Settings(model=str(tmp_path), device="cpu"))
+    with pytest.raises(ModelError, match="no model folder"):
+        load(Settings(model=str(tmp_path / "gone"), device="cpu"))
+    copy = tmp_path / "sd"
+    shutil.copytree(assets.shapes_sd(), copy)
+    for file in (copy / "unet").glob("*.safetensors"):
+        file.unlink()
+    with pytest.raises(ModelError, match="has no weights in unet/"):
+        load(Settings(model=str(copy), device="cpu"))
+    torch.save({}, copy / "unet" / "diffusion_pytorch_model.bin")
+    with pytest.raises(PickledWeights, match="only pickled weights for unet"):
+        load(Settings(model=str(copy), device="cpu"))
+
+
+def test_pickled_weights_load_when_allowed(tmp_path: Any) -> None:
+    import shutil
+
+    from safetensors.torch import load_file
+
+    from t2i_track import assets
+
+    copy = tmp_path / "sd"
+    shutil.copytree(assets.shapes_sd(), copy)
+    for file in (copy / "unet").glob("*.safetensors"):
+        torch.save(load_file(file), copy / "unet" / "diffusion_pytorch_model.bin")
+        file.unlink()
+    loaded = load(Settings(model=str(copy), device="cpu"), allow_pickle=True)
+    assert loaded.pipeline_class == "StableDiffusionPipeline"
+
+
+def test_devices_that_are_not_here() -> None:
+    from t2i_track.errors import SettingsError
+
+    with pytest.raises(SettingsError, match="device 'tpu' is not on this machine: use --device cpu"):
+        load(Settings(device="tpu"))
