@@ -6,8 +6,10 @@ import csv
 import os
 import re
 import stat
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Literal
 
@@ -20,6 +22,8 @@ from t2i_track.manifest import normalise, storable
 
 COLUMNS = ("image_id", "caption_id", "image_path", "caption")
 Ids = npt.NDArray[np.int64]
+BLOCK = 2000
+"""Images whose captions are put into order at a time."""
 _PLAIN = re.compile(r"\w[\w.-]*")
 """A file name that needs no second look, as all of COCO's."""
 
@@ -185,12 +189,19 @@ def _listed(path: Path, wanted: Ids, ids: Ids) -> None:
         raise ManifestError(f"{path}: a caption is of the image {lost[0]}, which is not among the file's images")
 
 
-def _order(captions: _Captions, seed: int, by_image: bool) -> list[int]:
+def _order(captions: _Captions, seed: int, by_image: bool) -> Iterator[int]:
     """Indices of the captions in the order of the draw; ``by_image`` keeps those of an image together."""
     of_caption = _hash(captions.ids, seed, 0)
-    keys = [of_caption, _hash(captions.image_ids, seed, 1)] if by_image else [of_caption]
-    order: list[int] = np.lexsort(keys).tolist()
-    return order
+    if not by_image:
+        yield from np.argsort(of_caption).tolist()
+        return
+    of_image = _hash(captions.image_ids, seed, 1)
+    order = np.argsort(of_image)
+    # Captions within their images are sorted a block of images at a time: few draws come to the end.
+    firsts = np.flatnonzero(np.diff(of_image[order], prepend=of_image[order[:1]] ^ np.uint64(1)))
+    for start, end in pairwise([*firsts[::BLOCK], order.size]):
+        block = order[start:end]
+        yield from block[np.lexsort([of_caption[block], of_image[block]])].tolist()
 
 
 def _hash(ids: Ids, seed: int, domain: int) -> npt.NDArray[np.uint64]:
@@ -206,8 +217,8 @@ class _Images:
     """Where each image is, never outside the folder."""
 
     def __init__(self, captions: _Captions, root: Path) -> None:
-        self._annotations, self._root = captions.path, str(root.absolute())
-        self._inside = root.resolve()
+        self._annotations, self._inside = captions.path, root.resolve()
+        self._root = str(self._inside if ".." in root.parts else root.absolute())
         self._names = captions.file_names
         self._found: dict[int, tuple[str, bool]] = {}
         for image, name in self._names.items():
@@ -252,15 +263,15 @@ class _Draw:
         self.missing: set[int] = set()
         self.short = 0
 
-    def rows(self, order: list[int], k: int, captions_per_image: str) -> list[tuple[int, str]]:
+    def rows(self, order: Iterator[int], k: int, captions_per_image: str) -> list[tuple[int, str]]:
         """The first ``k`` captions that may stay, with their images' paths."""
         rows: list[tuple[int, str]] = []
         taken: set[int] = set()
-        image_ids, once = self._captions.image_ids.tolist(), captions_per_image == "one"
+        image_ids, once = self._captions.image_ids, captions_per_image == "one"
         for n in order:
             if len(rows) == k:
                 break
-            image = image_ids[n]
+            image = int(image_ids[n])
             if image in taken or (image in self.missing and not self._allow_missing):
                 continue
             if len(self._captions.texts[n].split()) < self._min_len:

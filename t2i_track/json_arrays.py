@@ -66,7 +66,7 @@ class _Pieces:
             if name in seen:
                 raise ValueError(f"the key {name!r} is there twice")
             seen.add(name)
-            if name in names and self._next() == b"[":
+            if name in names:
                 self._expect(b"[")
                 yield name, []
                 for elements in self._elements():

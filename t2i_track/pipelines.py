@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,6 +112,19 @@ def load(settings: Settings, *, allow_pickle: bool = False) -> LoadedPipeline:
     )
 
 
+def check_local(settings: Settings, *, allow_pickle: bool = False) -> None:
+    """Refuse a model folder or LoRA file that cannot be loaded, before anything is written or imported.
+
+    Raises:
+        ModelError, PickledWeights: as ``load``; ids of the hub are not looked up.
+    """
+    if settings.model == EMBEDDED_MODEL or not _is_hub_id(settings.model):
+        folder, _ = _folder(settings, allow_pickle)
+        list(_weight_files(folder, settings.model, allow_pickle))
+    if settings.lora:
+        _lora_file(settings.lora, allow_pickle)
+
+
 def set_scheduler(pipe: Any, model_config: dict[str, Any], name: str) -> dict[str, Any]:
     """Put the named scheduler into the pipeline, made from the model's own scheduler config.
 
@@ -174,9 +188,13 @@ def _folder(settings: Settings, allow_pickle: bool) -> tuple[Path, str]:
                 " save_pretrained, or a Hugging Face id"
             )
         return local.resolve(), settings.revision or ""
-    if local.exists() or settings.model.startswith((".", "/", "~")) or settings.model.count("/") != 1:
+    if not _is_hub_id(settings.model):
         raise ModelError(f"no model folder '{settings.model}': give a folder, a Hugging Face id (owner/name) or shapes")
     return _download(settings.model, settings.revision, allow_pickle)
+
+
+def _is_hub_id(model: str) -> bool:
+    return not Path(model).expanduser().exists() and re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", model) is not None
 
 
 def _download(model: str, revision: str | None, allow_pickle: bool) -> tuple[Path, str]:
@@ -256,16 +274,21 @@ def _quiet() -> None:
 
 
 def _load_lora(pipe: Any, lora: str, allow_pickle: bool) -> str:
-    file = Path(lora).expanduser()
-    if not file.is_file():
-        raise ModelError(f"no LoRA file '{lora}': --lora takes a local {SAFE} file")
-    if file.suffix != SAFE and not allow_pickle:
-        raise PickledWeights(f"LoRA '{lora}' is not {SAFE}: convert it, or pass --allow-pickle if you trust its author")
+    file = _lora_file(lora, allow_pickle)
     try:
         pipe.load_lora_weights(str(file.parent), weight_name=file.name)
     except Exception as error:  # noqa: BLE001 - the loaders raise many kinds
         raise ModelError(f"LoRA '{lora}' does not fit the model ({' '.join(str(error).split())[:160]})") from None
     return weights_sha256(file.parent, [file])
+
+
+def _lora_file(lora: str, allow_pickle: bool) -> Path:
+    file = Path(lora).expanduser()
+    if not file.is_file():
+        raise ModelError(f"no LoRA file '{lora}': --lora takes a local {SAFE} file")
+    if file.suffix != SAFE and not allow_pickle:
+        raise PickledWeights(f"LoRA '{lora}' is not {SAFE}: convert it, or pass --allow-pickle if you trust its author")
+    return file
 
 
 def _default_size(pipe: Any) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -33,7 +34,7 @@ def coco(
     k: int,
     min_len: int,
     seed: int,
-    captions_per_image: str,
+    captions_per_image: Literal["one", "all"],
     allow_missing: bool,
     fmt: str,
 ) -> None:

@@ -36,7 +36,14 @@ def _names(_ctx: click.Context, _param: click.Parameter, value: str | None) -> t
     show_default="shapes for embedded captions, else inception-v3-compat",
     help="shapes, inception-v3-compat, dinov2:FOLDER, clip:FOLDER, or any that torch-fidelity knows.",
 )
-@click.option("--weights", type=PATH, help="The extractor's weights, if not in their usual place.")
+@click.option(
+    "--extractor-weights",
+    "weights",
+    type=PATH,
+    envvar="T2I_EXTRACTOR_WEIGHTS",
+    show_envvar=True,
+    help="The extractor's weights, if not in their usual place.",
+)
 @click.option("--clip", show_default="shapes for embedded captions", help="CLIP model for clip and cmmd: id or folder.")
 @click.option("--resize", type=click.IntRange(8), help="Bring all pictures to a square of this side first.")
 @click.option("--protocol", help="A named protocol: refuse runs that do not follow it, and measure as it says.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,7 +52,9 @@ def _versions() -> Finding:
 
 def _device() -> Finding:
     import torch
-    import torchvision  # noqa: F401 - a build that does not fit torch's fails here, and with it diffusers
+
+    # A torchvision that does not fit torch fails here, and with it diffusers would later.
+    importlib.import_module("torchvision")
 
     from t2i_track.pipelines import choose_device, choose_dtype
 
@@ -92,19 +95,20 @@ def _database(workspace: Workspace) -> Finding:
 
 
 def _mlflow(workspace: Workspace, tracking_uri: str | None) -> Finding:
-    from t2i_track.tracking import reachable, waiting
+    from t2i_track.tracking import Tracker, waiting
 
-    uri = reachable(tracking_uri)
+    with Tracker(tracking_uri, workspace.outbox) as tracker:
+        tracker.check()
     unsent = waiting(workspace.outbox)
     if unsent:
-        return Finding("mlflow", "note", f"{uri}; {unsent} records wait to be sent: run 't2i resync'")
-    return Finding("mlflow", "ok", uri)
+        return Finding("mlflow", "note", f"{tracker.uri}; {unsent} records wait to be sent: run 't2i resync'")
+    return Finding("mlflow", "ok", tracker.uri)
 
 
 def _inception() -> Finding:
-    from t2i_track.metrics.extractors import inception_weights
+    from t2i_track.metrics.extractors import inception_file
 
-    try:
-        return Finding("inception weights", "ok", str(inception_weights()))
-    except T2IError as error:
-        return Finding("inception weights", "note", str(error))
+    file = inception_file()
+    if file.is_file():
+        return Finding("inception weights", "ok", str(file))
+    return Finding("inception weights", "note", f"not at {file}: fetched when first needed; see docs/metrics.md")

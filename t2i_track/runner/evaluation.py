@@ -16,10 +16,11 @@ from sqlalchemy.orm import Session, joinedload
 
 from t2i_track.db import lineage
 from t2i_track.db.models import Image, MetricValue, Protocol, Run, RunStatus
-from t2i_track.errors import MetricError
+from t2i_track.errors import MetricError, ProtocolMismatch
 from t2i_track.metrics.evaluate import EvaluationResult, MetricResult, evaluate
 from t2i_track.metrics.measurement import METRICS
 from t2i_track.metrics.pictures import ImageItem
+from t2i_track.metrics.protocols import check_protocol, load_protocol
 from t2i_track.metrics.reference import Reference, open_reference
 from t2i_track.runner.workspace import Workspace
 from t2i_track.settings import EMBEDDED_MODEL
@@ -85,10 +86,42 @@ def score(workspace: Workspace, tracker: Tracker, addresses: Sequence[str], requ
     workspace.require_writable()
     with workspace.reading() as session:
         runs = [lineage.find_run(session, address) for address in addresses]
+        if request.protocol is not None:
+            request = _following(request, runs)
         reference = _reference(session, workspace, request, runs)
         for run in runs:
             _require_images(session, run)
     return [_score_one(workspace, tracker, run, request, reference) for run in runs]
+
+
+def protocol_settings(run: Run) -> dict[str, Any]:
+    """A run's settings under the names that protocols use."""
+    resolved = {name: getattr(run, name) for name in ("height", "width", "dtype", "num", "guidance", "steps")}
+    return {**run.config["settings"], **resolved}
+
+
+def _following(request: Request, runs: Sequence[Run]) -> Request:
+    """The request with what its protocol says and the user left open.
+
+    Raises:
+        ProtocolMismatch: a run does not follow the protocol; every setting that differs is named.
+    """
+    assert request.protocol is not None
+    protocol = load_protocol(request.protocol)
+    for run in runs:
+        differing = check_protocol(protocol, protocol_settings(run))
+        if differing:
+            raise ProtocolMismatch(
+                f"run {run.name} does not follow protocol {protocol.name}: {'; '.join(map(str, differing))}"
+            )
+    said = {name: tuple(value) if name == "metrics" else value for name, value in protocol.evaluation.items()}
+    if said.get("reference") not in (None, EMBEDDED) and request.reference is None:
+        raise MetricError(
+            f"protocol {protocol.name} measures against {said['reference']}, which t2i-track does not ship:"
+            " name it with --reference"
+        )
+    open_fields: dict[str, Any] = {name: value for name, value in said.items() if not getattr(request, name)}
+    return dataclasses.replace(request, **open_fields)
 
 
 def _score_one(
@@ -98,8 +131,7 @@ def _score_one(
         items = run_items(session, workspace, run)
         embedded = _is_embedded(session, run)
         known = known_scores(session, run)
-        prompts_named = request.metrics
-    metrics = prompts_named or default_metrics(embedded, reference is not None)
+    metrics = request.metrics or default_metrics(embedded, reference is not None)
     clip = request.clip or (EMBEDDED if embedded else None)
     if clip is None and request.metrics is None:
         metrics = tuple(name for name in metrics if not METRICS[name].clip)

@@ -24,6 +24,7 @@ from t2i_track.errors import Interrupted, ModelError, SettingsError, T2IError
 from t2i_track.executors import local
 from t2i_track.executors.local import Record
 from t2i_track.manifest import Manifest
+from t2i_track.pipelines import LoadedPipeline, check_local, load, set_scheduler
 from t2i_track.runner import artifacts
 from t2i_track.runner.environment import environment, peak_memory_bytes
 from t2i_track.runner.workspace import Workspace
@@ -31,7 +32,6 @@ from t2i_track.sampling import Job, Picture, PromptEncoder, jobs, sample
 from t2i_track.settings import Resolved, Settings
 
 if TYPE_CHECKING:
-    from t2i_track.pipelines import LoadedPipeline
     from t2i_track.tracking import Tracker
 
 LOCK = ".lock"
@@ -121,6 +121,7 @@ class Generator:
             Interrupted: Ctrl-C; the run is marked so and the message has the command that resumes it.
             T2IError: whatever else a user can do something about; a run that had begun is marked failed.
         """
+        check_local(plan.settings, allow_pickle=self._allow_pickle)
         self._workspace.require_writable()
         self._tracker.check()
         resolved = self.resolve(plan)
@@ -154,8 +155,6 @@ class Generator:
 
     def _pipeline(self, settings: Settings) -> tuple[LoadedPipeline, dict[str, Any]]:
         """The pipeline for these settings, loaded once, with their scheduler in it."""
-        from t2i_track.pipelines import load, set_scheduler
-
         key = (settings.model, settings.revision, settings.lora, settings.dtype, settings.device)
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = None  # frees the old weights before the new ones are read

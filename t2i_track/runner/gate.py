@@ -1,0 +1,54 @@
+"""Whether stored scores lie in a protocol's windows. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import select
+
+from t2i_track.db import lineage
+from t2i_track.db.models import MetricValue
+from t2i_track.errors import ProtocolMismatch
+from t2i_track.metrics.protocols import check_protocol, load_protocol
+from t2i_track.metrics.protocols import gate as outside
+from t2i_track.runner.evaluation import protocol_settings
+from t2i_track.runner.workspace import Workspace
+
+
+def gate(workspace: Workspace, addresses: Sequence[str], name: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """A row for each window and run, and a sentence for each value outside its window.
+
+    Raises:
+        ProtocolMismatch: a run was not made as the protocol says, so that its values mean nothing there.
+        MetricError: no such protocol, or one without windows.
+    """
+    protocol = load_protocol(name)
+    rows: list[dict[str, Any]] = []
+    failures: list[str] = []
+    with workspace.reading() as session:
+        for address in addresses:
+            run = lineage.find_run(session, address)
+            differing = check_protocol(protocol, protocol_settings(run))
+            if differing:
+                raise ProtocolMismatch(
+                    f"run {run.name} does not follow protocol {protocol.name}: {'; '.join(map(str, differing))}"
+                )
+            stored = session.scalars(
+                select(MetricValue).where(MetricValue.run_id == run.id).order_by(MetricValue.created_at, MetricValue.id)
+            )
+            values = {value.name: value.value for value in stored}
+            wrong = {found.name: found for found in outside(protocol, values)}
+            failures += [f"{run.name}: {found}" for found in wrong.values()]
+            rows += [
+                {
+                    "run": run.name,
+                    "score": score,
+                    "value": values.get(score),
+                    "low": low,
+                    "high": high,
+                    "inside": score not in wrong,
+                }
+                for score, (low, high) in protocol.windows.items()
+            ]
+    return rows, failures

@@ -1,0 +1,237 @@
+"""The calls into MLflow: is it there, and each kind of operation sent once."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit, urlunsplit
+
+from t2i_track.errors import TrackingError
+from t2i_track.tracking.outbox import Operation, Outbox
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+TIMEOUT = 4
+"""Seconds that a server has to answer whether it is there."""
+_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST"}
+_SETTINGS = {
+    # MLflow tries for four minutes and longer; what cannot be sent soon is kept in the outbox instead.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    # stdout carries results only.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+
+
+class Refused(TrackingError):
+    """MLflow will never take this operation."""
+
+
+def resolve(uri: str | None) -> str:
+    """A tracking URI without relative paths; None: the environment's, or MLflow's default.
+
+    The settings above are put into the environment, since MLflow reads them at each call, where the user has not.
+    """
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    from mlflow import get_tracking_uri
+
+    uri = uri or get_tracking_uri()
+    path = sqlite_path(uri)
+    return uri if path is None else f"sqlite:///{path.absolute()}"
+
+
+@cache
+def client(uri: str) -> MlflowClient:
+    """A client; for a database URI it opens the database, so ``check`` it first."""
+    from mlflow import MlflowClient
+
+    return MlflowClient(uri)
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The database file of an SQLite URI."""
+    prefix, _, path = uri.partition(":///")
+    return Path(path.partition("?")[0]) if prefix.startswith("sqlite") and path else None
+
+
+def shown(uri: str) -> str:
+    """The URI without a user's name and password."""
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
+
+
+def check(uri: str, *, create: bool) -> None:
+    """See in a few seconds whether the tracking store answers, instead of after MLflow's minutes of trying again.
+
+    Args:
+        uri: an absolute tracking URI.
+        create: an SQLite database that is not there yet will do.
+
+    Raises:
+        TrackingError: it does not answer.
+    """
+    parts, path = urlsplit(uri), sqlite_path(uri)
+    if parts.scheme in ("http", "https"):
+        reason = _no_server(uri)
+    elif path is not None:
+        reason = _no_sqlite(path, create)
+    elif parts.hostname:
+        reason = _no_connection(parts.hostname, parts.port or _PORTS.get(parts.scheme.partition("+")[0], 0))
+    else:
+        reason = None
+    if reason is not None:
+        raise TrackingError(f"MLflow at {shown(uri)} cannot be reached ({reason}): start it or set MLFLOW_TRACKING_URI")
+
+
+def _no_server(uri: str) -> str | None:
+    from mlflow.exceptions import MlflowException
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+    from requests import ConnectionError, RequestException, Timeout
+
+    try:
+        creds = cast(Any, get_default_host_creds)(uri)
+        request = cast(Any, http_request)
+        answer = request(creds, "/health", "GET", timeout=TIMEOUT, max_retries=0, raise_on_status=False)
+    except (MlflowException, RequestException, OSError) as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, Timeout):
+                return f"no answer in {TIMEOUT} s"
+            if isinstance(cause, ConnectionError):
+                return "no connection"
+            cause = cause.__cause__ or cause.__context__
+        return one_line(error)
+    # Older servers have no /health; whatever answers below 500 is a server, and its calls will explain themselves.
+    return None if answer.status_code < 500 else f"it answers {answer.status_code}"
+
+
+def _no_sqlite(path: Path, create: bool) -> str | None:
+    if not path.parent.is_dir():
+        return f"there is no folder {path.parent}"
+    if not path.exists():
+        writable = os.access(path.parent, os.W_OK)
+        return None if create and writable else "there is no such file" if writable else "its folder is not writable"
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=TIMEOUT)) as database:
+            database.execute("PRAGMA schema_version").fetchone()
+    except sqlite3.Error as error:
+        return str(error)
+    return None if os.access(path, os.W_OK) else "the file is not writable"
+
+
+def _no_connection(host: str, port: int) -> str | None:
+    try:
+        with closing(socket.create_connection((host, port), timeout=TIMEOUT)):
+            return None
+    except OSError as error:
+        return str(error)
+
+
+def one_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:300]
+
+
+@contextmanager
+def explained(uri: str) -> Iterator[None]:
+    """Every failure of a call into MLflow as a Refused (never try again) or a TrackingError (try later)."""
+    from mlflow.exceptions import MlflowException
+    from requests import HTTPError
+
+    try:
+        yield
+    except TrackingError:
+        raise
+    except MlflowException as error:
+        kind = Refused if error.error_code in _REFUSALS else TrackingError
+        raise kind(f"MLflow at {shown(uri)} refused: {one_line(error)}") from error
+    except HTTPError as error:
+        status = error.response.status_code if error.response is not None else 0
+        kind = Refused if status in (400, 413, 422) else TrackingError
+        raise kind(f"MLflow at {shown(uri)} refused: {one_line(error)}") from error
+    except Exception as error:  # stores raise SQLAlchemy's, boto's, requests' and their own
+        raise TrackingError(f"MLflow at {shown(uri)} failed: {one_line(error)}") from error
+
+
+def drain(box: Outbox) -> str | None:
+    """Send a run's operations in order until none is left; returns why some were kept, or None.
+
+    Each operation can be sent twice without harm: its time stamps and file names were fixed when it was queued.
+    """
+    if not len(box):
+        return None
+    try:
+        check(box.uri, create=False)
+        while (operation := box.first()) is not None:
+            try:
+                _send(box, operation)
+            except Refused:
+                _send_or_refuse(box, box.single())
+    except TrackingError as error:
+        return str(error)
+    return None
+
+
+def _send(box: Outbox, operation: Operation) -> None:
+    with explained(box.uri):
+        _KINDS[operation.kind](client(box.uri), box.run_id, operation)
+    box.remove(operation)
+
+
+def _send_or_refuse(box: Outbox, operation: Operation) -> None:
+    try:
+        _send(box, operation)
+    except Refused as error:
+        box.refuse(operation, str(error))
+
+
+def _send_batch(mlflow: MlflowClient, run_id: str, operation: Operation) -> None:
+    from mlflow.entities import Metric, Param, RunTag
+
+    metrics = [Metric(key, value, timestamp, step) for key, value, timestamp, step in operation.data["metrics"]]
+    params = [Param(key, value) for key, value in operation.data["params"].items()]
+    tags = [RunTag(key, value) for key, value in operation.data["tags"].items()]
+    mlflow.log_batch(run_id, metrics, params, tags, synchronous=True)
+
+
+def _send_files(mlflow: MlflowClient, run_id: str, operation: Operation) -> None:
+    if operation.files is None:
+        raise Refused(f"the files of operation {operation.numbers[0]} are gone from the outbox")
+    mlflow.log_artifacts(run_id, str(operation.files), operation.data["folder"])
+    for name, entry in operation.data.get("listed", {}).items():
+        _list_in_tag(mlflow, run_id, name, entry)
+
+
+def _list_in_tag(mlflow: MlflowClient, run_id: str, name: str, entry: dict[str, Any]) -> None:
+    """Add to a tag that holds a JSON list, as ``log_table`` does for the UI's table view to find the table."""
+    entries = json.loads(mlflow.get_run(run_id).data.tags.get(name, "[]"))
+    if entry not in entries:
+        mlflow.set_tag(run_id, name, json.dumps([*entries, entry]), synchronous=True)
+
+
+def _send_dataset(mlflow: MlflowClient, run_id: str, operation: Operation) -> None:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    tags = [InputTag(key, value) for key, value in operation.data["tags"].items()]
+    mlflow.log_inputs(run_id, [DatasetInput(Dataset(**operation.data["dataset"]), tags)])
+
+
+def _send_status(mlflow: MlflowClient, run_id: str, operation: Operation) -> None:
+    if operation.data["end_time"] is None:
+        mlflow.update_run(run_id, status=operation.data["status"])
+    else:
+        mlflow.set_terminated(run_id, operation.data["status"], operation.data["end_time"])
+
+
+_KINDS = {"batch": _send_batch, "files": _send_files, "dataset": _send_dataset, "status": _send_status}

@@ -1,0 +1,27 @@
+"""MLflow's UI on the store that the runs are in."""
+
+from __future__ import annotations
+
+import sys
+
+from t2i_track.errors import TrackingError
+from t2i_track.tracking import sending
+
+
+def server_command(uri: str | None, host: str, port: int) -> list[str]:
+    """The command line that serves the UI.
+
+    Args:
+        uri: MLflow's tracking URI; None: the environment's, or MLflow's default.
+        host: address to listen on.
+        port: 1 to 65535.
+
+    Raises:
+        TrackingError: the URI is of a server, which has a UI already, or there is no store yet.
+    """
+    uri = sending.resolve(uri)
+    if uri.startswith(("http://", "https://")):
+        raise TrackingError(f"the runs are on a server that has a UI already: open {sending.shown(uri)} in a browser")
+    sending.check(uri, create=False)
+    serve = ["server", "--backend-store-uri", uri, "--host", host, "--port", str(port), "--workers", "1"]
+    return [sys.executable, "-m", "mlflow", *serve]
