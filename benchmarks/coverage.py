@@ -1,0 +1,252 @@
+"""How often do the intervals hold the truth? The table in docs/metrics.md.
+
+A population of 8192 pairs of feature vectors stands for all that two settings could ever make of the same prompts and
+seeds; a run is a sample of N pairs. The population's own moments are the truth, so it is exact: its FID is 3 by
+construction. Intervals come from the same functions that the product calls.
+
+    python benchmarks/coverage.py --trials 400 --num 64,128,256,512,1024,2048
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from t2i_track.metrics import cmmd, fid, inception_score, kid, mmd, precision_recall, uncertainty
+from t2i_track.metrics.rows import Matrix
+from t2i_track.metrics.uncertainty import Interval, jackknife
+
+POPULATION = 8192
+SUBSETS = 20
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """Two settings' populations, paired, and the reference that both are measured against."""
+
+    a: Matrix
+    b: Matrix
+    reference: Matrix
+    gaussian: fid.Gaussian
+
+
+def world(spectrum: str, dimension: int, distances: tuple[float, float], seed: int = 0) -> World:
+    """Gaussian features with the FIDs given (times the mean variance), correlated 0.7 between the settings."""
+    rng = np.random.default_rng(seed)
+    variances = np.ones(dimension) if spectrum == "flat" else 1.0 / np.arange(1, dimension + 1)
+    turn, _ = np.linalg.qr(rng.normal(size=(dimension, dimension)))
+    frame = turn * np.sqrt(variances)
+    reference = _white(rng.normal(size=(2048, dimension))) @ frame.T
+    statistics = fid.statistics(reference)
+    shared = rng.normal(size=(POPULATION, dimension))
+    settings = []
+    for distance in distances:
+        own = rng.normal(size=(POPULATION, dimension))
+        z = _white(np.sqrt(0.7) * shared + np.sqrt(0.3) * own)
+        root = frame * np.sqrt(rng.uniform(0.75, 1.3, dimension))
+        spread = fid.frechet_distance(statistics[0], root @ root.T, *statistics)
+        target = distance * float(variances.mean())
+        shift = frame @ rng.normal(size=dimension)
+        shift *= np.sqrt(target - spread) / np.linalg.norm(shift)
+        settings.append(statistics[0] + shift + z @ root.T)
+    return World(settings[0], settings[1], reference, fid.gaussian(*statistics))
+
+
+def _white(z: Matrix) -> Matrix:
+    """Exactly mean 0 and covariance 1 (divided by the number of rows)."""
+    z = z - z.mean(axis=0)
+    return np.asarray(np.linalg.solve(np.linalg.cholesky(z.T @ z / len(z)), z.T).T)
+
+
+@dataclass(frozen=True)
+class Measured:
+    value: float
+    replicates: list[float | None]
+    single: Interval
+    truth: float | None
+    """None: the mean over all trials, where what the score tends to depends on N."""
+
+
+Measure = Callable[[World, Matrix, Matrix, np.ndarray], Measured]
+"""World, a setting's population, its sample, the sample's groups."""
+
+
+def measure_fid(w: World, population: Matrix, sample: Matrix, groups: np.ndarray) -> Measured:
+    value, replicates = fid.fid(sample, groups, w.gaussian)
+    centred = population - population.mean(axis=0)
+    sigma = centred.T @ centred / len(centred)
+    projected = w.gaussian.root.T @ sigma @ w.gaussian.root
+    truth = fid.distance(population.mean(axis=0), float(np.trace(sigma)), projected, w.gaussian, len(projected))
+    return Measured(value, replicates, jackknife(value, replicates, correct_bias=True), truth)
+
+
+def measure_kid(w: World, population: Matrix, sample: Matrix, groups: np.ndarray) -> Measured:
+    subsets, within = _reference_subsets(w, len(sample))
+    value, _, replicates = kid.kid(sample, w.reference, groups, subsets, within)
+    return Measured(value, replicates, jackknife(value, replicates), _truth(w, population, kid.polynomial, True))
+
+
+def measure_cmmd(w: World, population: Matrix, sample: Matrix, groups: np.ndarray) -> Measured:
+    value, replicates = cmmd.cmmd(sample, w.reference, groups, _reference_mean(w))
+    truth = cmmd.SCALE * _truth(w, population, cmmd.gaussian_kernel, False)
+    return Measured(value, replicates, jackknife(value, replicates, correct_bias=True), truth)
+
+
+@cache
+def _reference_subsets(w: World, n: int) -> tuple[kid.Subsets, Matrix]:
+    subsets = kid.draw_subsets(n, len(w.reference), SUBSETS, min(1000, n))
+    return subsets, kid.within_subsets(w.reference, subsets.theirs)
+
+
+@cache
+def _reference_mean(w: World) -> float:
+    return cmmd.reference_mean(w.reference)
+
+
+def _truth(w: World, population: Matrix, kernel: mmd.Kernel, unbiased: bool) -> float:
+    return _population_mmd(w, population is w.a, kernel, unbiased)
+
+
+@cache
+def _population_mmd(w: World, first: bool, kernel: mmd.Kernel, unbiased: bool) -> float:
+    """MMD² of a population: pairs are drawn with replacement, so a picture may meet itself."""
+    population = w.a if first else w.b
+    n, m = len(population), len(w.reference)
+    theirs, diagonal = mmd.total(w.reference, kernel)
+    yy = (theirs - diagonal) / (m * (m - 1)) if unbiased else theirs / m**2
+    xy = sum(float(kernel(population[i : i + 1024], w.reference).sum()) for i in range(0, n, 1024)) / (n * m)
+    return mmd.total(population, kernel)[0] / n**2 + yy - 2 * xy
+
+
+def measure_mean(w: World, population: Matrix, sample: Matrix, groups: np.ndarray) -> Measured:
+    """A mean of skewed per-image scores, as clip_score and alignment are."""
+    scores, everything = np.exp(sample[:, 0] / 2), np.exp(population[:, 0] / 2)
+    interval = uncertainty.bootstrap_mean(scores, range(len(scores)))
+    return Measured(interval.estimate, uncertainty.leave_out_means(scores, groups), interval, float(everything.mean()))
+
+
+def measure_inception_score(w: World, population: Matrix, sample: Matrix, groups: np.ndarray) -> Measured:
+    value, _, replicates, _ = inception_score.inception_score(2 * sample[:, :20], groups)
+    return Measured(value, replicates, jackknife(value, replicates), None)
+
+
+def measure_recall(w: World, population: Matrix, sample: Matrix, groups: np.ndarray) -> Measured:
+    few = w.reference[:512, :16]
+    _, value, replicates = precision_recall.precision_recall(sample[:, :16], few, groups, precision_recall.radii(few))
+    return Measured(value, replicates, jackknife(value, replicates), None)
+
+
+MEASURES: dict[str, Measure] = {
+    "fid": measure_fid,
+    "kid": measure_kid,
+    "cmmd": measure_cmmd,
+    "mean": measure_mean,
+    "is": measure_inception_score,
+    "recall": measure_recall,
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    world: str
+    metric: str
+    n: int
+    trials: int
+    single: float
+    """Share of intervals that hold the truth."""
+    paired: float
+    paired_corrected: float
+    """The same with the jackknife's correction of the bias of the difference."""
+    bias: float
+    """Of the plain value, in its standard deviations."""
+    width: float
+    """Mean standard error of the difference over its standard deviation: 1 is exact."""
+
+
+def trial(w: World, measure: Measure, n: int, rng: np.random.Generator) -> tuple[Measured, Measured]:
+    drawn = rng.integers(POPULATION, size=n)
+    groups = np.arange(n) % uncertainty.GROUPS
+    return measure(w, w.a, w.a[drawn], groups), measure(w, w.b, w.b[drawn], groups)
+
+
+def simulate(name: str, w: World, metric: str, n: int, trials: int) -> Row:
+    rng = np.random.default_rng([n, trials])
+    pairs = [trial(w, MEASURES[metric], n, rng) for _ in range(trials)]
+    truths = [
+        float(np.mean([p[i].value for p in pairs])) if pairs[0][i].truth is None else pairs[0][i].truth for i in (0, 1)
+    ]
+    singles, plain, corrected = [], [], []
+    for a, b in pairs:
+        singles += [a.single, b.single]
+        plain.append(uncertainty.paired_difference(a.value, a.replicates, b.value, b.replicates))
+        gaps = [None if x is None or y is None else x - y for x, y in zip(a.replicates, b.replicates, strict=True)]
+        corrected.append(jackknife(a.value - b.value, gaps, correct_bias=True))
+    values = np.array([[a.value, b.value] for a, b in pairs])
+    difference = truths[0] - truths[1]
+    errors = [interval.standard_error or 0.0 for interval in plain]
+    return Row(
+        name,
+        metric,
+        n,
+        trials,
+        float(np.mean([_holds(s, truths[i % 2]) for i, s in enumerate(singles)])),
+        float(np.mean([_holds(s, difference) for s in plain])),
+        float(np.mean([_holds(s, difference) for s in corrected])),
+        float((values.mean(axis=0) - truths)[0] / values.std(axis=0)[0]),
+        float(np.mean(errors) / (values[:, 0] - values[:, 1]).std()),
+    )
+
+
+def _holds(interval: Interval, truth: float | None) -> bool:
+    assert interval.low is not None
+    assert interval.high is not None
+    assert truth is not None
+    return interval.low <= truth <= interval.high
+
+
+def worlds(dimension: int) -> Iterator[tuple[str, World]]:
+    yield "flat, 3 and 4", world("flat", dimension, (3.0, 4.0))
+    yield "flat, 3 and 3", world("flat", dimension, (3.0, 3.0))
+    yield "1/i, 3 and 4", world("1/i", dimension, (3.0, 4.0))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=400)
+    parser.add_argument("--num", default="64,128,256,512,1024,2048")
+    parser.add_argument("--dimension", type=int, default=64)
+    parser.add_argument("--metrics", default=",".join(MEASURES))
+    parser.add_argument("--worlds", default="", help="only those whose name begins so")
+    parser.add_argument("--json", help="write the rows here too")
+    options = parser.parse_args()
+    rows = []
+    print("| features | metric | N | single | paired | paired, bias corrected | bias / sd | error / sd |")
+    print("|---|---|---|---|---|---|---|---|")
+    for name, w in worlds(options.dimension):
+        if not name.startswith(options.worlds):
+            continue
+        for metric in options.metrics.split(","):
+            for n in map(int, options.num.split(",")):
+                started = time.perf_counter()
+                row = simulate(name, w, metric, n, options.trials)
+                rows.append(row)
+                print(
+                    f"| {row.world} | {row.metric} | {row.n} | {row.single:.3f} | {row.paired:.3f} | "
+                    f"{row.paired_corrected:.3f} | {row.bias:+.2f} | {row.width:.2f} |",
+                    flush=True,
+                )
+                print(f"{time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+    if options.json:
+        Path(options.json).write_text(json.dumps([vars(row) for row in rows], indent=1))
+
+
+if __name__ == "__main__":
+    main()
