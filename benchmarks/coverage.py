@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from t2i_track.metrics import cmmd, fid, inception_score, kid, mmd, precision_recall, uncertainty
+from t2i_track.metrics import cmmd, fid, fid_infinity, inception_score, kid, mmd, precision_recall, uncertainty
 from t2i_track.metrics.rows import Matrix
 from t2i_track.metrics.uncertainty import Interval, jackknife
 
@@ -88,6 +88,13 @@ def measure_fid(w: World, population: Matrix, sample: Matrix, groups: np.ndarray
     return Measured(value, replicates, jackknife(value, replicates, correct_bias=True), truth)
 
 
+def measure_fid_infinity(w: World, population: Matrix, sample: Matrix, groups: np.ndarray) -> Measured:
+    plain = measure_fid(w, population, sample, groups)
+    value, _ = fid_infinity.fid_infinity(sample, w.gaussian)
+    shifted = [None if r is None else value + r - plain.value for r in plain.replicates]
+    return Measured(value, shifted, jackknife(value, shifted), plain.truth)
+
+
 def measure_kid(w: World, population: Matrix, sample: Matrix, groups: np.ndarray) -> Measured:
     subsets, within = _reference_subsets(w, len(sample))
     value, _, replicates = kid.kid(sample, w.reference, groups, subsets, within)
@@ -146,6 +153,7 @@ def measure_recall(w: World, population: Matrix, sample: Matrix, groups: np.ndar
 
 MEASURES: dict[str, Measure] = {
     "fid": measure_fid,
+    "fid_infinity": measure_fid_infinity,
     "kid": measure_kid,
     "cmmd": measure_cmmd,
     "mean": measure_mean,

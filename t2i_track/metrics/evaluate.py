@@ -1,0 +1,310 @@
+"""Measure the images of one run: the one entry to all scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from t2i_track.errors import BadImages, MetricError
+from t2i_track.metrics.cache import FeatureStore
+from t2i_track.metrics.extractors import Extractor, resolve, resolve_clip
+from t2i_track.metrics.features import Progress, picture_features
+from t2i_track.metrics.measurement import METRICS, SETTABLE, Measurement
+from t2i_track.metrics.pictures import ImageItem, Size, common_size
+from t2i_track.metrics.protocol import ProtocolRecord, versions
+from t2i_track.metrics.reference import Reference
+from t2i_track.metrics.rows import Score
+
+NAMED_BAD = 5
+"""Bad pictures named in a message; the rest are counted."""
+
+
+@dataclass(frozen=True)
+class MetricResult:
+    name: str
+    value: float
+    ci_low: float | None
+    ci_high: float | None
+    """Of the 95 % interval; None where no sound one exists, and then the note says why."""
+    n: int
+    note: str | None
+    protocol: ProtocolRecord
+    replicates: list[float | None] | None
+    per_image: dict[int | str, float] | None = None
+    """By ``ImageItem.key``."""
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    results: list[MetricResult]
+    warnings: list[str]
+    """One line each: bad, black and truncated inputs, and metrics that these images do not allow."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is to be measured with what, known before a picture is opened."""
+
+    metrics: tuple[str, ...]
+    extractors: Mapping[str, Extractor]
+    reference: Reference | None
+    size: Size
+    native: Size
+    parameters: Mapping[str, Any]
+
+    def protocol(self, metric: str, n: int, reference: Reference | None) -> ProtocolRecord:
+        what = METRICS[metric]
+        extractor = self.extractors[what.layer]
+        reference = reference if what.reference else None
+        parameters = {name: self.parameters.get(name, value) for name, value in what.parameters.items()}
+        if "kid_subset_size" in parameters:
+            smallest = min(n, (reference and reference.n) or n)
+            parameters["kid_subset_size"] = min(parameters["kid_subset_size"], smallest)
+        return ProtocolRecord(
+            metric=metric,
+            extractor=extractor.name,
+            weights_sha256=extractor.weights_sha256,
+            layer=extractor.layers[what.layer],
+            resize=f"{self.size[0]}x{self.size[1]} bilinear, then {extractor.resize}",
+            n=n,
+            reference=reference.label if reference else None,
+            reference_sha256=reference.sha256 if reference else None,
+            reference_n=reference.n if reference else None,
+            parameters=parameters,
+            versions={**extractor.versions, **versions("pillow")},
+        )
+
+    def is_known(self, metric: str, protocol: ProtocolRecord, known: Container[tuple[str, str]]) -> bool:
+        return all((name, protocol.fingerprint) in known for name in METRICS[metric].scores)
+
+
+def evaluate(
+    images: Sequence[ImageItem],
+    *,
+    metrics: Sequence[str],
+    extractor: str = "shapes",
+    reference: Reference | None = None,
+    clip: str | None = None,
+    cache_dir: Path,
+    device: str = "cpu",
+    weights: Path | None = None,
+    size: Size | None = None,
+    resize: int | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    skip_bad: bool = False,
+    known: Container[tuple[str, str]] | None = None,
+    progress: Progress | None = None,
+) -> EvaluationResult:
+    """Score the images of one run.
+
+    Features are made once for each picture and extractor and kept under ``cache_dir``; a metric whose value is known
+    under the same protocol is left out, before anything heavy is imported.
+
+    Args:
+        images: of one run, in any order.
+        metrics: names in ``METRICS``.
+        extractor: see ``extractors.resolve``.
+        reference: what fid, kid, prc and cmmd measure against.
+        clip: ``shapes``, a folder or a Hugging Face id, for clip and cmmd.
+        cache_dir: where features, statistics and hashes are kept.
+        device: a torch device.
+        weights: the extractor's weights, if not in their usual place.
+        size: width and height that the run's images must have; default: what most of them have.
+        resize: side of the square to which all pictures are brought first; default: reference pictures are brought to
+            the size of the run's.
+        parameters: of metrics, by torch-fidelity's names (``isc_splits``, ``kid_subset_size``, …).
+        skip_bad: score the rest where some pictures are unreadable or of another size.
+        known: pairs of score name and protocol fingerprint (as keys of a mapping, or in a set) to leave out.
+        progress: called with inputs done and in all while features are made.
+
+    Returns:
+        The scores that were not known, and what a user must be told.
+
+    Raises:
+        MetricError: an unknown metric, a metric without what it needs, or nothing could be measured.
+        BadImages: some pictures are bad and ``skip_bad`` is false, or all are.
+        ExtractorUnavailable: weights that are not here.
+    """
+    known = known if known is not None else ()
+    plan = _plan(images, metrics, extractor, reference, clip, cache_dir, weights, size, resize, parameters or {})
+    wanted = [m for m in plan.metrics if not plan.is_known(m, plan.protocol(m, len(images), reference), known)]
+    if not wanted:
+        return EvaluationResult([], [])
+    measurement = _measure(plan, wanted, images, cache_dir, device, skip_bad, progress)
+    results: list[MetricResult] = []
+    for metric in wanted:
+        protocol = plan.protocol(metric, len(measurement.images), measurement.reference)
+        if plan.is_known(metric, protocol, known):
+            continue
+        try:
+            scores = METRICS[metric].compute(measurement, protocol.parameters)
+        except MetricError as error:
+            if len(wanted) == 1:
+                raise
+            measurement.warnings.append(f"{metric} was not measured: {error}")
+            continue
+        results += [_result(name, score, protocol, measurement) for name, score in scores.items()]
+    return EvaluationResult(results, measurement.warnings)
+
+
+def plan(
+    images: Sequence[ImageItem],
+    *,
+    metrics: Sequence[str],
+    extractor: str = "shapes",
+    reference: Reference | None = None,
+    clip: str | None = None,
+    cache_dir: Path,
+    weights: Path | None = None,
+    size: Size | None = None,
+    resize: int | None = None,
+    parameters: Mapping[str, Any] | None = None,
+) -> dict[str, ProtocolRecord]:
+    """The protocol of each metric that ``evaluate`` would use if all images can be read; opens at most headers."""
+    made = _plan(images, metrics, extractor, reference, clip, cache_dir, weights, size, resize, parameters or {})
+    return {metric: made.protocol(metric, len(images), reference) for metric in made.metrics}
+
+
+def _plan(
+    images: Sequence[ImageItem],
+    metrics: Sequence[str],
+    extractor: str,
+    reference: Reference | None,
+    clip: str | None,
+    cache_dir: Path,
+    weights: Path | None,
+    size: Size | None,
+    resize: int | None,
+    parameters: Mapping[str, Any],
+) -> _Plan:
+    names = tuple(dict.fromkeys(metrics))
+    _check(names, reference, clip, parameters)
+    native = size or common_size(images)
+    if not images or native is None:
+        raise BadImages(f"none of the {len(images)} pictures can be read; check their folder")
+    extractors: dict[str, Extractor] = {}
+    if clip and any(METRICS[name].clip for name in names):
+        pictures, extractors["clip-text"] = resolve_clip(clip, cache_dir)
+        extractors |= {METRICS[name].layer: pictures for name in names if METRICS[name].clip}
+    if any(not METRICS[name].clip for name in names):
+        own = resolve(extractor, cache_dir, weights)
+        extractors |= {METRICS[name].layer: own for name in names if not METRICS[name].clip}
+    for name in names:
+        used = extractors[METRICS[name].layer]
+        if METRICS[name].layer not in used.layers:
+            raise MetricError(f"{name} cannot be measured with extractor '{used.name}'; leave it out, or use 'shapes'")
+    return _Plan(names, extractors, reference, (resize, resize) if resize else native, native, parameters)
+
+
+def _check(names: Sequence[str], reference: Reference | None, clip: str | None, parameters: Mapping[str, Any]) -> None:
+    for name in names:
+        if name not in METRICS:
+            raise MetricError(f"no metric '{name}'; known are {', '.join(METRICS)}")
+        if METRICS[name].reference and reference is None:
+            raise MetricError(f"{name} needs a reference set; name one, or leave {name} out")
+        if METRICS[name].clip and clip is None:
+            raise MetricError(f"{name} needs a CLIP model; name one, or leave {name} out")
+    if unknown := set(parameters) - set(SETTABLE):
+        raise MetricError(f"no metric has a parameter '{min(unknown)}'; known are {', '.join(SETTABLE)}")
+
+
+def _measure(
+    plan: _Plan,
+    wanted: Sequence[str],
+    images: Sequence[ImageItem],
+    cache_dir: Path,
+    device: str,
+    skip_bad: bool,
+    progress: Progress | None,
+) -> Measurement:
+    """Make the features that are missing, and set aside what cannot be measured."""
+    images = sorted(images, key=lambda image: (image.prompt_index, image.replicate, image.sha256))
+    stores: dict[str, FeatureStore] = {}
+    unreadable: dict[str, str] = {}
+    for layers in _by_extractor(plan, wanted):
+        needs_reference = any(METRICS[name].reference for name in wanted if METRICS[name].layer in layers)
+        items = [*images, *(plan.reference.items if plan.reference and needs_reference else ())]
+        store, failed = picture_features(plan.extractors[layers[0]], items, plan.size, cache_dir, device, progress)
+        stores |= dict.fromkeys(layers, store)
+        unreadable |= failed
+    warnings: list[str] = []
+    good, note = _good_images(images, plan, stores[METRICS[wanted[0]].layer], unreadable, skip_bad, warnings)
+    reference = _good_reference(plan.reference, unreadable, skip_bad, warnings)
+    return Measurement(good, reference, plan.size, cache_dir, device, progress, plan.extractors, stores, warnings, note)
+
+
+def _by_extractor(plan: _Plan, wanted: Sequence[str]) -> list[list[str]]:
+    """The layers that are wanted, in groups of one extractor."""
+    groups: dict[int, list[str]] = {}
+    for layer in dict.fromkeys(METRICS[name].layer for name in wanted):
+        groups.setdefault(id(plan.extractors[layer]), []).append(layer)
+    return list(groups.values())
+
+
+def _good_images(
+    images: Sequence[ImageItem],
+    plan: _Plan,
+    store: FeatureStore,
+    unreadable: Mapping[str, str],
+    skip_bad: bool,
+    warnings: list[str],
+) -> tuple[list[ImageItem], str | None]:
+    """The images to score, and what every score of them must say."""
+    readable = [image for image in images if image.sha256 not in unreadable]
+    bad = [f"{image.path.name} ({unreadable[image.sha256]})" for image in images if image.sha256 in unreadable]
+    info = store.rows([image.sha256 for image in readable]).info()
+    good = []
+    for image, (width, height, _) in zip(readable, info.tolist(), strict=True):
+        if (width, height) == plan.native:
+            good.append(image)
+        else:
+            bad.append(f"{image.path.name} ({width}x{height}, not {plan.native[0]}x{plan.native[1]})")
+    if bad:
+        _complain(f"{len(bad)} of {len(images)} pictures", bad, skip_bad and bool(good), warnings)
+    black = int(store.rows([image.sha256 for image in good]).info()[:, 2].sum())
+    if black:
+        warnings.append(f"{black} of {len(good)} pictures are all black, as a safety checker leaves them; they count")
+    return good, f"{black} all black" if black else None
+
+
+def _good_reference(
+    reference: Reference | None, unreadable: Mapping[str, str], skip_bad: bool, warnings: list[str]
+) -> Reference | None:
+    if reference is None:
+        return None
+    bad = [f"{item.path.name} ({unreadable[item.sha256]})" for item in reference.items if item.sha256 in unreadable]
+    if not bad:
+        return reference
+    _complain(f"{len(bad)} of {reference.n} reference pictures", bad, skip_bad, warnings)
+    return reference.without(set(unreadable))
+
+
+def _complain(what: str, bad: Sequence[str], skip: bool, warnings: list[str]) -> None:
+    named = ", ".join(bad[:NAMED_BAD]) + (f" and {len(bad) - NAMED_BAD} more" if len(bad) > NAMED_BAD else "")
+    if not skip:
+        raise BadImages(f"{what} cannot be scored: {named}; repair them, or score the rest with --skip-bad")
+    warnings.append(f"{what} were left out: {named}")
+
+
+def _result(name: str, score: Score, protocol: ProtocolRecord, measurement: Measurement) -> MetricResult:
+    per_image = None
+    if score.per_image is not None:
+        pairs = zip(measurement.images, score.per_image.tolist(), strict=True)
+        per_image = {image.key: value for image, value in pairs if not math.isnan(value)}
+    replicates = None if score.replicates is None else list(score.replicates)
+    n = len(measurement.images) if score.n is None else score.n
+    note = "; ".join(filter(None, [score.note, measurement.note])) or None
+    return MetricResult(name, score.value, score.ci_low, score.ci_high, n, note, protocol, replicates, per_image)
+
+
+def default_metrics(extractor: str, reference: Reference | None, clip: str | None) -> list[str]:
+    """What can be measured with these; ``fid_infinity`` only on demand, ``alignment`` where the classifier is used."""
+    allowed = {
+        name
+        for name, metric in METRICS.items()
+        if (not metric.reference or (reference and (reference.items or name == "fid"))) and (clip or not metric.clip)
+    }
+    return [n for n in METRICS if n in allowed and n != "fid_infinity" and (n != "alignment" or extractor == "shapes")]

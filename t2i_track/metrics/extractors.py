@@ -1,0 +1,244 @@
+"""The networks behind the scores: named, hashed, and loaded only when there is something to extract.
+
+``resolve`` and ``resolve_clip`` say what an extractor is, from its files, without importing torch; ``load`` makes the
+network. Nothing of a user's is unpickled: files must hold tensors only.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t2i_track.errors import ExtractorUnavailable
+from t2i_track.metrics.cache import file_sha256, replacing
+from t2i_track.metrics.protocol import digest, versions
+
+WEIGHTS_VARIABLE = "T2I_EXTRACTOR_WEIGHTS"
+
+INCEPTION = "inception-v3-compat"
+INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
+INCEPTION_URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{INCEPTION_FILE}"
+INCEPTION_SHA256 = "6726825d"
+"""The sha256 of Inception's published weights begins so; as in torch.hub, the file's name says it."""
+
+TIMEOUT = 20.0
+"""Seconds to wait for a server that does not answer."""
+
+Rows = Mapping[str, NDArray[np.float32]]
+
+
+class Network(Protocol):
+    """``prepare`` one input at a time, then run a batch of prepared inputs of equal shape."""
+
+    def prepare(self, value: Any) -> tuple[NDArray[Any], tuple[int, int, int]]:
+        """The network's input, and the row's ``info``."""
+
+    def __call__(self, batch: NDArray[Any]) -> Rows:
+        """Features by layer, (batch, dimension) each."""
+
+
+@dataclass(frozen=True)
+class Extractor:
+    name: str
+    weights_sha256: str
+    layers: Mapping[str, str]
+    """The layer that each metric reads."""
+    resize: str
+    versions: Mapping[str, str]
+    load: Callable[[str], Network] = field(compare=False)
+    """Device to network."""
+
+    def folder(self, cache_dir: Path, size: tuple[int, int] | None) -> Path:
+        """Where its features of pictures of this size (None: of texts) are kept."""
+        identity = [self.name, self.weights_sha256, sorted(set(self.layers.values())), self.resize, size]
+        return cache_dir / "features" / digest([*identity, dict(self.versions)])[:32]
+
+
+def resolve(spec: str, cache_dir: Path, weights: Path | None = None) -> Extractor:
+    """What ``spec`` names.
+
+    Args:
+        spec: ``shapes``; ``inception-v3-compat`` or another extractor registered with torch-fidelity;
+            ``clip:FOLDER_OR_ID``; ``dinov2:FOLDER_OR_ID``.
+        cache_dir: where hashes of files are kept.
+        weights: a file to use instead of the extractor's own weights; default: the environment variable
+            ``T2I_EXTRACTOR_WEIGHTS``. For ``shapes`` a folder, and no variable.
+
+    Raises:
+        ExtractorUnavailable: unknown, or its weights are not here and cannot be had.
+    """
+    if spec == "shapes":
+        return _shapes(weights, cache_dir)
+    if weights is None and os.environ.get(WEIGHTS_VARIABLE):
+        weights = Path(os.environ[WEIGHTS_VARIABLE])
+    kind, _, source = spec.partition(":")
+    if spec == INCEPTION:
+        return _inception(weights, cache_dir)
+    if kind == "clip" and source:
+        return resolve_clip(source, cache_dir)[0]
+    if kind == "dinov2" and source:
+        return _dinov2(source, cache_dir)
+    return _registered(spec, weights)
+
+
+def _shapes(weights: Path | None, cache_dir: Path) -> Extractor:
+    from t2i_track import assets
+
+    folder = weights or assets.shapes_classifier()
+    file = folder / "model.safetensors"
+    if not file.is_file():
+        advice = "name its folder" if weights else "reinstall t2i-track, its weights travel with it"
+        raise ExtractorUnavailable(f"extractor 'shapes': no {file}; {advice}")
+
+    def load(device: str) -> Network:
+        from t2i_track.metrics.networks import ShapesNetwork
+
+        return ShapesNetwork(folder, device)
+
+    layers = {"is": "classes", "fid": "features", "kid": "features", "prc": "features", "alignment": "heads"}
+    return Extractor("shapes", file_sha256(file, cache_dir), layers, "64x64 bilinear", versions("torch"), load)
+
+
+def _inception(weights: Path | None, cache_dir: Path) -> Extractor:
+    file = weights or _hub_file(INCEPTION_FILE)
+    if not file.is_file():
+        if weights:
+            raise ExtractorUnavailable(f"extractor '{INCEPTION}': no file {weights}; give its weights' path")
+        _download(INCEPTION_URL, file)
+
+    def load(device: str) -> Network:
+        from t2i_track.metrics.networks import FidelityNetwork, refuse_pickles
+
+        refuse_pickles(file)
+        return FidelityNetwork(INCEPTION, ["2048", "logits_unbiased"], file, device)
+
+    layers = {"is": "logits_unbiased", "fid": "2048", "kid": "2048", "prc": "2048"}
+    resize = "299x299 bilinear (TensorFlow 1)"
+    found = versions("torch", "torch-fidelity")
+    return Extractor(INCEPTION, file_sha256(file, cache_dir), layers, resize, found, load)
+
+
+def inception_file() -> Path:
+    """Where Inception's weights are looked for."""
+    return Path(os.environ.get(WEIGHTS_VARIABLE) or _hub_file(INCEPTION_FILE))
+
+
+def _hub_file(name: str) -> Path:
+    """Where torch.hub keeps a downloaded file."""
+    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    home = Path(os.environ.get("TORCH_HOME", f"{cache}/torch")).expanduser()
+    return home / "hub" / "checkpoints" / name
+
+
+def _download(url: str, file: Path) -> None:
+    """Fetch Inception's weights; the file appears only when it is whole and its hash is right."""
+    import hashlib
+    import urllib.request
+
+    found = hashlib.sha256()
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, replacing(file) as out:
+            while block := answer.read(1 << 20):
+                found.update(block)
+                out.write(block)
+            if not found.hexdigest().startswith(INCEPTION_SHA256):
+                raise OSError(f"the download's sha256 begins {found.hexdigest()[:8]}")
+    except OSError as error:
+        raise ExtractorUnavailable(
+            f"extractor '{INCEPTION}': {file.name} (sha256 {INCEPTION_SHA256}…) is not here and cannot be fetched "
+            f"({error}); put it at {file}, or name it by --extractor-weights or {WEIGHTS_VARIABLE}; it is at {url}"
+        ) from error
+
+
+def resolve_clip(source: str, cache_dir: Path) -> tuple[Extractor, Extractor]:
+    """The image and the text half of a CLIP model: ``shapes``, a folder or a Hugging Face id."""
+    from t2i_track import assets
+
+    folder = assets.shapes_clip() if source == "shapes" else _model_folder("clip", source)
+    weights = _weights_sha256("clip", folder, cache_dir)
+    found = versions("torch", "transformers")
+
+    def images(device: str) -> Network:
+        from t2i_track.metrics.networks import ClipImages
+
+        return ClipImages(folder, device)
+
+    def texts(device: str) -> Network:
+        from t2i_track.metrics.networks import ClipTexts
+
+        return ClipTexts(folder, device)
+
+    layers = dict.fromkeys(("clip", "cmmd", "is", "fid", "kid", "prc"), "embedding")
+    processing = sorted(folder.glob("*processor_config.json"))
+    resize = "its processor's " + digest([file_sha256(path, cache_dir) for path in processing])[:8]
+    tokenizer = [file_sha256(path, cache_dir) for path in sorted(folder.glob("*token*.json"))]
+    return (
+        Extractor("clip", weights, layers, resize, found, images),
+        Extractor("clip-text", weights, {"clip": "embedding"}, digest(tokenizer)[:8], found, texts),
+    )
+
+
+def _dinov2(source: str, cache_dir: Path) -> Extractor:
+    folder = _model_folder("dinov2", source)
+
+    def load(device: str) -> Network:
+        from t2i_track.metrics.networks import Dinov2
+
+        return Dinov2(folder, device)
+
+    layers = dict.fromkeys(("is", "fid", "kid", "prc"), "class token")
+    processing = sorted(folder.glob("preprocessor_config.json"))
+    resize = "its processor's " + digest([file_sha256(path, cache_dir) for path in processing])[:8]
+    weights = _weights_sha256("dinov2", folder, cache_dir)
+    return Extractor("dinov2", weights, layers, resize, versions("torch", "transformers"), load)
+
+
+def _model_folder(kind: str, source: str) -> Path:
+    """A folder as it is; a Hugging Face id from the local cache, else fetched."""
+    if Path(source).expanduser().is_dir():
+        return Path(source).expanduser()
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    patterns = ["*.json", "*.txt", "*.model", "*.safetensors"]
+    try:
+        try:
+            return Path(snapshot_download(source, allow_patterns=patterns, local_files_only=True))
+        except FileNotFoundError:
+            return Path(snapshot_download(source, allow_patterns=patterns, etag_timeout=TIMEOUT))
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ExtractorUnavailable(
+            f"extractor '{kind}:{source}' is no folder, not in the Hugging Face cache and cannot be fetched "
+            f"({reason}); name a folder with config.json and model.safetensors"
+        ) from error
+
+
+def _weights_sha256(kind: str, folder: Path, cache_dir: Path) -> str:
+    files = sorted(folder.glob("*.safetensors"))
+    if not files or not (folder / "config.json").is_file():
+        raise ExtractorUnavailable(
+            f"extractor '{kind}': {folder} lacks config.json or *.safetensors; name another folder"
+        )
+    return digest([[path.name, file_sha256(path, cache_dir)] for path in files])
+
+
+def _registered(name: str, weights: Path | None) -> Extractor:
+    """Any other extractor of torch-fidelity's registry; its weights are hashed tensor by tensor once it is loaded."""
+    from t2i_track.metrics.networks import FidelityNetwork, registered_layers, state_sha256
+
+    layers = registered_layers(name)
+    network = FidelityNetwork(name, sorted(set(layers.values())), weights, "cpu")
+
+    def load(device: str) -> Network:
+        network.to(device)
+        return network
+
+    found = versions("torch", "torch-fidelity")
+    return Extractor(name, state_sha256(network.module), layers, "its own", found, load)

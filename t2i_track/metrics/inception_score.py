@@ -1,0 +1,83 @@
+"""Inception Score: Salimans et al. 2016, arXiv:1606.03498, section 4.
+
+exp(mean_x KL(p(y|x) || p(y))), over splits of the images; the mean and the spread of the splits' scores
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t2i_track.errors import MetricError
+from t2i_track.metrics.rows import Groups, Matrix, Rows, Vector, spans
+from t2i_track.metrics.uncertainty import GROUPS
+
+SPLITS = 10
+SEED = 2020
+"""Of the shuffle before splitting: torch-fidelity's, so that its splits are ours."""
+
+
+def inception_score(
+    rows: Rows, groups: Groups, splits: int = SPLITS, *, shuffle: bool = True
+) -> tuple[float, float, list[float | None], list[float | None]]:
+    """Mean and standard deviation of the splits' scores, and both without each group.
+
+    Args:
+        rows: logits (n, classes).
+        groups: the group of each image, in [0, GROUPS). Images keep their split when a group is left out.
+        splits: parts of equal size, within one image.
+
+    Returns:
+        Mean and standard deviation (over splits, not of the mean), each in [1, classes] and at least 0, then the
+        replicates of both: None where the group is empty or a split would be.
+
+    Raises:
+        MetricError: fewer images than splits.
+    """
+    number = len(rows)
+    if number < splits:
+        raise MetricError(f"inception score over {splits} splits needs at least {splits} pictures, not {number}")
+    order = np.random.RandomState(SEED).permutation(number) if shuffle else np.arange(number)
+    split = np.empty(number, dtype=np.intp)
+    for i in range(splits):
+        split[order[i * number // splits : (i + 1) * number // splits]] = i
+    p, negative_entropy, counts = _sums(rows, split * GROUPS + groups, splits)
+    scores = _scores(p.sum(axis=1), negative_entropy.sum(axis=1), counts.sum(axis=1))
+    without: list[Vector | None] = []
+    for group in range(GROUPS):
+        kept = np.arange(GROUPS) != group
+        left = counts[:, kept].sum(axis=1)
+        if not counts[:, group].any() or not left.all():
+            without.append(None)
+        else:
+            without.append(_scores(p[:, kept].sum(axis=1), negative_entropy[:, kept].sum(axis=1), left))
+    return (
+        float(scores.mean()),
+        float(scores.std()),
+        [None if s is None else float(s.mean()) for s in without],
+        [None if s is None else float(s.std()) for s in without],
+    )
+
+
+def _sums(rows: Rows, cells: Groups, splits: int) -> tuple[NDArray[np.float64], Matrix, Matrix]:
+    """Sums of p (splits, GROUPS, classes) and of each image's sum of p log p, and the images, by split and group."""
+    classes = rows[:1].shape[1]
+    p = np.zeros((splits * GROUPS, classes))
+    negative_entropy = np.zeros(splits * GROUPS)
+    for span in spans(rows):
+        logits = np.asarray(rows[span], dtype=np.float64)
+        shifted = logits - logits.max(axis=1, keepdims=True)
+        log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        np.add.at(p, cells[span], np.exp(log_p))
+        np.add.at(negative_entropy, cells[span], (np.exp(log_p) * log_p).sum(axis=1))
+    shape = (splits, GROUPS)
+    counts = np.bincount(cells, minlength=splits * GROUPS).astype(np.float64)
+    return p.reshape(*shape, classes), negative_entropy.reshape(shape), counts.reshape(shape)
+
+
+def _scores(p: Matrix, negative_entropy: Vector, counts: Vector) -> Vector:
+    """exp of the mean divergence of each split: mean(sum p log p) - sum q log q, with q the mean of p."""
+    q = p / counts[:, None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        cross = np.where(q > 0, q * np.log(q), 0.0).sum(axis=1)
+    return np.asarray(np.exp(negative_entropy / counts - cross))

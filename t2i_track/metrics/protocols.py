@@ -1,0 +1,154 @@
+"""Named protocols: how a published number was made, whether a run follows it, and whether its values are in the window.
+
+A protocol is ``t2i_track/protocols/NAME.yaml``, or any file of that form by its path:
+
+    name, description, source    text
+    run                          settings that a run must have: a value, or a list of those allowed
+    evaluation                   metrics, extractor, clip, reference, resize, parameters
+    windows                      score: [lowest, highest], what ``gate`` checks
+    published                    list of {setting: value, score: value}, for people and for comparisons
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from t2i_track.errors import MetricError
+
+SETTINGS = (
+    "model", "revision", "guidance", "steps", "scheduler", "num", "images_per_prompt", "height", "width",
+    "negative_prompt", "dtype", "lora", "seed",
+)  # fmt: skip
+EVALUATION = ("metrics", "extractor", "clip", "reference", "resize", "parameters")
+FIELDS = ("name", "description", "source", "run", "evaluation", "windows", "published")
+
+
+@dataclass(frozen=True)
+class NamedProtocol:
+    name: str
+    description: str
+    source: str
+    run: Mapping[str, Any] = field(default_factory=dict)
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+    windows: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    published: tuple[Mapping[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    setting: str
+    expected: Any
+    actual: Any
+
+    def __str__(self) -> str:
+        expected = f"one of {', '.join(map(str, self.expected))}" if isinstance(self.expected, list) else self.expected
+        return f"{self.setting} is {self.actual!r}, not {expected!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    name: str
+    value: float | None
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        what = "has no value" if self.value is None else f"is {self.value:.6g}"
+        return f"{self.name} {what}, window {self.low:.10g} to {self.high:.10g}"
+
+
+def names() -> list[str]:
+    folder = resources.files("t2i_track") / "protocols"
+    return sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_protocol(name: str) -> NamedProtocol:
+    """By name, or from a file by its path.
+
+    Raises:
+        MetricError: no such protocol, or a file that is not of the form above.
+    """
+    file = resources.files("t2i_track") / "protocols" / f"{name}.yaml" if name in names() else Path(name)
+    if not file.is_file():
+        raise MetricError(f"no protocol '{name}'; known are {', '.join(names())}, or give a file's path")
+    return parse_protocol(file.read_text(encoding="utf-8"), name)
+
+
+def parse_protocol(text: str, name: str) -> NamedProtocol:
+    """Raises MetricError where the text is not YAML of the form above."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise MetricError(f"protocol '{name}' is not YAML: {str(error).splitlines()[0]}") from error
+    if not isinstance(content, dict):
+        raise MetricError(f"protocol '{name}' is not a mapping of {', '.join(FIELDS)}")
+    run, evaluation, windows = (content.get(part) or {} for part in ("run", "evaluation", "windows"))
+    for part, known in ((content, FIELDS), (run, SETTINGS), (evaluation, EVALUATION)):
+        unknown = sorted(set(part) - set(known)) if isinstance(part, dict) else repr(part)
+        if unknown:
+            raise MetricError(f"protocol '{name}' may have {', '.join(known)}, not {unknown}")
+    return NamedProtocol(
+        str(content.get("name", Path(name).stem)),
+        str(content.get("description", "")),
+        str(content.get("source", "")),
+        run,
+        evaluation,
+        _windows(windows, name),
+        tuple(content.get("published") or ()),
+    )
+
+
+def _windows(windows: Any, name: str) -> dict[str, tuple[float, float]]:
+    try:
+        checked = {str(score): (float(low), float(high)) for score, (low, high) in windows.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise MetricError(f"protocol '{name}': a window is 'score: [lowest, highest]', not {windows!r}") from error
+    for score, (low, high) in checked.items():
+        if not low <= high:
+            raise MetricError(f"protocol '{name}': the window of {score} is empty, {low} to {high}")
+    return checked
+
+
+def check_protocol(protocol: NamedProtocol, run: Mapping[str, Any]) -> list[Difference]:
+    """The settings in which a run differs from the protocol; none: it follows.
+
+    Args:
+        run: the run's settings by their names in ``Settings``; one that is missing differs.
+    """
+    return [
+        Difference(setting, expected, run.get(setting))
+        for setting, expected in protocol.run.items()
+        if not any(_same(allowed, run.get(setting)) for allowed in _listed(expected))
+    ]
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _same(expected: Any, actual: Any) -> bool:
+    """Numbers as numbers: 8 and 8.0 are one guidance."""
+    if isinstance(expected, int | float) and isinstance(actual, int | float):
+        return float(expected) == float(actual)
+    return bool(expected == actual)
+
+
+def gate(protocol: NamedProtocol, values: Mapping[str, float]) -> list[Outside]:
+    """The scores outside the protocol's windows; a score without a value is outside.
+
+    Raises:
+        MetricError: the protocol has no windows.
+    """
+    if not protocol.windows:
+        raise MetricError(f"protocol '{protocol.name}' has no windows to check; give one that has")
+    return [
+        Outside(name, values.get(name), low, high)
+        for name, (low, high) in protocol.windows.items()
+        if name not in values or not low <= values[name] <= high
+    ]
