@@ -1,0 +1,161 @@
+"""Paired differences of many runs at once, corrected for how many were looked at.
+
+The same numbers as ``t2i_track.metrics.uncertainty.paired_difference`` (a test holds them equal), but for all pairs
+of a thousand runs in a fraction of a second and without importing scipy, which alone takes half a second.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t2i_track.compare.rows import Score
+from t2i_track.metrics.uncertainty import MIN_GROUPS, Interval, unpaired_difference, without_interval
+
+Matrix = NDArray[np.float64]
+
+
+def student_two_sided(t: Matrix | float, freedom: int) -> Matrix:
+    """P(|T| > |t|) for Student's T with a whole number of degrees of freedom (Abramowitz & Stegun 26.7.3, 26.7.4)."""
+    theta = np.arctan(np.abs(t) / math.sqrt(freedom))
+    cosine = np.cos(theta)
+    odd = freedom % 2
+    term = cosine if odd else np.ones_like(cosine)
+    series = term if freedom > 1 else np.zeros_like(cosine)
+    for k in range(2 + odd, freedom - 1, 2):
+        term = term * cosine**2 * ((k - 1) / k)
+        series = series + term
+    inside = 2 / np.pi * (theta + np.sin(theta) * series) if odd else np.sin(theta) * series
+    return np.asarray(np.maximum(1.0 - inside, 0.0))
+
+
+@lru_cache(maxsize=64)
+def student_quantile(level: float, freedom: int) -> float:
+    """The t that |T| exceeds with probability ``1 - level``, by bisection."""
+    low, high = 0.0, 1.0
+    while student_two_sided(high, freedom) > 1 - level:
+        high *= 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if student_two_sided(middle, freedom) > 1 - level else (low, middle)
+    return high
+
+
+def difference(a: Score, b: Score, level: float, paired: bool = True) -> Interval:
+    """``a - b``, by the delete-a-group jackknife; without bounds where a score has no replicates."""
+    estimate = a.value - b.value
+    if a.replicates is None or b.replicates is None or len(a.replicates) != len(b.replicates):
+        return without_interval(estimate)
+    if not paired:
+        return unpaired_difference(a.value, a.replicates, b.value, b.replicates, level)
+    error, groups = _errors(_matrix([a]), _matrix([b])[0])
+    if groups[0] < MIN_GROUPS:
+        return without_interval(estimate)
+    reach = student_quantile(level, int(groups[0]) - 1) * float(error[0])
+    p_value = float(_two_sided(np.array([estimate]), error, groups)[0])
+    return Interval(estimate, estimate - reach, estimate + reach, float(error[0]), p_value)
+
+
+def p_values(scores: Sequence[Score], manifests: Sequence[str]) -> Matrix:
+    """Two-sided p-values of all pairs (m x m, symmetric): NaN where they cannot be known, and on the diagonal.
+
+    Runs over the same manifest are compared prompt group by prompt group, others as independent samples.
+    """
+    replicates, values = _matrix(scores), np.array([score.value for score in scores])
+    names = np.unique(np.asarray(manifests), return_inverse=True)[1]
+    result = np.full((len(scores), len(scores)), np.nan)
+    for i in range(len(scores) - 1):
+        rest = slice(i + 1, None)
+        error, groups = _errors(replicates[rest], replicates[i])
+        p = np.where(groups >= MIN_GROUPS, _two_sided(values[rest] - values[i], error, groups), np.nan)
+        result[i, rest] = result[rest, i] = np.where(names[rest] == names[i], p, np.nan)
+    if len(set(manifests)) > 1:
+        _fill_unpaired(result, scores, names)
+    return result
+
+
+def _fill_unpaired(result: Matrix, scores: Sequence[Score], names: NDArray[np.intp]) -> None:
+    for i, j in zip(*np.nonzero(np.triu(names[:, None] != names[None, :])), strict=True):
+        p = difference(scores[i], scores[j], 0.95, paired=False).p_value
+        result[i, j] = result[j, i] = np.nan if p is None else p
+
+
+def _matrix(scores: Sequence[Score]) -> Matrix:
+    """Replicates as m x G, NaN for an empty group, and for all groups of a score that has none or another number."""
+    groups = max((len(score.replicates) for score in scores if score.replicates), default=1)
+    rows = [score.replicates if score.replicates and len(score.replicates) == groups else () for score in scores]
+    return np.array([[np.nan if r is None else r for r in row] or [np.nan] * groups for row in rows], dtype=np.float64)
+
+
+def _errors(replicates: Matrix, other: Matrix) -> tuple[Matrix, NDArray[np.intp]]:
+    """Jackknife standard errors of the differences of each row to ``other``, and how many groups both have."""
+    gaps = replicates - other
+    known = np.isfinite(gaps)
+    groups = known.sum(axis=1)
+    gaps = np.where(known, gaps, 0.0)
+    many = np.maximum(groups, 1)
+    centred = np.where(known, gaps - (gaps.sum(axis=1) / many)[:, None], 0.0)
+    return np.sqrt((groups - 1).clip(0) / many * (centred**2).sum(axis=1)), groups
+
+
+def _two_sided(estimates: Matrix, errors: Matrix, groups: NDArray[np.intp]) -> Matrix:
+    p = np.where(estimates == 0.0, 1.0, 0.0)
+    for count in np.unique(groups[groups > 1]):
+        at = (groups == count) & (errors > 0.0)
+        p[at] = student_two_sided(estimates[at] / errors[at], int(count) - 1)
+    return p
+
+
+def holm(p: Sequence[float | None] | Matrix) -> Matrix:
+    """Holm's step-down adjusted p-values (Holm 1979): at most ``alpha`` chance of any false claim at ``<= alpha``.
+
+    Unknown values (NaN or None) stay unknown and are not counted.
+    """
+    values = np.array(p, dtype=np.float64)
+    known = np.flatnonzero(np.isfinite(values))
+    order = known[np.argsort(values[known], kind="stable")]
+    factors = len(order) - np.arange(len(order))
+    values[order] = np.minimum(np.maximum.accumulate(values[order] * factors), 1.0)
+    return values
+
+
+def holm_pairs(p: Matrix) -> Matrix:
+    """``holm`` over a symmetric matrix of pairs, each pair counted once."""
+    upper = np.triu_indices(len(p), 1)
+    adjusted = np.full_like(p, np.nan)
+    adjusted[upper] = holm(p[upper])
+    adjusted.T[upper] = adjusted[upper]
+    return adjusted
+
+
+def mean(scores: Sequence[Score]) -> Score:
+    """The average over runs of one metric; its replicates are the averages of theirs, so pairing is kept."""
+    kept = [score.replicates for score in scores if score.replicates is not None]
+    replicates = None
+    if len(kept) == len(scores) and len({len(r) for r in kept}) == 1:
+        columns = zip(*kept, strict=True)
+        replicates = tuple(
+            None if None in column else math.fsum(r for r in column if r is not None) / len(kept) for column in columns
+        )
+    first = scores[0]
+    value = math.fsum(score.value for score in scores) / len(scores)
+    return Score(
+        first.name,
+        value,
+        n=first.n,
+        protocol=first.protocol,
+        protocol_label=first.protocol_label,
+        replicates=replicates,
+    )
+
+
+def interval_of(score: Score, level: float) -> Interval:
+    """The jackknife interval of a score itself."""
+    if score.replicates is None:
+        return without_interval(score.value)
+    nothing = Score(score.name, 0.0, replicates=(0.0,) * len(score.replicates))
+    return difference(score, nothing, level)

@@ -1,0 +1,143 @@
+"""What is compared: runs with their scores, and images with theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from t2i_track.errors import CompareError
+
+Direction = Literal["lower", "higher"]
+
+SECONDS = "seconds_per_image"
+LOWER = ("fid", "kid_mean", "cmmd", "fid_infinity", SECONDS)
+HIGHER = ("inception_score_mean", "precision", "recall", "clip_score", "alignment")
+ALIGNMENT = ("alignment", "clip_score")
+"""Measures of how well pictures follow their prompts, the preferred one first."""
+AXES = ("guidance", "steps", "scheduler", "seed", "model", "lora", "negative_prompt", "height", "width", "dtype")
+"""Settings a sweep can vary, in the order in which they are shown."""
+_GROUPS = {"inception_score_mean": "is", "kid_mean": "kid", "precision": "prc", "recall": "prc", "clip_score": "clip"}
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric of one run.
+
+    ``protocol`` is the fingerprint of what it was measured with and ``protocol_label`` its readable form (see
+    ``protocol_label``); ``replicates`` are the leave-one-group-out values, None for an empty group.
+    """
+
+    name: str
+    value: float
+    ci_low: float | None = None
+    ci_high: float | None = None
+    n: int = 0
+    protocol: str = ""
+    protocol_label: str = ""
+    replicates: tuple[float | None, ...] | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """One run: what decided its images, what they cost (seconds) and how they scored."""
+
+    run: str
+    name: str
+    experiment: str
+    sweep: str | None
+    status: str
+    model: str
+    manifest: str
+    guidance: float
+    steps: int
+    scheduler: str
+    negative_prompt: str
+    lora: str | None
+    height: int
+    width: int
+    dtype: str
+    seed: int
+    images: int
+    seconds_per_image: float | None = None
+    mlflow_run_id: str | None = None
+    scores: Mapping[str, Score] = field(default_factory=dict)
+
+    def score(self, metric: str) -> Score | None:
+        """The stored score, or the run's cost as one without an interval."""
+        if metric == SECONDS and self.seconds_per_image is not None:
+            return Score(SECONDS, self.seconds_per_image, n=self.images, note="a timing, measured once")
+        return self.scores.get(metric)
+
+    @property
+    def setting(self) -> str:
+        return f"guidance {self.guidance:g} with {self.steps} steps"
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """One image: ``record`` is its whole lineage as shown to people, ``scores`` its own scores."""
+
+    run: str
+    prompt_index: int
+    replicate: int
+    prompt: str
+    seed: int
+    path: Path
+    record: Mapping[str, Any] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+
+def direction(metric: str) -> Direction:
+    """Whether lower or higher is better.
+
+    Raises:
+        CompareError: the name is no metric that has a better end.
+    """
+    if metric in LOWER:
+        return "lower"
+    if metric in HIGHER or metric.startswith("alignment_"):
+        return "higher"
+    raise CompareError(f"cannot rank by {metric!r}: choose one of {', '.join((*LOWER, *HIGHER))}")
+
+
+def metric_group(metric: str) -> str:
+    """The word of ``t2i evaluate --metrics`` that computes a metric."""
+    return _GROUPS.get(metric, "alignment" if metric.startswith("alignment") else metric)
+
+
+def varied(rows: Iterable[RunRow], axes: Sequence[str] = AXES) -> list[str]:
+    """The settings in which the rows differ."""
+    seen = list(rows)
+    return [axis for axis in axes if len({getattr(row, axis) for row in seen}) > 1]
+
+
+def protocol_label(fields: Mapping[str, Any]) -> str:
+    """A protocol as ``key=value`` words, so that ``protocol_difference`` can name the field that differs.
+
+    Hashes are cut to eight digits, ``None`` is left out, and mappings are opened one level deep.
+    """
+    flat: dict[str, Any] = {}
+    for key, value in fields.items():
+        flat.update(
+            {f"{key}.{inner}": part for inner, part in value.items()} if isinstance(value, Mapping) else {key: value}
+        )
+    words = ((key, str(value)[:8] if key.endswith("sha256") else value) for key, value in flat.items())
+    return " · ".join(f"{key}={value}" for key, value in words if value is not None)
+
+
+def protocol_difference(ours: Score, theirs: Score) -> str:
+    """In words, what ``theirs`` was measured with that ``ours``, the ranked group's, was not."""
+    left, right = _fields(ours.protocol_label), _fields(theirs.protocol_label)
+    changed = [key for key in dict.fromkeys([*left, *right]) if left.get(key) != right.get(key)]
+    if changed and all("=" in word for word in (ours.protocol_label, theirs.protocol_label)):
+        return ", ".join(f"{key} is {right.get(key, 'not set')}, not {left.get(key, 'set')}" for key in changed)
+    if ours.protocol_label != theirs.protocol_label:
+        return f"measured with {theirs.protocol_label or 'an unnamed protocol'}, not {ours.protocol_label}"
+    return f"protocol {theirs.protocol[:8]}, not {ours.protocol[:8]}"
+
+
+def _fields(label: str) -> dict[str, str]:
+    return dict(word.split("=", 1) for word in label.split(" · ") if "=" in word)

@@ -1,0 +1,284 @@
+"""The report's charts, as plain Plotly figures; the page gives them the colours of its scheme.
+
+Every chart comes with a description in words and its numbers as a table, for those who do not see it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from t2i_track.compare import Comparison, RunRow, Score
+from t2i_track.compare.effects import Axis
+from t2i_track.compare.frontier import alignment_metric
+from t2i_track.compare.ranking import Ranked, eligible
+from t2i_track.compare.rows import HIGHER, LOWER, direction, varied
+from t2i_track.compare.words import number
+
+# Dark enough on white and light enough on near-black (3:1 or more on both), and far apart for colour-blind eyes.
+COLOURS = ("#2f7ed8", "#d9730d", "#1f9e77", "#c2479b", "#8d7a00", "#6f6fe0", "#cf4a3c", "#4b8f9e")
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "hexagon")
+LABELS = ("top right", "bottom left", "top left", "bottom right")
+MOST_ROWS = 60
+Trace = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """``metric`` and ``axis`` are set where the page lets the reader choose the metric."""
+
+    id: str
+    title: str
+    description: str
+    data: list[Trace]
+    layout: dict[str, Any]
+    columns: list[str]
+    cells: list[list[str]]
+    metric: str | None = None
+    axis: str | None = None
+
+
+def arrow(metric: str) -> str:
+    return f"{metric} ({direction(metric)} is better)"
+
+
+def labels(rows: Sequence[RunRow]) -> dict[str, str]:
+    """A short name for each run: the settings that vary, or else its name; made unique by the run's id."""
+    axes = varied(rows)
+    texts = {
+        row.run: ", ".join(f"{_short(axis)} {_shown(getattr(row, axis))}" for axis in axes) or row.name for row in rows
+    }
+    seen: dict[str, int] = defaultdict(int)
+    for text in texts.values():
+        seen[text] += 1
+    return {run: text if seen[text] == 1 else f"{text} · {run[:6]}" for run, text in texts.items()}
+
+
+def plain(text: str) -> str:
+    """Plotly reads some tags and entities in its texts; a name is none of its business."""
+    return text.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def _short(axis: str) -> str:
+    return axis.replace("_", " ")
+
+
+def _shown(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value) or "none"
+
+
+def charts(comparison: Comparison) -> list[Chart]:
+    found = [ranking_chart(comparison), tradeoff_chart(comparison)]
+    rows = [entry.row for entry in comparison.ranking]
+    for metric in metrics(rows, comparison.by):
+        axes: tuple[Axis, ...] = ("steps", "guidance")
+        found += [curve_chart(rows, metric, axis) for axis in axes]
+    return [chart for chart in found if chart]
+
+
+def metrics(rows: Sequence[RunRow], by: str) -> list[str]:
+    """What there are curves of: the ranked metric first, then all others that two runs or more have."""
+    named = [name for name in (*LOWER, *HIGHER) if sum(row.score(name) is not None for row in rows) > 1]
+    parts = sorted({name for row in rows for name in row.scores if name.startswith("alignment_")})
+    return list(dict.fromkeys([by, *named, *parts]))
+
+
+def ranking_chart(comparison: Comparison) -> Chart:
+    """A dot with its interval for each run, the best on top, a colour for each tier."""
+    entries = comparison.ranking[:MOST_ROWS]
+    names = labels([entry.row for entry in comparison.ranking])
+    tiers: dict[int | None, list[Ranked]] = defaultdict(list)
+    for entry in entries:
+        tiers[entry.tier].append(entry)
+    data = []
+    for place, (tier, members) in enumerate(tiers.items()):
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": f"tier {tier}" if tier else "no tier",
+                "x": [entry.score.value for entry in members],
+                "y": [plain(names[entry.row.run]) for entry in members],
+                "error_x": _errors([entry.score for entry in members]),
+                "marker": {"size": 9, "color": COLOURS[place % 8], "symbol": SYMBOLS[place % 8]},
+                "hovertemplate": "%{y}: %{x:.4g}<extra></extra>",
+            }
+        )
+    order = [plain(names[entry.row.run]) for entry in reversed(entries)]
+    layout = {
+        "height": 120 + 26 * len(entries),
+        "xaxis": {"title": {"text": arrow(comparison.by)}},
+        "yaxis": {"categoryorder": "array", "categoryarray": order, "automargin": True, "type": "category"},
+        "showlegend": len(tiers) > 1,
+    }
+    best = comparison.ranking[0]
+    description = (
+        f"{comparison.by} of {len(comparison.ranking)} runs with {comparison.level:.0%} intervals, best first. "
+        f"The best is {names[best.row.run]} with {number(best.score.value)}. Runs of one colour and sign share a tier."
+    )
+    if len(entries) < len(comparison.ranking):
+        description += f" The first {MOST_ROWS} are drawn; the table has all."
+    return Chart("ranking", "Ranking", description, data, layout, [], [])
+
+
+def tradeoff_chart(comparison: Comparison) -> Chart | None:
+    """Quality against alignment, with the frontier of quality, alignment and cost and the guidance at each point."""
+    rows = [entry.row for entry in comparison.ranking]
+    second = alignment_metric(rows, but=comparison.by)
+    if second is None:
+        return None
+    quality = "fid" if sum("fid" in row.scores for row in rows) > 1 else comparison.by
+    if quality == second:
+        return None
+    kept = eligible(eligible(rows, quality)[0], second)[0]
+    if len(kept) < 2:
+        return None
+    on_frontier = set(comparison.frontier.runs) if comparison.frontier else set()
+    data = [
+        _points(kept, steps, place, second, quality, on_frontier)
+        for place, steps in enumerate(sorted({r.steps for r in kept}))
+    ]
+    front = sorted(
+        (_value(row, second), _value(row, quality)) for row in kept if _undominated(row, kept, second, quality)
+    )
+    line = {
+        "type": "scatter", "mode": "lines", "name": "frontier of these two", "hoverinfo": "skip",
+        "x": [x for x, _ in front], "y": [y for _, y in front],
+        "line": {"dash": "dot", "width": 1.5, "color": "#8a8f98"},
+    }  # fmt: skip
+    layout = {
+        "height": 480,
+        "xaxis": {"title": {"text": arrow(second)}},
+        "yaxis": {"title": {"text": arrow(quality)}},
+        "showlegend": True,
+    }
+    description = (
+        f"{quality} against {second} for {len(kept)} runs; the number at each point is its guidance, the colour and "
+        "sign its steps. The dotted line joins the runs that no other beats in both. A ring marks the frontier that "
+        "counts the cost too."
+    )
+    names = labels(rows)
+    cells = []
+    for row in kept:
+        seconds = "" if row.seconds_per_image is None else f"{row.seconds_per_image:.3g}"
+        told = "yes" if row.run in on_frontier else "no"
+        cells.append([names[row.run], number(_value(row, quality)), number(_value(row, second)), seconds, told])
+    return Chart(
+        "tradeoff",
+        "Quality against alignment",
+        description,
+        [line, *data],
+        layout,
+        ["run", quality, second, "s/image", "on the frontier"],
+        cells,
+    )
+
+
+def _points(kept: Sequence[RunRow], steps: int, place: int, x: str, y: str, on_frontier: set[str]) -> Trace:
+    rows = [row for row in kept if row.steps == steps]
+    names = labels(kept)
+    return {
+        "type": "scatter",
+        "mode": "markers+text" if len(kept) <= MOST_ROWS else "markers",
+        "name": f"{steps} steps",
+        "x": [_value(row, x) for row in rows],
+        "y": [_value(row, y) for row in rows],
+        "text": [f"{row.guidance:g}" for row in rows],
+        "customdata": [plain(names[row.run]) for row in rows],
+        "textposition": LABELS[place % 4],
+        "error_x": {**_errors([row.scores[x] for row in rows]), "thickness": 0.8, "width": 0},
+        "error_y": {**_errors([s for row in rows if (s := row.score(y))]), "thickness": 0.8, "width": 0},
+        "marker": {
+            "size": [13 if row.run in on_frontier else 9 for row in rows],
+            "color": COLOURS[place % 8],
+            "symbol": SYMBOLS[place % 8],
+            "opacity": 1,
+            "line": {"width": [3 if row.run in on_frontier else 0 for row in rows]},
+        },
+        "hovertemplate": "%{customdata}<br>%{x:.4g}, %{y:.4g}<extra></extra>",
+    }
+
+
+def curve_chart(rows: Sequence[RunRow], metric: str, axis: Axis) -> Chart | None:
+    """A metric over one axis, a line for each setting of the rest; None where no line would have two points."""
+    kept, _ = eligible(rows, metric)
+    others = [name for name in varied(kept) if name != axis]
+    lines: dict[tuple[Any, ...], list[RunRow]] = defaultdict(list)
+    for row in kept:
+        lines[tuple(getattr(row, name) for name in others)].append(row)
+    drawn = {
+        key: sorted(line, key=lambda row: float(getattr(row, axis))) for key, line in lines.items() if len(line) > 1
+    }
+    drawn = {key: line for key, line in drawn.items() if len({getattr(row, axis) for row in line}) > 1}
+    if not drawn:
+        return None
+    ordered = sorted(
+        drawn.items(), key=lambda item: tuple((isinstance(v, str), v if v is not None else "") for v in item[0])
+    )
+    data, cells = [], []
+    for place, (key, line) in enumerate(ordered[:24]):
+        name = ", ".join(f"{_short(other)} {_shown(value)}" for other, value in zip(others, key, strict=True)) or metric
+        scores = [score for row in line if (score := row.score(metric))]
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "name": plain(name),
+                "x": [getattr(row, axis) for row in line],
+                "y": [score.value for score in scores],
+                "error_y": {**_errors(scores), "thickness": 1, "width": 3},
+                "marker": {"size": 8, "symbol": SYMBOLS[place % 8], "color": COLOURS[place % 8]},
+                "line": {"width": 2, "color": COLOURS[place % 8]},
+                "hovertemplate": f"{axis} %{{x}}: %{{y:.4g}}<extra>%{{fullData.name}}</extra>",
+            }
+        )
+        cells += [
+            [name, f"{getattr(row, axis):g}", number(score.value)] for row, score in zip(line, scores, strict=True)
+        ]
+    levels = sorted({getattr(row, axis) for line in drawn.values() for row in line})
+    layout = {
+        "height": 380,
+        "xaxis": {"title": {"text": axis}, "tickvals": levels if len(levels) < 12 else None},
+        "yaxis": {"title": {"text": arrow(metric)}},
+        "showlegend": True,
+    }
+    description = (
+        f"{metric} over {axis}, from {levels[0]:g} to {levels[-1]:g}, a line for each of {len(data)} settings of the "
+        "rest, with intervals."
+    )
+    return Chart(
+        f"curve-{axis}-{metric}",
+        f"Over {axis}",
+        description,
+        data,
+        layout,
+        ["setting", axis, metric],
+        cells,
+        metric,
+        axis,
+    )
+
+
+def _value(row: RunRow, metric: str) -> float:
+    score = row.score(metric)
+    assert score is not None
+    return score.value
+
+
+def _undominated(row: RunRow, rows: Sequence[RunRow], *objectives: str) -> bool:
+    def cost(of: RunRow) -> list[float]:
+        return [_value(of, name) * (1 if direction(name) == "lower" else -1) for name in objectives]
+
+    mine = cost(row)
+    return not any(
+        all(a <= b for a, b in zip(theirs, mine, strict=True)) and theirs != mine for theirs in map(cost, rows)
+    )
+
+
+def _errors(scores: Sequence[Score]) -> Trace:
+    """Plotly's error bars from stored intervals; no bar where there is none."""
+    above = [0.0 if score.ci_high is None else max(score.ci_high - score.value, 0.0) for score in scores]
+    below = [0.0 if score.ci_low is None else max(score.value - score.ci_low, 0.0) for score in scores]
+    return {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1.5, "width": 4}

@@ -1,0 +1,187 @@
+"""The static HTML explorer: one file, or a folder with pictures, that opens from disk without a server."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from t2i_track.compare import Comparison, ImageRow, RunRow
+from t2i_track.compare.rows import AXES, varied
+from t2i_track.report.charts import charts, labels
+from t2i_track.report.pictures import Picture, pictures
+
+SCRIPTS = ("dom.js", "pictures.js", "summary.js", "charts.js", "grid.js", "viewer.js", "changes.js", "main.js")
+
+
+def write_report(
+    path: Path,
+    comparison: Comparison,
+    rows: Sequence[RunRow],
+    images: Sequence[ImageRow],
+    *,
+    title: str | None = None,
+) -> Path:
+    """Write the explorer of a comparison.
+
+    Args:
+        path: a name that ends in ``.html`` makes one file with everything inside (large collections: previews of at
+            most 256 px); any other name makes a folder with ``index.html`` and the original pictures.
+        rows: the runs, ranked and excluded; only those that have images are shown in the grid.
+        images: their images. Files that are gone are shown as missing.
+
+    Returns:
+        The HTML file, replaced atomically.
+    """
+    single = path.suffix.lower() in (".html", ".htm")
+    target = path if single else path / "index.html"
+    folder = None if single else path / "pictures"
+    (folder or path.parent).mkdir(parents=True, exist_ok=True)
+    found = pictures(images, folder)
+    name = title or _title(rows)
+    data = {"title": name, "comparison": comparison.to_dict(), **_explored(comparison, rows, images, found)}
+    data["charts"] = [asdict(chart) for chart in charts(comparison)]
+    _replace(target, _page(name, data, _urls(images, found)))
+    return target
+
+
+def _title(rows: Sequence[RunRow]) -> str:
+    names = sorted({row.sweep or row.experiment for row in rows})
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _explored(
+    comparison: Comparison, rows: Sequence[RunRow], images: Sequence[ImageRow], found: Sequence[Picture | None]
+) -> dict[str, Any]:
+    """Runs, axes, prompts and images as the page's scripts read them."""
+    ranks = {entry.row.run: entry for entry in comparison.ranking}
+    shown = {image.run for image in images}
+    order = [entry.row for entry in comparison.ranking] + [row for row in rows if row.run not in ranks]
+    order = [row for row in order if row.run in shown]
+    prompts = sorted({(image.prompt_index, image.replicate, image.prompt) for image in images})
+    places = {prompt: place for place, prompt in enumerate(prompts)}
+    names = labels(order)
+    by_run: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for place, (image, picture) in enumerate(zip(images, found, strict=True)):
+        by_run[image.run].append(_image(image, picture, places, place))
+    return {
+        "axes": [{"name": axis, "values": _values(order, axis)} for axis in varied(order)],
+        "runs": [_run(row, names[row.run], ranks, comparison.by) | _shared(by_run[row.run]) for row in order],
+        "prompts": [{"index": index, "replicate": replicate, "text": text} for index, replicate, text in prompts],
+        "image_metrics": sorted({name for image in images for name in image.scores}),
+        "missing": sum(picture is None for picture in found),
+    }
+
+
+def _values(rows: Iterable[RunRow], axis: str) -> list[Any]:
+    """The values of an axis in order, numbers before words, None first."""
+    return sorted({getattr(row, axis) for row in rows}, key=lambda value: (value is not None, value or 0))
+
+
+def _run(row: RunRow, label: str, ranks: Mapping[str, Any], by: str) -> dict[str, Any]:
+    entry, score = ranks.get(row.run), row.score(by)
+    return {
+        "run": row.run,
+        "name": row.name,
+        "label": label,
+        "tier": entry.tier if entry else None,
+        "rank": entry.rank if entry else None,
+        "value": score.value if score and score.value == score.value else None,
+        "settings": {axis: getattr(row, axis) for axis in AXES},
+    }
+
+
+def _image(image: ImageRow, picture: Picture | None, places: Mapping[Any, int], number: int) -> dict[str, Any]:
+    record = {key: _plain(value) for key, value in image.record.items()}
+    return {
+        "prompt": places[image.prompt_index, image.replicate, image.prompt],
+        "picture": None if picture is None else number,
+        "seed": image.seed,
+        "address": str(image.record.get("id") or image.path),
+        "look": picture.look if picture else None,
+        "width": picture.width if picture else 0,
+        "height": picture.height if picture else 0,
+        "scores": {name: value for name, value in image.scores.items() if value == value},
+        "record": {"prompt": image.prompt, "seed": image.seed, **record},
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        return str(value)
+    return (
+        value if isinstance(value, str | int | float | bool | None) else json.dumps(value, default=str, sort_keys=True)
+    )
+
+
+def _shared(images: list[dict[str, Any]]) -> dict[str, Any]:
+    """Images with the part of their records that is the same in the whole run written once."""
+    first = images[0]["record"] if images else {}
+    same = {key: value for key, value in first.items() if all(image["record"].get(key) == value for image in images)}
+    if len(images) < 2:
+        same = {}
+    for image in images:
+        image["record"] = {key: value for key, value in image["record"].items() if key not in same}
+    return {"record": same, "images": images}
+
+
+def _urls(images: Sequence[ImageRow], found: Sequence[Picture | None]) -> dict[str, dict[int, list[str]]]:
+    """For each run, picture number to its small and (where another) full URL; read by the page when first needed."""
+    urls: dict[str, dict[int, list[str]]] = defaultdict(dict)
+    for number, (image, picture) in enumerate(zip(images, found, strict=True)):
+        if picture is not None:
+            urls[image.run][number] = [picture.small] + ([picture.full] if picture.full != picture.small else [])
+    return urls
+
+
+def _page(title: str, data: Mapping[str, Any], urls: Mapping[str, Any]) -> str:
+    from plotly.offline import get_plotlyjs
+
+    scripts = [get_plotlyjs(), "\n".join(_read(name) for name in SCRIPTS)]
+    blocks = [_block("data", data), *(_block(f"pictures-{run}", part) for run, part in urls.items())]
+    return Template(_read("page.html")).substitute(
+        title=escape(title),
+        style=_read("page.css"),
+        # Only these two scripts may run, whatever a prompt holds, and nothing may be fetched from a network.
+        script_hashes=" ".join(f"'sha256-{_hash(script)}'" for script in scripts),
+        blocks="\n".join(blocks),
+        scripts="\n".join(f"<script>{script}</script>" for script in scripts),
+    )
+
+
+def _read(name: str) -> str:
+    return files("t2i_track.report").joinpath("page", name).read_text("utf-8")
+
+
+def _hash(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _block(name: str, value: Any) -> str:
+    """JSON in a block that the browser does not run; ``<`` is escaped, so that no prompt can end the block."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return f'<script type="application/json" id="{escape(name)}">{text.replace("<", chr(92) + "u003c")}</script>'
+
+
+def _replace(target: Path, text: str) -> None:
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n", errors="replace") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,15 @@
+"use strict";
+
+drawSummary();
+drawRanking();
+drawCharts();
+drawViewerControls();
+if (DATA.runs.length) {
+  drawGridControls();
+  drawGrid();
+  drawChangeControls();
+  drawChanges();
+} else {
+  byId("grid-count").textContent = "No pictures were given to this report.";
+  byId("changes").hidden = true;
+}

@@ -1,0 +1,43 @@
+"use strict";
+// The recommendation, the findings in words, the ranking table and what was left out.
+
+function drawSummary() {
+  const found = DATA.comparison;
+  const images = DATA.runs.reduce((sum, run) => sum + run.images.length, 0);
+  byId("subtitle").textContent =
+    `${found.ranking.length} runs ranked by ${found.by} (${found.direction} is better), ${found.level * 100} % intervals; ${images} pictures of ${DATA.prompts.length} prompts and seeds`;
+  if (found.recommendation) {
+    byId("recommendation").append(el("p", { class: "callout" }, el("b", {}, "Recommended setting"), found.recommendation.sentence));
+  }
+  const notes = [...found.notes];
+  if (DATA.missing) notes.push(`${DATA.missing} picture files were missing when this report was made.`);
+  const sentences = [found.knee?.sentence, ...found.effects.map((effect) => effect.sentence)].filter(Boolean);
+  byId("findings").append(
+    ...notes.map((note) => el("p", { class: "note" }, note)),
+    el("ul", {}, ...sentences.map((sentence) => el("li", {}, sentence))));
+}
+
+function drawRanking() {
+  const found = DATA.comparison;
+  const second = ["alignment", "clip_score"].find((name) => name !== found.by && found.ranking.some((row) => row.scores[name]));
+  const axes = ["guidance", "steps", ...DATA.axes.map((axis) => axis.name).filter((name) => !["guidance", "steps"].includes(name))];
+  const titles = ["tier", ...axes.map(words), found.by, `${found.level * 100} % interval`, "from the best", ...(second ? [second] : []), "images", "s/image", "run"];
+  const rows = found.ranking.map((row) => [
+    row.tier ?? "?", ...axes.map((axis) => shown(row[axis])), format(row.score.value), bounds(row.score.ci_low, row.score.ci_high),
+    row.to_best ? change(row.to_best) : "the best",
+    ...(second ? [format(row.scores[second]?.value)] : []), format(row.images), format(row.seconds_per_image), row.name,
+  ]);
+  const table = tableOf(titles, rows, `Runs ranked by ${found.by}`);
+  table.querySelectorAll("tbody tr").forEach((line, place) => {
+    const tier = found.ranking[place].tier;
+    line.firstChild.replaceChildren(el("span", { class: tier === 1 ? "tier first" : "tier" }, String(tier ?? "?")));
+    if (found.ranking[place].run === found.recommendation?.run) line.classList.add("chosen");
+  });
+  byId("ranking-table").append(table);
+  byId("ranking-table").after(el("p", { class: "quiet" },
+    "Runs share a tier unless their paired difference separates them (Holm-corrected over all pairs). The recommended run is shaded."));
+  if (found.excluded.length) {
+    byId("excluded").append(el("h3", {}, "Not ranked"),
+      tableOf(["run", "reason"], found.excluded.map((row) => [row.name, row.reason]), "Runs that are not ranked"));
+  }
+}
