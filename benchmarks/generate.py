@@ -22,7 +22,8 @@ import torch
 from t2i_track import manifest as manifests
 from t2i_track import shapes
 from t2i_track.pipelines import load
-from t2i_track.runner.generation import Generator, Plan
+from t2i_track.runner.generation import Generator
+from t2i_track.runner.plan import Plan
 from t2i_track.runner.workspace import Workspace
 from t2i_track.sampling import PromptEncoder, jobs, sample
 from t2i_track.settings import Settings

@@ -19,7 +19,8 @@ from t2i_track import pictures
 from t2i_track.db.models import Image, Run, RunStatus
 from t2i_track.errors import Interrupted, ModelError, NotFound, SettingsError, T2IError, TrackingError
 from t2i_track.executors.local import Record
-from t2i_track.runner.generation import Generator, Plan, Summary
+from t2i_track.runner.generation import Generator
+from t2i_track.runner.plan import Plan, Summary
 from t2i_track.runner.workspace import Workspace
 from t2i_track.sampling import initial_latents, jobs
 from t2i_track.seeds import image_seed

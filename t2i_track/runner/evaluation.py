@@ -6,7 +6,7 @@ import dataclasses
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +17,14 @@ from sqlalchemy.orm import Session, joinedload
 from t2i_track.db import lineage
 from t2i_track.db.models import Image, MetricValue, Protocol, Run, RunStatus
 from t2i_track.errors import MetricError, ProtocolMismatch
-from t2i_track.metrics.evaluate import EvaluationResult, MetricResult, evaluate
+from t2i_track.metrics.evaluate import EvaluationResult, MetricResult, default_metrics, evaluate, plan
+from t2i_track.metrics.extractors import INCEPTION
 from t2i_track.metrics.measurement import METRICS
 from t2i_track.metrics.pictures import ImageItem
+from t2i_track.metrics.protocol import ProtocolRecord
 from t2i_track.metrics.protocols import check_protocol, load_protocol
 from t2i_track.metrics.reference import Reference, open_reference
+from t2i_track.pipelines import choose_device
 from t2i_track.runner.workspace import Workspace
 from t2i_track.settings import EMBEDDED_MODEL
 
@@ -131,35 +134,34 @@ def _score_one(
         items = run_items(session, workspace, run)
         embedded = _is_embedded(session, run)
         known = known_scores(session, run)
-    metrics = request.metrics or default_metrics(embedded, reference is not None)
     clip = request.clip or (EMBEDDED if embedded else None)
-    if clip is None and request.metrics is None:
-        metrics = tuple(name for name in metrics if not METRICS[name].clip)
+    extractor = request.extractor or (EMBEDDED if embedded else INCEPTION)
+    metrics = request.metrics or tuple(
+        # Of pictures without a reference and a CLIP model, an Inception Score alone is not what was meant.
+        default_metrics(extractor, reference, clip) if reference is not None or clip is not None else ()
+    )
     if not metrics:
         raise MetricError(
             f"nothing to measure of run {run.name}: give --reference (a folder, a manifest with image paths, an .npz,"
             " shapes or run:RUN), --clip, or --metrics"
         )
-    device = request.device or run.device
-    from t2i_track.pipelines import choose_device
-
-    with _progress(run.name) as progress:
-        found = evaluate(
-            items,
-            metrics=metrics,
-            extractor=request.extractor or (EMBEDDED if embedded else "inception-v3-compat"),
-            weights=request.weights,
-            reference=reference,
-            clip=clip,
-            cache_dir=workspace.cache,
-            device=choose_device(None) if device == run.device else device,
-            size=(run.width, run.height),
-            resize=request.resize,
-            parameters=request.parameters,
-            skip_bad=request.skip_bad,
-            known=known,
-            progress=progress,
-        )
+    shared: dict[str, Any] = {
+        "metrics": metrics,
+        "extractor": extractor,
+        "weights": request.weights,
+        "reference": reference,
+        "clip": clip,
+        "cache_dir": workspace.cache,
+        "size": (run.width, run.height),
+        "resize": request.resize,
+        "parameters": request.parameters,
+    }
+    if _all_known(plan(items, **shared), known):
+        found = EvaluationResult([], [])
+    else:
+        with _progress(run.name) as progress:
+            device = choose_device(request.device)
+            found = evaluate(items, **shared, device=device, skip_bad=request.skip_bad, known=known, progress=progress)
     store(workspace, run, found)
     if found.results:
         log_scores(tracker, run, found.results)
@@ -167,12 +169,13 @@ def _score_one(
     return _scored(workspace, run, wanted, found)
 
 
-def default_metrics(embedded: bool, has_reference: bool) -> tuple[str, ...]:
-    """Everything that the prompts and the reference allow; fid_infinity only where it is asked for."""
-    names = [name for name, metric in METRICS.items() if has_reference or not metric.reference]
-    if not embedded:
-        names = [name for name in names if name != "alignment"]
-    return tuple(name for name in names if name != "fid_infinity")
+def _all_known(protocols: Mapping[str, ProtocolRecord], known: set[tuple[str, str]]) -> bool:
+    """Asked before torch is imported: a second evaluation only reads."""
+    return all(
+        (name, protocol.fingerprint) in known
+        for metric, protocol in protocols.items()
+        for name in METRICS[metric].scores
+    )
 
 
 def run_items(session: Session, workspace: Workspace, run: Run) -> list[ImageItem]:
@@ -280,7 +283,7 @@ def _require_images(session: Session, run: Run) -> None:
 def _is_embedded(session: Session, run: Run) -> bool:
     """Whether every prompt is one of the embedded grammar, so that its pictures can be judged by it."""
     from t2i_track import shapes
-    from t2i_track.runner.generation import stored_prompts
+    from t2i_track.runner.plan import stored_prompts
 
     if run.model.name != EMBEDDED_MODEL and (run.height, run.width) != (shapes.SIDE, shapes.SIDE):
         return False

@@ -14,19 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from t2i_track import pictures
 from t2i_track.db import lineage
-from t2i_track.db.models import Image, ManifestEntry, Prompt, Run, RunStatus
+from t2i_track.db.models import Image, Run, RunStatus
 from t2i_track.db.types import utc_now
 from t2i_track.errors import Interrupted, ModelError, SettingsError, T2IError
 from t2i_track.executors import local
 from t2i_track.executors.local import Record
-from t2i_track.manifest import Manifest
 from t2i_track.pipelines import LoadedPipeline, check_local, load, set_scheduler
 from t2i_track.runner import artifacts
-from t2i_track.runner.environment import environment, peak_memory_bytes
+from t2i_track.runner.environment import peak_memory_bytes
+from t2i_track.runner.plan import Plan, Summary, create_run, stored_prompts
 from t2i_track.runner.workspace import Workspace
 from t2i_track.sampling import Job, Picture, PromptEncoder, jobs, sample
 from t2i_track.settings import Resolved, Settings
@@ -37,53 +36,6 @@ if TYPE_CHECKING:
 LOCK = ".lock"
 PROGRESS_SECONDS = 2.0
 """Progress metrics go to MLflow this often at most: a chart of a run needs no more points."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
-    """One run that a user asked for."""
-
-    settings: Settings
-    manifest: Manifest
-    experiment: str
-    run_name: str | None = None
-    outdir: Path | None = None
-    join: str | None = None
-    """An MLflow run that is open already, as `mlflow run` leaves it."""
-    parent: str | None = None
-    """The MLflow run of the sweep."""
-    sweep_id: int | None = None
-    cell: int | None = None
-    """The sweep in the database, and which of its cells this is."""
-    tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        chosen = self.settings
-        return self.run_name or f"{chosen.scheduler}-g{chosen.guidance:g}-s{chosen.steps}-seed{chosen.seed}"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Summary:
-    """What a run came to."""
-
-    run: str
-    name: str
-    experiment: str
-    status: str
-    mlflow_run_id: str | None
-    guidance: float
-    steps: int
-    scheduler: str
-    folder: str
-    images: int
-    made: int
-    truncated: int
-    flagged: int
-    seconds: float
-    images_per_second: float | None
-    unsent: int
-    """MLflow records that are kept in the outbox for `t2i resync`."""
 
 
 class Generator:
@@ -126,7 +78,7 @@ class Generator:
         self._tracker.check()
         resolved = self.resolve(plan)
         with self._workspace.begin() as session:
-            run = self._create(session, plan, resolved)
+            run = create_run(session, plan, resolved, self._pipeline(plan.settings)[0])
         return self._carry_out(run, join=plan.join, parent=plan.parent, tags=plan.tags)
 
     def resume(self, address: str, given: Mapping[str, Any] | None = None, *, parent: str | None = None) -> Summary:
@@ -169,59 +121,6 @@ class Generator:
         if batch_size not in self._encoders:
             self._encoders[batch_size] = PromptEncoder(self._loaded[1].pipe, batch_size)
         return self._encoders[batch_size]
-
-    def _create(self, session: Session, plan: Plan, resolved: Resolved) -> Run:
-        settings = plan.settings
-        assert self._loaded is not None
-        loaded = self._loaded[1]
-        model = lineage.store_model(
-            session,
-            name=settings.model,
-            revision=loaded.revision,
-            weights_sha256=loaded.weights_sha256,
-            pipeline_class=loaded.pipeline_class,
-        )
-        manifest = lineage.store_manifest(
-            session,
-            name=plan.manifest.name,
-            sha256=plan.manifest.sha256,
-            entries=[dataclasses.asdict(entry) for entry in plan.manifest.entries],
-        )
-        run = Run(
-            uuid=lineage.new_uuid(),
-            name=plan.name,
-            experiment=plan.experiment,
-            status=RunStatus.RUNNING,
-            model=model,
-            manifest=manifest,
-            guidance=settings.guidance,
-            steps=settings.steps,
-            scheduler=settings.scheduler,
-            scheduler_config=resolved.scheduler_config,
-            negative_prompt=settings.negative_prompt,
-            lora=settings.lora,
-            height=resolved.height,
-            width=resolved.width,
-            dtype=resolved.dtype,
-            device=resolved.device,
-            batch_size=settings.batch_size,
-            base_seed=settings.seed,
-            num=resolved.num,
-            images_per_prompt=settings.images_per_prompt,
-            settings_sha256=resolved.fingerprint,
-            config={
-                "settings": settings.to_dict(),
-                "outdir": None if plan.outdir is None else str(plan.outdir.absolute()),
-                "lora_sha256": resolved.lora_sha256,
-            },
-            environment=environment(resolved.device),
-        )
-        session.add(run)
-        session.flush()
-        if plan.sweep_id is not None and plan.cell is not None:
-            # In the run's own transaction: a sweep that is killed now will resume this run, not make another.
-            lineage.add_to_sweep(session, plan.sweep_id, run, plan.cell)
-        return run
 
     def _require_same_model(self, run: Run, settings: Settings) -> None:
         loaded, _ = self._pipeline(settings)
@@ -407,17 +306,6 @@ class Generator:
         if rate is not None:
             metrics["images_per_second"] = rate
         self._tracker.log_metrics(run.mlflow_run_id, metrics)
-
-
-def stored_prompts(session: Session, run: Run) -> list[str]:
-    """The prompts of a run in manifest order."""
-    texts = session.scalars(
-        select(Prompt.text)
-        .join(ManifestEntry, ManifestEntry.prompt_id == Prompt.id)
-        .where(ManifestEntry.manifest_id == run.manifest_id, ManifestEntry.position < run.num)
-        .order_by(ManifestEntry.position)
-    )
-    return list(texts)
 
 
 def joined_run() -> str | None:

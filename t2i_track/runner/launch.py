@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from t2i_track import manifest as manifests
 from t2i_track.errors import SettingsError
 from t2i_track.manifest import Entry, Manifest
-from t2i_track.runner.generation import Generator, Plan, Summary, joined_run
+from t2i_track.runner.generation import Generator, joined_run
+from t2i_track.runner.plan import Plan, Summary
 from t2i_track.runner.workspace import Workspace
 from t2i_track.settings import Settings
 

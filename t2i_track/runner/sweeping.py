@@ -17,8 +17,9 @@ from t2i_track.db.types import utc_now
 from t2i_track.errors import DatabaseError, Interrupted, SettingsError, T2IError
 from t2i_track.experiment import Experiment
 from t2i_track.manifest import Manifest
-from t2i_track.runner.generation import Generator, Plan, Summary, joined_run
+from t2i_track.runner.generation import Generator, joined_run
 from t2i_track.runner.launch import open_manifest, with_default_num
+from t2i_track.runner.plan import Plan, Summary
 from t2i_track.runner.workspace import Workspace
 from t2i_track.settings import Settings
 
