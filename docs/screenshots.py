@@ -79,7 +79,7 @@ def runs_table(page: Page, address: str, experiment_id: str) -> None:
     choices = page.get_by_text("Reset to defaults")
     for _ in range(10):
         if not choices.is_visible():
-            page.get_by_role("button", name="Columns").click()
+            page.get_by_role("button", name="Columns", exact=True).click()
         page.wait_for_timeout(1500)
         if choices.is_visible():
             break

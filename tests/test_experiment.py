@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from t2i_track.errors import SettingsError
+from t2i_track.experiment import build, load
+from t2i_track.runner.sweeping import cells_of, experiment_from, require_yes
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def settings(values: dict[str, Any]) -> list[tuple[float, int]]:
+    return [(cell.guidance, cell.steps) for cell in build(values, "test").cells()]
+
+
+def test_a_grid_varies_the_last_axis_fastest() -> None:
+    assert settings({"axes": {"guidance": [1, 7.5], "steps": [10, 30]}}) == [(1, 10), (1, 30), (7.5, 10), (7.5, 30)]
+
+
+def test_zip_goes_side_by_side() -> None:
+    assert settings({"axes": {"guidance": [1, 7.5], "steps": [10, 30]}, "zip": True}) == [(1, 10), (7.5, 30)]
+
+
+def test_exclude_leaves_cells_out() -> None:
+    axes = {"guidance": [1, 7.5], "steps": [10, 30]}
+    assert settings({"axes": axes, "exclude": [{"guidance": 1.0, "steps": 30}]}) == [(1, 10), (7.5, 10), (7.5, 30)]
+    assert settings({"axes": axes, "exclude": [{"steps": 30}]}) == [(1, 10), (7.5, 10)]
+
+
+def test_no_axes_is_one_cell() -> None:
+    assert settings({"settings": {"guidance": 3}}) == [(3, 30)]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"axes": {"guidence": [1]}}, "'guidence' is not an axis; did you mean 'guidance'?"),
+        ({"axis": {"guidance": [1]}}, "unknown key 'axis'; did you mean 'axes'?"),
+        ({"settings": {"step": 3}}, "unknown setting 'step'; did you mean 'steps'?"),
+        ({"axes": {"steps": [10, 0]}}, "steps must be 1 or more, not 0"),
+        ({"axes": {"steps": []}}, "axis 'steps' has no values"),
+        ({"axes": {"guidance": [12, 12.0]}}, "axis 'guidance' has 12 twice"),
+        ({"axes": {"guidance": 12}}, "valid list"),
+        ({"axes": {"steps": [1]}, "settings": {"steps": 2}}, "'steps' is both a setting and an axis"),
+        ({"axes": {"steps": [1], "seed": [1, 2]}, "zip": True}, "zip wants axes of one length"),
+        ({"axes": {"steps": [1]}, "exclude": [{"guidance": 1}]}, "exclude names 'guidance', which is not an axis"),
+        ({"manifest": "a.csv", "prompts": ["b"]}, "exclude each other"),
+        ({"axes": {"scheduler": ["eular"]}}, "unknown scheduler 'eular'; did you mean 'euler'?"),
+    ],
+)
+def test_wrong_files_say_what_and_where(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        build(values, "file.yaml")
+    assert str(error.value).startswith("file.yaml: ")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["baseline", "guidance", "steps", "schedulers"])
+def test_the_shipped_experiments_load(name: str) -> None:
+    experiment = load(ROOT / "experiments" / f"{name}.yaml")
+    assert experiment.name == name
+    assert len(list(experiment.cells())) == experiment.size
+    assert experiment.single()["experiment"] == name
+
+
+def test_a_manifest_is_relative_to_its_file(tmp_path: Path) -> None:
+    (tmp_path / "e.yaml").write_text("manifest: prompts.txt\n")
+    assert load(tmp_path / "e.yaml").manifest == str(tmp_path / "prompts.txt")
+
+
+@pytest.mark.parametrize("text", ["- 1\n", "", "a: [\n", "\x00"])
+def test_files_that_are_no_experiment(tmp_path: Path, text: str) -> None:
+    (tmp_path / "e.yaml").write_text(text)
+    with pytest.raises(SettingsError, match=r"e\.yaml"):
+        load(tmp_path / "e.yaml")
+
+
+def test_the_command_line_replaces_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "e.yaml"
+    path.write_text("name: x\nsettings: {steps: 30}\naxes: {guidance: [1, 2]}\n")
+    experiment = experiment_from(path, {"settings": {"num": 4}}, {"guidance": ["7.5"], "steps": ["5", "6"]}, False)
+    assert experiment.settings == {"num": 4, "guidance": "7.5"}
+    assert experiment.axes == {"steps": ["5", "6"]}
+    assert experiment.name == "x"
+
+
+def test_large_grids_want_yes() -> None:
+    experiment = build({"axes": {"seed": list(range(100)), "steps": list(range(1, 101))}}, "test")
+    with pytest.raises(SettingsError, match=r"10000 cells \(100 seed x 100 steps\).*--yes"):
+        require_yes(experiment, yes=False)
+    require_yes(experiment, yes=True)
+
+
+def test_exclude_may_not_leave_nothing() -> None:
+    from t2i_track.manifest import from_prompts
+
+    experiment = build({"axes": {"steps": [1]}, "exclude": [{"steps": 1}]}, "test")
+    with pytest.raises(SettingsError, match="has no cells"):
+        cells_of(experiment, from_prompts(["a"]))

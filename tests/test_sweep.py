@@ -1,0 +1,157 @@
+"""Sweeps over the embedded model, with a real MLflow store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.tracking import MlflowClient
+from sqlalchemy import select
+
+from t2i_track.db.models import Image, Run, RunStatus, Sweep
+from t2i_track.errors import CompareError, Interrupted
+from t2i_track.experiment import Experiment, build
+from t2i_track.runner import comparing, generation, sweeping
+from t2i_track.runner.workspace import Workspace
+from t2i_track.tracking import Tracker
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(home=tmp_path / "home")
+
+
+@pytest.fixture
+def tracker(workspace: Workspace, tracking_uri: str) -> Iterator[Tracker]:
+    with Tracker(tracking_uri, workspace.outbox) as opened:
+        yield opened
+
+
+def grid(**changes: Any) -> Experiment:
+    values = {
+        "name": "small",
+        "experiment": "tests",
+        "prompts": ["a red circle", "a blue star", "a green cross"],
+        "settings": {"batch_size": 2, "device": "cpu"},
+        "axes": {"guidance": [1, 3], "steps": [2, 3]},
+        "evaluate": False,
+    }
+    return build({**values, **changes}, "test")
+
+
+def sweep(workspace: Workspace, tracker: Tracker, experiment: Experiment, fresh: bool = False) -> Any:
+    return sweeping.run_sweep(workspace, tracker, experiment, fresh=fresh, allow_pickle=False)
+
+
+def states(outcome: Any) -> list[str]:
+    return [cell.state for cell in outcome.cells]
+
+
+def children(client: MlflowClient, parent: str) -> list[Any]:
+    experiment = client.get_run(parent).info.experiment_id
+    return list(client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'"))
+
+
+def test_a_grid_is_one_parent_with_a_child_a_cell(
+    workspace: Workspace, tracker: Tracker, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads: list[str] = []
+    original = generation.load
+    monkeypatch.setattr(generation, "load", lambda settings, **more: loads.append("x") or original(settings, **more))
+    outcome = sweep(workspace, tracker, grid())
+    assert states(outcome) == ["made"] * 4
+    assert loads == ["x"]
+    client = MlflowClient(tracking_uri)
+    assert len(children(client, outcome.mlflow_run_id)) == 4
+    assert client.get_run(outcome.mlflow_run_id).info.status == "FINISHED"
+    with workspace.reading() as session:
+        runs = list(session.scalars(select(Run).order_by(Run.id)))
+        assert [(run.guidance, run.steps) for run in runs] == [(1, 2), (1, 3), (3, 2), (3, 3)]
+        seeds = {tuple(image.seed for image in run.images) for run in runs}
+        assert len(seeds) == 1  # paired: the same prompt starts from the same noise in every cell
+    again = sweep(workspace, tracker, grid())
+    assert states(again) == ["taken over"] * 4
+    assert again.mlflow_run_id == outcome.mlflow_run_id
+    assert len(children(client, outcome.mlflow_run_id)) == 4
+    wider = sweep(workspace, tracker, grid(axes={"guidance": [1, 3, 5], "steps": [2, 3]}))
+    assert states(wider) == ["taken over"] * 4 + ["made"] * 2
+    fresh = sweep(workspace, tracker, grid(axes={"steps": [2]}), fresh=True)
+    assert states(fresh) == ["made"]
+
+
+@pytest.mark.parametrize("count", [1, 7])
+def test_an_interrupted_sweep_goes_on(
+    workspace: Workspace, tracker: Tracker, tracking_uri: str, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    made = 0
+    original = generation.sample
+
+    def stopping(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        nonlocal made
+        for picture in original(*args, **kwargs):
+            if made == count:
+                raise KeyboardInterrupt
+            made += 1
+            yield picture
+
+    with monkeypatch.context() as patch:
+        patch.setattr(generation, "sample", stopping)
+        with pytest.raises(Interrupted, match="the same command goes on"):
+            sweep(workspace, tracker, grid())
+    with workspace.reading() as session:
+        assert session.scalars(select(Sweep)).one().status == RunStatus.INTERRUPTED
+        assert len(session.scalars(select(Image)).all()) == count
+    outcome = sweep(workspace, tracker, grid())
+    assert states(outcome)[count // 3] == "resumed"
+    assert len(children(MlflowClient(tracking_uri), outcome.mlflow_run_id)) == 4
+    with workspace.reading() as session:
+        assert len(session.scalars(select(Run)).all()) == 4
+        assert len(session.scalars(select(Image)).all()) == 12
+
+
+def test_a_failed_cell_does_not_stop_the_others(
+    workspace: Workspace, tracker: Tracker, tracking_uri: str, tmp_path: Path
+) -> None:
+    axes = {"model": [str(tmp_path / "gone"), "shapes"], "steps": [2]}
+    outcome = sweep(workspace, tracker, grid(axes=axes))
+    assert states(outcome) == ["failed", "made"]
+    assert "no model folder" in outcome.failed[0].error
+    assert MlflowClient(tracking_uri).get_run(outcome.mlflow_run_id).info.status == "FAILED"
+
+
+def test_an_unexpected_error_is_a_failed_cell(
+    workspace: Workspace, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = generation.Generator.generate
+
+    def failing(self: generation.Generator, plan: Any) -> Any:
+        if plan.settings.steps == 2:
+            raise RuntimeError("the model broke")
+        return original(self, plan)
+
+    monkeypatch.setattr(generation.Generator, "generate", failing)
+    outcome = sweep(workspace, tracker, grid(axes={"steps": [2, 3]}))
+    assert states(outcome) == ["failed", "made"]
+    assert outcome.failed[0].error == "RuntimeError: the model broke"
+
+
+def test_a_forecast_reads_only(workspace: Workspace, tracker: Tracker) -> None:
+    cells = sweeping.forecast(workspace, grid())
+    assert [(cell.images, cell.made, cell.seconds) for cell in cells] == [(3, 0, None)] * 4
+    assert not workspace.home.exists()
+    sweep(workspace, tracker, grid(axes={"steps": [2]}))
+    cells = sweeping.forecast(workspace, grid(axes={"steps": [2, 4]}))
+    assert cells[0].seconds is not None
+    assert cells[1].seconds == pytest.approx(2 * cells[0].seconds)
+
+
+def test_comparing_what_cannot_be_compared(workspace: Workspace, tracker: Tracker) -> None:
+    outcome = sweep(workspace, tracker, grid(axes={"steps": [2, 3]}))
+    with pytest.raises(CompareError, match="evaluate"):
+        comparing.ranking(workspace)
+    with pytest.raises(CompareError, match="no runs"):
+        comparing.ranking(workspace, experiment="other")
+    with pytest.raises(CompareError, match="the same run"):
+        comparing.pair(workspace, outcome.cells[0].run, outcome.cells[0].run, "table", None)
