@@ -154,4 +154,4 @@ def test_comparing_what_cannot_be_compared(workspace: Workspace, tracker: Tracke
     with pytest.raises(CompareError, match="no runs"):
         comparing.ranking(workspace, experiment="other")
     with pytest.raises(CompareError, match="the same run"):
-        comparing.pair(workspace, outcome.cells[0].run, outcome.cells[0].run, "table", None)
+        comparing.pair(workspace, outcome.cells[0].run, outcome.cells[0].run)

@@ -17,6 +17,7 @@ from t2i_track.runner.workspace import Workspace
 @click.option("--where", help="A condition: \"guidance > 7 and scheduler = 'pndm'\".")
 @click.option("--by", default="fid", help="Metric to rank by: fid, clip_score, alignment, seconds_per_image, ...")
 @click.option("--report", type=PATH, help="Also write a static HTML report here (an .html file, or a folder).")
+@click.option("--picture", type=PATH, help="Of exactly two runs: the prompts that change most, side by side (PNG).")
 @format_option("table", "json", "csv", "markdown")
 @tracking_option
 @workspace_options
@@ -28,6 +29,7 @@ def compare(
     where: str | None,
     by: str,
     report: Path | None,
+    picture: Path | None,
     tracking_uri: str | None,
     fmt: str,
 ) -> None:
@@ -45,7 +47,10 @@ def compare(
 
     by = by.replace("-", "_")
     if len(runs) == 2 and where is None:
-        click.echo(comparing.pair(workspace, runs[0], runs[1], fmt, report), nl=False)
+        text = comparing.pair(workspace, runs[0], runs[1], fmt=fmt, report=report, picture=picture)
+        click.echo(text, nl=False)
+    elif picture is not None:
+        raise click.UsageError("--picture is of exactly two runs: t2i compare RUN1 RUN2 --picture changes.png")
     else:
         ranked = comparing.ranking(
             workspace, runs, experiment=experiment, sweep=sweep, where=where, by=by, fmt=fmt, report=report

@@ -122,11 +122,12 @@ def log_run(tracker: Tracker, workspace: Workspace, session: Session, run: Run) 
         run.mlflow_run_id,
         [
             {
+                # MLflow's table view groups rows by the first column, and so compares runs prompt by prompt.
+                "prompt": image.prompt.text,
+                "image": workspace.image_path(image),
+                "seed": image.seed,
                 "prompt_index": image.prompt_index,
                 "replicate": image.replicate,
-                "prompt": image.prompt.text,
-                "seed": image.seed,
-                "image": workspace.image_path(image),
             }
             for image in images[:TABLE_IMAGES]
         ],

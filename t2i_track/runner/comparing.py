@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from t2i_track.compare import FORMATS, PAIR_FORMATS, Comparison, compare, compare_two
+from sqlalchemy.orm import Session
+
+from t2i_track.compare import FORMATS, PAIR_FORMATS, Comparison, ImageRow, PairComparison, RunRow, compare, compare_two
+from t2i_track.compare.rows import HIGHER, LOWER, SECONDS
 from t2i_track.compare.where import where as matching
 from t2i_track.db import lineage
 from t2i_track.errors import CompareError
@@ -52,8 +55,16 @@ def ranking(
     return Ranking(comparison, FORMATS[fmt](comparison), parent)
 
 
-def pair(workspace: Workspace, a: str, b: str, fmt: str, report: Path | None) -> str:
-    """Compare two runs, prompt by prompt; ``report`` gets the explorer of the two."""
+def pair(
+    workspace: Workspace, a: str, b: str, *, fmt: str = "table", report: Path | None = None, picture: Path | None = None
+) -> str:
+    """Compare two runs, prompt by prompt.
+
+    ``report`` gets the explorer of the two, ``picture`` the prompts that change most, side by side.
+
+    Raises:
+        CompareError: one run twice, or a report or picture of runs that have no scores.
+    """
     with workspace.reading() as session:
         rows = run_rows(session, [a, b])
         if len(rows) == 1:
@@ -61,8 +72,28 @@ def pair(workspace: Workspace, a: str, b: str, fmt: str, report: Path | None) ->
         images = [image_rows(session, workspace, [row]) for row in rows]
         found = compare_two(rows[0], rows[1], images[0], images[1])
         if report is not None:
-            _write(report, compare(rows), rows, [*images[0], *images[1]])
+            _write(report, compare(rows, _shared_metric(rows)), rows, [*images[0], *images[1]])
+        if picture is not None:
+            _draw(picture, found)
     return PAIR_FORMATS[fmt](found)
+
+
+def _shared_metric(rows: Sequence[RunRow]) -> str:
+    """The first metric that both runs have, to rank them by; their cost where there is none."""
+    return next((name for name in (*LOWER, *HIGHER) if all(name in row.scores for row in rows)), SECONDS)
+
+
+def _draw(path: Path, found: PairComparison) -> None:
+    from t2i_track.report.grid import side_by_side
+
+    if not found.changes:
+        raise CompareError(
+            "these runs have no score of each image by which prompts could be chosen: 't2i evaluate' them"
+        )
+    try:
+        side_by_side(found).save(path)
+    except (OSError, ValueError) as error:
+        raise CompareError(f"cannot write the picture {path} ({error}): give a .png in a folder that exists") from None
 
 
 def log_report(workspace: Workspace, tracking_uri: str | None, run_id: str, report: Path) -> None:
@@ -73,16 +104,16 @@ def log_report(workspace: Workspace, tracking_uri: str | None, run_id: str, repo
         tracker.log_artifact(run_id, report, "report")
 
 
-def _write(report: Path, comparison: Comparison, rows: Sequence[object], images: Sequence[object]) -> None:
+def _write(report: Path, comparison: Comparison, rows: Sequence[RunRow], images: Sequence[ImageRow]) -> None:
     from t2i_track.report.explorer import write_report
 
     try:
-        write_report(report, comparison, rows, images)  # type: ignore[arg-type]
+        write_report(report, comparison, rows, images)
     except OSError as error:
         raise CompareError(f"cannot write the report {report} ({error.strerror}): choose another --report") from None
 
 
-def _parent(session: object, sweep: str | None, names: Sequence[str | None]) -> str | None:
+def _parent(session: Session, sweep: str | None, names: Sequence[str | None]) -> str | None:
     """The MLflow run of the sweep that was asked for, or that all ranked runs belong to."""
     if sweep is None:
         counted = Counter(names)
@@ -90,4 +121,4 @@ def _parent(session: object, sweep: str | None, names: Sequence[str | None]) -> 
             return None
         sweep = next(iter(counted))
     assert sweep is not None
-    return lineage.find_sweep(session, sweep).mlflow_run_id  # type: ignore[arg-type]
+    return lineage.find_sweep(session, sweep).mlflow_run_id

@@ -33,7 +33,7 @@ function drawChart(place, chart, titled) {
   }
   place.append(figure);
   Plotly.newPlot(plot, chart.data.map(ringed), themed(chart.layout), {
-    responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+    responsive: true, displayModeBar: false,
   });
   plots.push({ plot, chart });
 }
