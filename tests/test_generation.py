@@ -226,7 +226,9 @@ def test_a_joined_run_keeps_what_was_typed(workspace: Workspace, tracker: Tracke
     client.log_param(opened.info.run_id, "guidance", "1.2e1")
     client.log_param(opened.info.run_id, "num", "1")
     summary = Generator(workspace, tracker).generate(plan(guidance=12.0, num=1, join=opened.info.run_id))
-    assert summary.mlflow_run_id == opened.info.run_id
+    assert (summary.mlflow_run_id, summary.experiment) == (opened.info.run_id, "project")
+    with workspace.reading() as session:
+        assert session.scalars(select(Run)).one().experiment == "project"
     run = client.get_run(opened.info.run_id)
     assert run.data.params["guidance"] == "1.2e1"
     assert run.data.metrics["guidance"] == 12.0

@@ -168,9 +168,11 @@ class Generator:
             resume=run.mlflow_run_id or self._tracker.find_run(run.experiment, {"t2i.run": run.uuid}),
             system_metrics=True,
         )
+        # A run that `mlflow run` opened is in the experiment that was named there.
+        run.experiment = self._tracker.info(run.mlflow_run_id).experiment
         with self._workspace.begin() as session:
             stored = session.get_one(Run, run.id)
-            stored.mlflow_run_id = run.mlflow_run_id
+            stored.mlflow_run_id, stored.experiment = run.mlflow_run_id, run.experiment
             stored.status = RunStatus.RUNNING
             stored.started_at = stored.started_at or utc_now()
             stored.ended_at = stored.error = None
