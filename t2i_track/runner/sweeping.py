@@ -132,7 +132,7 @@ def run_sweep(
             plan = Plan(
                 settings=cells[cell],
                 manifest=manifest,
-                experiment=experiment.experiment,
+                experiment=sweep.experiment,
                 parent=sweep.mlflow_run_id,
                 sweep_id=sweep.id,
                 cell=cell,
@@ -226,6 +226,8 @@ def _open(workspace: Workspace, tracker: Tracker, experiment: Experiment, fresh:
     with workspace.begin() as session:
         stored = session.get_one(Sweep, sweep.id)
         stored.mlflow_run_id, stored.status, stored.ended_at = run_id, RunStatus.RUNNING, None
+        # The UI folds children under their parent only within one experiment: a joined parent's own.
+        stored.experiment = tracker.info(run_id).experiment
         return stored
 
 
