@@ -143,14 +143,16 @@ def contrast(image: Tensor, text: Tensor, labels: Tensor, scale: Tensor) -> Tens
 
 @torch.no_grad()
 def retrieval(model: Scorer, pictures: Pictures, among: int = 256) -> float:
-    """Share of pictures whose own caption scores highest among `among`, over the whole set, in order."""
-    tokenizer, right, total = tokenizers.build(), 0, 0
-    for i in range(0, len(pictures) - among + 1, among):
-        image, _ = model.images(pictures.batch(torch.arange(i, i + among)))
-        text, _ = model.texts(tokens_of(tokenizer, [c[0] for c in pictures.captions[i : i + among]]))
-        right += int(((image @ text.T).argmax(1) == torch.arange(among)).sum())
-        total += among
-    return right / total
+    """Share of pictures whose own caption scores highest among those of `among` different scenes."""
+    # Captions that say the same in other words are all right; only different scenes can tell a good scorer.
+    first = {scene: i for i, scene in reversed(list(enumerate(pictures.scenes())))}
+    chosen, tokenizer, right = torch.tensor(sorted(first.values())), tokenizers.build(), []
+    for part in torch.split(chosen, among):
+        if len(part) == among:
+            image, _ = model.images(pictures.batch(part))
+            text, _ = model.texts(tokens_of(tokenizer, [pictures.captions[i][0] for i in part.tolist()]))
+            right.append((image @ text.T).argmax(1) == torch.arange(among))
+    return float(torch.cat(right).float().mean())
 
 
 @torch.no_grad()

@@ -99,7 +99,8 @@ def _full_precision(path: Path) -> None:
 def _tokenizer(folder: Path) -> None:
     """`vocab.json` and `merges.txt` beside `tokenizer.json`: what transformers before 5 reads."""
     tokenizer: CLIPTokenizer = tokenizers.build()
-    (folder / "vocab.json").write_text(json.dumps(tokenizer.get_vocab(), ensure_ascii=False) + "\n")
+    vocabulary = dict(sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1]))
+    (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False) + "\n")
     lines = ["#version: 0.2", *(" ".join(pair) for pair in tokenizers.merges())]
     (folder / "merges.txt").write_text("\n".join(lines) + "\n")
 

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,10 @@ def generate(pipeline: Any, listed: list[Row], guidance: float, steps: int) -> t
 
 
 @torch.no_grad()
-def autoencoder(pipeline: Any, judge: ShapesClassifier, listed: list[Row]) -> dict[str, float]:
+def autoencoder(
+    pipeline: Any, judge: ShapesClassifier, listed: list[Row]
+) -> tuple[NDArray[np.float64], dict[str, float]]:
+    """Features of the pictures after a round trip; PSNR in dB and what the judge still reads."""
     pixels = pixels_of(listed)
     decoded, psnr = [], []
     for part in torch.split(pixels, 64):
@@ -76,27 +80,39 @@ def autoencoder(pipeline: Any, judge: ShapesClassifier, listed: list[Row]) -> di
         output = pipeline.vae.decode(pipeline.vae.encode(target).latent_dist.mode()).sample.clamp(-1, 1)
         psnr.append(-10 * ((output - target).square().mean((1, 2, 3)) / 4).log10())
         decoded.append(((output + 1) * 127.5).round().to(torch.uint8))
-    _, logits = judged(judge, torch.cat(decoded))
-    return {"psnr": float(torch.cat(psnr).mean()), **accuracies(logits, listed)}
+    features, logits = judged(judge, torch.cat(decoded))
+    return features, {"n": len(listed), "psnr": float(torch.cat(psnr).mean()), **accuracies(logits, listed)}
 
 
 @torch.no_grad()
-def retrieval(listed: list[Row], among: int = 256) -> float:
-    """Share of pictures whose own caption scores highest of `among`."""
+def retrieval(listed: list[Row], among: int = 256) -> dict[str, float]:
+    """Share of pictures whose own caption scores highest of `among`.
+
+    `different_scenes`: among captions of as many scenes. `as_listed`: among consecutive rows, where the same scene in
+    other words counts as wrong, so that no scorer can pass `as_listed_ceiling`.
+    """
     from transformers import CLIPModel, CLIPProcessor
 
     model, processor = CLIPModel.from_pretrained(shapes_clip()).eval(), CLIPProcessor.from_pretrained(shapes_clip())
-    right = []
-    for i in range(0, len(listed) - among + 1, among):
-        part = listed[i : i + among]
-        inputs = processor(
-            text=[row.caption for row in part],
-            images=list(pixels_of(part)),
-            return_tensors="pt",
-            padding="max_length",
-        )
-        right.append(model(**inputs).logits_per_image.argmax(1) == torch.arange(among))
-    return float(torch.cat(right).float().mean())
+
+    def right(part: list[Row]) -> Tensor:
+        captions, pictures = [row.caption for row in part], list(pixels_of(part))
+        inputs = processor(text=captions, images=pictures, return_tensors="pt", padding="max_length")
+        found: Tensor = model(**inputs).logits_per_image.argmax(1) == torch.arange(len(part))
+        return found.float().mean()
+
+    different = list({row.scene: row for row in reversed(listed)}.values())
+    consecutive = _parts(listed, among)
+    return {
+        "different_scenes": float(torch.stack([right(part) for part in _parts(different, among)]).mean()),
+        "as_listed": float(torch.stack([right(part) for part in consecutive]).mean()),
+        "as_listed_ceiling": float(np.mean([len({row.scene for row in part}) / among for part in consecutive])),
+        "n": len(different) // among * among,
+    }
+
+
+def _parts(listed: list[Row], size: int) -> list[list[Row]]:
+    return [listed[i : i + size] for i in range(0, len(listed) - size + 1, size)]
 
 
 @click.command()
@@ -112,16 +128,19 @@ def main(num: int, guidance: str, steps: str, threads: int, sheet: Path | None) 
     torch.set_num_threads(threads)
     judge, reference = load_classifier(), list(rows("reference", 2048))
     real, logits = judged(judge, pixels_of(reference))
-    say("classifier", accuracies(logits, reference))
+    say("classifier", {"n": len(reference), **accuracies(logits, reference)})
     say("reference", {"n": 1024, "fid_half_against_half": frechet(real[:1024], real[1024:])})
-    noise, _ = judged(judge, torch.randint(256, (1024, 3, 64, 64), dtype=torch.uint8))
+    noise, _ = judged(
+        judge, torch.randint(256, (1024, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    )
     say("noise", {"n": 1024, "fid": frechet(noise, real)})
-    say("clip", {"retrieval_256": retrieval(list(rows("val", 1024)))})
+    say("clip", retrieval(list(rows("val", 2048))))
     pipeline = StableDiffusionPipeline.from_pretrained(shapes_sd())
     pipeline.set_progress_bar_config(disable=True)
-    say("vae", autoencoder(pipeline, judge, list(rows("val", 1024))))
+    decoded, values = autoencoder(pipeline, judge, list(rows("val", 2048)))
+    say("vae", values | {"fid": frechet(decoded, real)})
     listed, strips = list(rows("val", num)), []
-    for scale in map(float, guidance.split(",")):
+    for scale in map(float, filter(None, guidance.split(","))):
         for count in map(int, steps.split(",")):
             pixels, speed = generate(pipeline, listed, scale, count)
             features, logits = judged(judge, pixels)
@@ -138,7 +157,7 @@ def _save(pixels: Tensor, path: Path) -> None:
     Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(path)
 
 
-def say(what: str, values: dict[str, float]) -> None:
+def say(what: str, values: Mapping[str, float]) -> None:
     print(json.dumps({"what": what, **{name: round(value, 4) for name, value in values.items()}}), flush=True)
 
 
