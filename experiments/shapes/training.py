@@ -68,14 +68,15 @@ class Training:
     def run(self, loss: Loss, validate: Callable[[nn.Module], dict[str, float]] | None = None) -> nn.Module:
         """Train until the time is spent; returns the averaged model."""
         last, logged, saved, total, count = time.monotonic(), self.elapsed, self.elapsed, 0.0, 0
+        begun, agreed = self.step, self.elapsed
         self.model.train()
-        while self.elapsed < self.seconds:
+        while agreed < self.seconds:  # the same in every process: none may leave the others waiting
             for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
                 group["lr"] = peak * self._rate()
             value = loss(self.generator, self.progress)
             self.optimizer.zero_grad(set_to_none=True)
             value.backward()  # type: ignore[no-untyped-call]
-            self.elapsed = self._agree(self.elapsed)
+            agreed = self.elapsed = self._agree(self.elapsed)
             nn.utils.clip_grad_norm_(self.parameters, self.clip)
             self.optimizer.step()
             self.step += 1
@@ -90,10 +91,9 @@ class Training:
             if self.rank == 0 and self.elapsed - saved > CHECKPOINT_SECONDS:
                 saved = self.elapsed
                 self.save()
-        if self.rank == 0:
+        if self.rank == 0 and self.step > begun:  # nothing to add where the time had been spent before
             self.save()
-            if validate:
-                self._log(validate(self.averaged))
+            self._log({**({"loss": total / count} if count else {}), **(validate(self.averaged) if validate else {})})
         return self.averaged
 
     def _rate(self) -> float:
