@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from t2i_track.cli.options import PATH, blank, format_option, tracking_option, workspace_options
-from t2i_track.cli.output import print_record
+from t2i_track.cli.output import print_record, print_rows
 from t2i_track.runner.workspace import Workspace
 from t2i_track.settings import DTYPES, SCHEDULERS, Settings
 
@@ -107,7 +107,13 @@ def generate(ctx: click.Context, /, workspace: Workspace, **options: Any) -> Non
         **{name: options.pop(name) for name in ("tracking_uri", "manifest", "prompts", "outdir", "experiment")},
         **{name: options.pop(name) for name in ("run_name", "resume", "evaluate", "reference", "allow_pickle")},
     )
-    record = dataclasses.asdict(outcome.summary)
-    if outcome.scored is not None:
-        record["scores"] = outcome.scored.values()
-    print_record(record | {"notes": outcome.notes}, options.pop("fmt"))
+    fmt = options.pop("fmt")
+    record = dataclasses.asdict(outcome.summary) | {"notes": outcome.notes}
+    if outcome.scored is None:
+        print_record(record, fmt)
+    elif fmt == "json":
+        print_record(record | {"scores": outcome.scored.values()}, fmt)
+    else:
+        print_record(record, fmt)
+        click.echo()
+        print_rows(outcome.scored.scores, fmt, columns=("name", "value", "ci_low", "ci_high", "n", "note"))
