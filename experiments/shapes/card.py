@@ -68,12 +68,12 @@ def main(home: Path, out: Path, prompts: int) -> None:
     """Print the tables, write the contact sheets."""
     workspace = Workspace(home=home)
     with open_database(home) as session:
-        for axis in ("guidance", "steps"):
-            rows = run_rows(session, sweep=f"shapes-{axis}-curve")
+        for name, axis in (("guidance-curve", "guidance"), ("steps-curve", "steps"), ("steps-best", "steps")):
+            rows = run_rows(session, sweep=f"shapes-{name}")
             if not rows:
-                sys.exit(f"no runs: t2i sweep experiments/shapes/{axis}-curve.yaml")
+                sys.exit(f"no runs: t2i sweep experiments/shapes/{name}.yaml")
             print(f"\n{table(rows, axis)}")
-            sheet(session, workspace, rows, axis, prompts, out / f"{axis}.png")
+            sheet(session, workspace, rows, axis, prompts, out / f"{name}.png")
 
 
 if __name__ == "__main__":
