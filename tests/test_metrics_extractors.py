@@ -255,3 +255,20 @@ def test_real_photographs_as_reference(run: list[ImageItem], shared_data: Path, 
     assert reference.n == 50
     assert [r.name for r in found.results] == ["fid", "kid_mean", "kid_std", "precision", "recall", "cmmd"]
     assert all(np.isfinite(r.value) for r in found.results)
+
+
+def test_texts_are_prepared_alike_in_many_threads() -> None:
+    """The fast tokenizers keep padding and truncation as state: two threads must not change it under each other."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from t2i_track import assets
+    from t2i_track.metrics.networks import ClipTexts
+
+    network = ClipTexts(assets.shapes_clip(), "cpu")
+    texts = ["one big red circle on a white background " * count for count in range(1, 13)] * 40
+    expected = {text: network.prepare(text) for text in set(texts)}
+    with ThreadPoolExecutor(8) as pool:
+        for text, (ids, info) in zip(texts, pool.map(network.prepare, texts), strict=True):
+            assert ids.shape == (2, 77)
+            np.testing.assert_array_equal(ids, expected[text][0])
+            assert info == expected[text][1]

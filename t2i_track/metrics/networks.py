@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -144,11 +145,14 @@ class ClipTexts:
         self.module = _clip(folder, device)
         self.window = int(self.module.config.text_config.max_position_embeddings)
         self.device = device
+        # Padding and truncation are state of the fast tokenizers, and readers are several threads.
+        self.lock = threading.Lock()
 
     def prepare(self, value: str) -> tuple[NDArray[np.int64], Info]:
-        tokens = len(self.tokenizer(value, verbose=False)["input_ids"])
-        # Always the whole window, so that a text's embedding does not depend on the texts beside it.
-        cut = self.tokenizer(value, padding="max_length", truncation=True, max_length=self.window)
+        with self.lock:
+            tokens = len(self.tokenizer(value, verbose=False)["input_ids"])
+            # Always the whole window, so that a text's embedding does not depend on the texts beside it.
+            cut = self.tokenizer(value, padding="max_length", truncation=True, max_length=self.window)
         return np.array([cut["input_ids"], cut["attention_mask"]]), (tokens, int(tokens > self.window), 0)
 
     def __call__(self, batch: NDArray[np.int64]) -> Mapping[str, NDArray[np.float32]]:
