@@ -17,6 +17,7 @@ from benchmarks.peers import timed, write_manifest
 from t2i_track import assets
 
 GUIDANCE = ("1.5", "3", "7.5")
+T2I = (sys.executable, "-m", "t2i_track")
 STEPS = ("8", "15", "30")
 
 
@@ -30,9 +31,9 @@ def main() -> None:
         folder = Path(name)
         manifest = write_manifest(folder / "prompts.csv", args.num)
         # MLflow makes its tables once in the life of a store.
-        timed(folder, "t2i", "generate", "--prompt", "a", "--steps", 1, "--no-evaluate")
+        timed(folder, *T2I, "generate", "--prompt", "a", "--steps", 1, "--no-evaluate")
         ours = timed(
-            folder, "t2i", "sweep", "--guidance", ",".join(GUIDANCE), "--steps", ",".join(STEPS),
+            folder, *T2I, "sweep", "--guidance", ",".join(GUIDANCE), "--steps", ",".join(STEPS),
             "--manifest", manifest, "--batch-size", args.batch_size, "--no-evaluate",
         )  # fmt: skip
         theirs = 0.0

@@ -11,7 +11,7 @@ t2i generate --experiment demo --guidance 3 --num "$num"
 t2i generate --experiment demo --guidance 1.5 --num "$num"
 echo
 echo "== which is better, and how sure is that? =="
-t2i compare --experiment demo --report t2i-data/demo.html
+t2i compare --experiment demo --by alignment --report t2i-data/demo.html
 cat <<'NEXT'
 
 Next:
