@@ -15,7 +15,7 @@ $(READY): requirements-dev.txt pyproject.toml
 	command -v uv >/dev/null || $(BIN)/python -m pip install --quiet uv || true
 	@if PATH="$(BIN):$$PATH" command -v uv >/dev/null; then \
 		echo "uv pip install -r requirements-dev.txt"; \
-		PATH="$(BIN):$$PATH" uv pip install --quiet --python $(BIN)/python -r requirements-dev.txt && \
+		PATH="$(BIN):$$PATH" uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements-dev.txt && \
 		PATH="$(BIN):$$PATH" uv pip install --quiet --python $(BIN)/python --no-deps -e .; \
 	else \
 		echo "pip install -r requirements-dev.txt"; \

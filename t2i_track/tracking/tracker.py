@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -45,7 +45,7 @@ class Tracker:
             window: seconds for which operations are gathered into one request.
             retry: seconds until the next attempt when the server has gone.
         """
-        self.uri = sending.resolve(uri)
+        self._given = uri
         self._outbox, self._window, self._retry = outbox, window, retry
         self._boxes: dict[str, Outbox] = {}
         self._params: dict[str, dict[str, str]] = {}
@@ -55,6 +55,11 @@ class Tracker:
         self._wake, self._closed = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self._warned = False
+
+    @cached_property
+    def uri(self) -> str:
+        """The tracking URI, absolute; resolved when first needed, since MLflow takes seconds to import."""
+        return sending.resolve(self._given)
 
     def __enter__(self) -> Self:
         return self
