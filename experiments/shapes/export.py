@@ -66,7 +66,8 @@ def _pipeline(scorer: nn.Module, work: Path, folder: Path) -> None:
     state = scorer.clip.text_model.state_dict()
     wanted = set(text_encoder.state_dict())
     text_encoder.load_state_dict(state if set(state) == wanted else {f"text_model.{k}": v for k, v in state.items()})
-    autoencoder = _weights(vae.build(), work, "vae")
+    # The refined decoder's checkpoint holds the whole autoencoder, its encoder untouched.
+    autoencoder = _weights(vae.build(), work, "decoder" if (work / "decoder.pt").exists() else "vae")
     if (work / "latents.pt").exists():
         factor = unet.scale(torch.load(work / "latents.pt", weights_only=True, mmap=True))
         autoencoder.register_to_config(scaling_factor=round(factor, 6))  # type: ignore[operator]

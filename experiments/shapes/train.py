@@ -1,4 +1,4 @@
-"""Draws the data and trains the four models from nothing, then exports them: `python experiments/shapes/train.py`.
+"""Draws the data and trains the models from nothing, then exports them: `python experiments/shapes/train.py`.
 
 Every stage checkpoints once a minute. Run the same command again after an interruption, and it goes on.
 """
@@ -22,6 +22,7 @@ STAGES: dict[str, Callable[..., None]] = {
     "classifier": classifier.train,
     "clip": clip.train,
     "vae": vae.train,
+    "decoder": vae.refine,
     "unet": unet.train,
 }
 
@@ -32,6 +33,7 @@ STAGES: dict[str, Callable[..., None]] = {
 )
 @click.option("--classifier-minutes", default=6.0, show_default=True)
 @click.option("--vae-minutes", default=20.0, show_default=True)
+@click.option("--decoder-minutes", default=15.0, show_default=True)
 @click.option("--clip-minutes", default=12.0, show_default=True)
 @click.option("--unet-minutes", default=75.0, show_default=True)
 @click.option("--only", type=click.Choice([*STAGES, "export"]), multiple=True, help="Only these stages.")
@@ -58,7 +60,7 @@ def main(
     else:
         for job in alone:
             job()
-    for name in ("vae", "unet"):
+    for name in ("vae", "decoder", "unet"):
         if name in wanted:
             if name == "unet":
                 vae.encode_all(work, device)  # once, before several processes want it

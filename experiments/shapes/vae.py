@@ -69,6 +69,31 @@ def train(work: Path, seconds: float, seed: int = 0, device: str = "cpu") -> Non
     training.run(loss, lambda averaged: {"psnr": round_trip(averaged, val, 512)[0]})
 
 
+def refine(work: Path, seconds: float, seed: int = 0, device: str = "cpu") -> None:
+    """Trains the decoder further with the encoder frozen: the latents, and so the denoiser, stay as they are."""
+    torch.manual_seed(seed)
+    train_set, val = load(work, "train"), load(work, "val")
+    model = build()
+    model.load_state_dict(averaged_weights(work, "vae"))
+    model.requires_grad_(False)
+    decoder = [*model.decoder.parameters(), *model.post_quant_conv.parameters()]
+    for parameter in decoder:
+        parameter.requires_grad_(True)
+    groups = [{"params": decoder, "lr": 1.5e-3, "weight_decay": 0.0}]
+    training = Training("decoder", model, groups, seconds, work, device=device, ema=0.999, seed=seed + 1)
+    batch = training.share(BATCH)
+
+    def loss(generator: torch.Generator, _: float) -> Tensor:
+        pixels = train_set.batch(torch.randint(len(train_set), (batch,), generator=generator)).to(device)
+        with torch.no_grad():
+            posterior = model.encode(pixels).latent_dist
+        # From the posterior's mean to a full draw of it: round trips start at one, the denoiser was taught the other.
+        grain = torch.randn(posterior.mean.shape, generator=generator) * torch.rand((batch, 1, 1, 1), generator=generator)
+        return reconstruction(model.decode(posterior.mean + posterior.std * grain.to(device)).sample, pixels)
+
+    training.run(loss, lambda averaged: {"psnr": round_trip(averaged, val, 512)[0]})
+
+
 @torch.no_grad()
 def round_trip(model: nn.Module, pictures: Pictures, num: int) -> tuple[float, Tensor]:
     """Mean PSNR in dB, and the decoded pictures as uint8."""
