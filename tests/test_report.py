@@ -122,6 +122,22 @@ def test_charts_come_with_words_and_numbers() -> None:
     assert sum(cells[-1] == "yes" for cells in tradeoff.cells) == len(compare(sweep()).frontier.runs)  # type: ignore[union-attr]
 
 
+def test_intervals_beside_their_values_are_drawn_where_they_are() -> None:
+    rows = [
+        replace(row, scores={**row.scores, "fid": replace(row.scores["fid"], ci_low=5.0, ci_high=9.0)})
+        for row in sweep()
+    ]
+    found = {chart.id: chart for chart in charts(compare(rows))}
+    for name, axis in (("ranking", "x"), ("tradeoff", "y"), ("curve-steps-fid", "y")):
+        bars = [trace for trace in found[name].data if "interval" in trace.get("name", "")]
+        assert bars, name
+        assert {value for trace in bars for value in trace[axis]} == {7.0}
+        assert {value for trace in bars for value in trace[f"error_{axis}"]["array"]} == {2.0}
+        assert all(f"error_{axis}" not in trace for trace in found[name].data if trace not in bars)
+        assert "without the bias" in found[name].description
+    assert "without the bias" not in found["curve-steps-alignment"].description
+
+
 def test_charts_never_mix_protocols() -> None:
     rows = sweep()
     other = mean_score("alignment", noise(1), protocol="other")

@@ -86,6 +86,15 @@ def test_a_hostile_prompt_is_shown_and_not_run(page: Page) -> None:
     assert page.locator("#viewer-title").inner_text() == HOSTILE
 
 
+def test_charts_stay_in_their_places(page: Page) -> None:
+    page.get_by_label("Score").select_option(label="alignment")
+    widths = page.locator(".js-plotly-plot").evaluate_all(
+        "all => all.map(plot => [plot.clientWidth, plot.querySelector('svg').getBoundingClientRect().width])"
+    )
+    assert len(widths) == 4
+    assert all(drawn <= place + 1 for place, drawn in widths), widths
+
+
 def test_the_filter_narrows_the_prompts(page: Page) -> None:
     page.get_by_label("Filter prompts").fill("LARGE black")
     assert page.locator("#grid-count").inner_text() == "6 of 40 prompts"

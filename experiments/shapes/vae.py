@@ -88,7 +88,9 @@ def refine(work: Path, seconds: float, seed: int = 0, device: str = "cpu") -> No
         with torch.no_grad():
             posterior = model.encode(pixels).latent_dist
         # From the posterior's mean to a full draw of it: round trips start at one, the denoiser was taught the other.
-        grain = torch.randn(posterior.mean.shape, generator=generator) * torch.rand((batch, 1, 1, 1), generator=generator)
+        grain = torch.randn(posterior.mean.shape, generator=generator) * torch.rand(
+            (batch, 1, 1, 1), generator=generator
+        )
         return reconstruction(model.decode(posterior.mean + posterior.std * grain.to(device)).sample, pixels)
 
     training.run(loss, lambda averaged: {"psnr": round_trip(averaged, val, 512)[0]})

@@ -21,6 +21,7 @@ _COMMANDS = {
     "compare": "compare",
     "runs": "runs",
     "show": "runs",
+    "reproduce": "reproduce",
     "resync": "tracking",
     "ui": "tracking",
     "db": "db",

@@ -89,7 +89,7 @@ def compare(rows: Sequence[RunRow], by: str = "fid", *, where: str | None = None
         tuple(found for found in effects if found),
         knee(ranked, by, level),
         recommend(ranking, by, level),
-        tuple(_notes(ranking, by)),
+        tuple(_notes(ranking, by, level)),
     )
 
 
@@ -103,7 +103,7 @@ def _nothing(by: str, excluded: Sequence[Excluded]) -> str:
     return f"none of {len(excluded)} runs can be ranked by {by} ({counted}); {step}"
 
 
-def _notes(ranking: Sequence[Ranked], by: str) -> list[str]:
+def _notes(ranking: Sequence[Ranked], by: str, level: float) -> list[str]:
     notes = []
     if len(ranking) == 1:
         notes.append("One run can be ranked: there is nothing to compare it with.")
@@ -119,8 +119,24 @@ def _notes(ranking: Sequence[Ranked], by: str) -> list[str]:
         notes.append(f"{unsure} of {len(ranking)} runs have no replicates for {by}, so no tier; evaluate them again.")
     first = [entry for entry in ranking if entry.tier == 1]
     if len(ranking) > 1 and len(first) == len(ranking):
-        notes.append(f"No two of these runs can be told apart in {by} with {ranking[0].score.n} images a run.")
+        notes.append(
+            f"No two of these runs can be told apart in {by} with {ranking[0].score.n} images a run"
+            f"{_more_telling([entry.row for entry in ranking], by, level)}."
+        )
+    if any(not entry.score.holds_value for entry in ranking):
+        notes.append(
+            f"The {by} of {ranking[0].score.n} images is biased; the interval is of the value without that bias, so it"
+            " does not hold the value. Differences between runs have no such gap."
+        )
     return notes
+
+
+def _more_telling(rows: Sequence[RunRow], by: str, level: float) -> str:
+    """The alignment, where it does tell some of the runs apart: a mean over images needs fewer of them."""
+    metric = alignment_metric(rows, but=by)
+    if metric is None or all(entry.tier in (1, None) for entry in rank(eligible(rows, metric)[0], metric, level)):
+        return ""
+    return f", but {metric} tells some apart: `--by {metric}`"
 
 
 def _ranked(entry: Ranked) -> dict[str, Any]:

@@ -60,6 +60,14 @@ def difference(a: Score, b: Score, level: float, paired: bool = True) -> Interva
     return Interval(estimate, estimate - reach, estimate + reach, float(error[0]), p_value)
 
 
+def paired_p_values(a: Sequence[Score], b: Sequence[Score]) -> Matrix:
+    """Two-sided p-values of ``a[i] - b[i]`` over the same prompts (m,); NaN where they cannot be known."""
+    replicates, values = _matrix([*a, *b]), np.array([score.value for score in (*a, *b)])
+    error, groups = _errors(replicates[: len(a)], replicates[len(a) :])
+    found = _two_sided(values[: len(a)] - values[len(a) :], error, groups)
+    return np.where(groups >= MIN_GROUPS, found, np.nan)
+
+
 def p_values(scores: Sequence[Score], manifests: Sequence[str]) -> Matrix:
     """Two-sided p-values of all pairs (m x m, symmetric): NaN where they cannot be known, and on the diagonal.
 
@@ -134,6 +142,8 @@ def holm_pairs(p: Matrix) -> Matrix:
 
 def mean(scores: Sequence[Score]) -> Score:
     """The average over runs of one metric; its replicates are the averages of theirs, so pairing is kept."""
+    if len(scores) == 1:
+        return scores[0]
     kept = [score.replicates for score in scores if score.replicates is not None]
     replicates = None
     if len(kept) == len(scores) and len({len(r) for r in kept}) == 1:

@@ -4,20 +4,36 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 
-from t2i_track.compare.differences import difference, holm, holm_pairs, interval_of, mean, p_values
+from t2i_track.compare.differences import (
+    difference,
+    holm,
+    holm_pairs,
+    interval_of,
+    mean,
+    p_values,
+    paired_p_values,
+)
 from t2i_track.compare.rows import AXES, RunRow, Score, direction
 from t2i_track.compare.words import change, number
 from t2i_track.metrics.uncertainty import Interval
 
 Axis = Literal["guidance", "steps"]
-Block = Mapping[float, Score]
-"""Runs that differ in one axis only, by their level on it."""
+MOST_EXCEPTIONS = 2
+"""Exceptions that a sentence names; the rest are counted."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Runs that differ in one axis only, by their level on it; ``settings`` are the others that vary elsewhere."""
+
+    settings: Mapping[str, object]
+    scores: Mapping[float, Score]
 
 
 @dataclass(frozen=True)
@@ -29,8 +45,21 @@ class Level:
 
 
 @dataclass(frozen=True)
+class Exceptional:
+    """One matched pair of runs whose own change is certain, and not the one of the average."""
+
+    settings: Mapping[str, object]
+    change: Interval
+    p_adjusted: float
+
+
+@dataclass(frozen=True)
 class Contrast:
-    """From one value of the axis to another: the average paired change over ``settings`` matched pairs of runs."""
+    """From one value of the axis to another: the average paired change over ``settings`` matched pairs of runs.
+
+    An average can hide that the axes interact; ``exceptions`` are the pairs that go their own way, Holm-adjusted over
+    all pairs of the effect.
+    """
 
     low: float
     high: float
@@ -38,6 +67,7 @@ class Contrast:
     p_adjusted: float | None
     settings: int
     verdict: Literal["better", "worse", "cannot be told apart", "unknown"]
+    exceptions: tuple[Exceptional, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,7 +123,12 @@ def blocks(rows: Sequence[RunRow], axis: Axis, metric: str) -> list[Block]:
         score = row.score(metric)
         if score is not None:
             found[tuple(getattr(row, name) for name in others)][getattr(row, axis)].append(score)
-    return [{level: mean(same) for level, same in block.items()} for block in found.values() if len(block) > 1]
+    several = {key: block for key, block in found.items() if len(block) > 1}
+    varying = [n for n in range(len(others)) if len({key[n] for key in several}) > 1]
+    return [
+        Block({others[n]: key[n] for n in varying}, {level: mean(same) for level, same in block.items()})
+        for key, block in several.items()
+    ]
 
 
 def effect(rows: Sequence[RunRow], axis: Axis, metric: str, confidence: float) -> Effect | None:
@@ -101,19 +136,20 @@ def effect(rows: Sequence[RunRow], axis: Axis, metric: str, confidence: float) -
     groups = blocks(rows, axis, metric)
     if not groups:
         return None
-    levels = sorted({level for block in groups for level in block})
-    pairs = [(a, b) for a, b in pairwise(levels) if any(a in block and b in block for block in groups)]
+    levels = sorted({level for block in groups for level in block.scores})
+    pairs = [(a, b) for a, b in pairwise(levels) if any({a, b} <= block.scores.keys() for block in groups)]
     changes = [_change(groups, a, b, confidence) for a, b in pairs]
     adjusted = holm([interval.p_value for interval, _ in changes])
     contrasts = tuple(
         _contrast(pair, change, p, metric, confidence) for pair, change, p in zip(pairs, changes, adjusted, strict=True)
     )
-    full = [block for block in groups if len(block) == len(levels)]
+    contrasts = _with_exceptions(contrasts, groups, confidence)
+    full = [block.scores for block in groups if len(block.scores) == len(levels)]
     curve = [Level(level, interval_of(mean([b[level] for b in full]), confidence)) for level in levels] if full else []
     if not contrasts:
         return None
     overall = None
-    if any(levels[0] in block and levels[-1] in block for block in groups):
+    if any({levels[0], levels[-1]} <= block.scores.keys() for block in groups):
         whole = _change(groups, levels[0], levels[-1], confidence)
         p = np.nan if whole[0].p_value is None else whole[0].p_value
         overall = _contrast((levels[0], levels[-1]), whole, p, metric, confidence)
@@ -121,7 +157,7 @@ def effect(rows: Sequence[RunRow], axis: Axis, metric: str, confidence: float) -
 
 
 def _change(groups: Iterable[Block], low: float, high: float, confidence: float) -> tuple[Interval, int]:
-    both = [block for block in groups if low in block and high in block]
+    both = [block.scores for block in groups if {low, high} <= block.scores.keys()]
     return difference(mean([b[high] for b in both]), mean([b[low] for b in both]), confidence), len(both)
 
 
@@ -139,13 +175,46 @@ def _contrast(
     return Contrast(*pair, interval, None if np.isnan(p) else float(p), settings, verdict)
 
 
+def _with_exceptions(contrasts: Sequence[Contrast], groups: Sequence[Block], confidence: float) -> tuple[Contrast, ...]:
+    """The contrasts with the single pairs of runs that surely differ from what is said of the average."""
+    singles = [
+        (place, block)
+        for place, contrast in enumerate(contrasts)
+        for block in groups
+        if contrast.settings > 1 and {contrast.low, contrast.high} <= block.scores.keys()
+    ]
+    highs = [block.scores[contrasts[place].high] for place, block in singles]
+    lows = [block.scores[contrasts[place].low] for place, block in singles]
+    adjusted = holm(paired_p_values(highs, lows)) if singles else ()
+    found: dict[int, list[Exceptional]] = defaultdict(list)
+    for (place, block), high, low, p in zip(singles, highs, lows, adjusted, strict=True):
+        average = contrasts[place]
+        sure = average.verdict in ("better", "worse")
+        same = sure and (high.value - low.value) * average.change.estimate > 0
+        if p <= 1 - confidence and not same:
+            found[place].append(Exceptional(block.settings, difference(high, low, confidence), float(p)))
+    return tuple(replace(contrast, exceptions=tuple(found[place])) for place, contrast in enumerate(contrasts))
+
+
 def _moves(contrast: Contrast, confidence: float) -> str:
     evidence = change(contrast.change, contrast.p_adjusted, confidence)
     if contrast.verdict == "unknown":
         return f"changes by {evidence}"
     if contrast.verdict == "cannot be told apart":
-        return f"shows no measurable change ({evidence})"
-    return f"{'rises' if contrast.change.estimate > 0 else 'falls'} ({evidence}): {contrast.verdict}"
+        text = f"shows no measurable change ({evidence})"
+    else:
+        text = f"{_direction(contrast.change)} ({evidence}): {contrast.verdict}"
+    named = [
+        f"at {', '.join(f'{axis} {value}' for axis, value in one.settings.items())} it {_direction(one.change)}"
+        f" ({change(one.change, one.p_adjusted, confidence)})"
+        for one in contrast.exceptions[:MOST_EXCEPTIONS]
+    ]
+    more = len(contrast.exceptions) - len(named)
+    return text + (f", but {' and '.join(named)}" if named else "") + (f" and {more} more differ" if more > 0 else "")
+
+
+def _direction(interval: Interval) -> str:
+    return "rises" if interval.estimate > 0 else "falls"
 
 
 def knee(rows: Sequence[RunRow], metric: str, confidence: float) -> Knee | None:
@@ -158,10 +227,10 @@ def knee(rows: Sequence[RunRow], metric: str, confidence: float) -> Knee | None:
     groups = blocks(rows, "steps", metric)
     if not groups:
         return None
-    sets = list(dict.fromkeys(frozenset(block.keys()) for block in groups))
-    shared = max(sets, key=lambda some: (len(some) * sum(some <= block.keys() for block in groups), len(some)))
+    sets = list(dict.fromkeys(frozenset(block.scores) for block in groups))
+    shared = max(sets, key=lambda some: (len(some) * sum(some <= block.scores.keys() for block in groups), len(some)))
     levels = sorted(shared)
-    full = [block for block in groups if set(levels) <= set(block)]
+    full = [block.scores for block in groups if shared <= block.scores.keys()]
     curve = [mean([block[level] for block in full]) for level in levels]
     adjusted = holm_pairs(p_values(curve, [""] * len(curve)))
     sign = 1 if direction(metric) == "lower" else -1

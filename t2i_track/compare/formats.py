@@ -15,6 +15,8 @@ from t2i_track.compare.rows import AXES, varied
 from t2i_track.compare.words import bounds, change, number
 
 Cells = list[list[str]]
+MOST_POINTS = 16
+"""Settings of the frontier that a table names; JSON has all."""
 
 
 def table(comparison: Comparison) -> str:
@@ -113,8 +115,10 @@ def _findings(comparison: Comparison) -> list[str]:
     lines = [f"Note: {note}" for note in comparison.notes]
     if comparison.frontier:
         names = {entry.row.run: entry.row for entry in comparison.ranking}
-        points = ", ".join(f"{names[run].guidance:g}/{names[run].steps}" for run in comparison.frontier.runs)
-        lines.append(f"Frontier of {', '.join(comparison.frontier.objectives)} (guidance/steps): {points}.")
+        points = list(dict.fromkeys(f"{names[run].guidance:g}/{names[run].steps}" for run in comparison.frontier.runs))
+        more = f" and {len(points) - MOST_POINTS} more" if len(points) > MOST_POINTS else ""
+        shown = ", ".join(points[:MOST_POINTS]) + more
+        lines.append(f"Frontier of {', '.join(comparison.frontier.objectives)} (guidance/steps): {shown}.")
     lines += [effect.sentence for effect in comparison.effects]
     if comparison.knee:
         lines.append(comparison.knee.sentence)

@@ -79,7 +79,10 @@ def _sentence(
         gap = change(chosen.difference, chosen.p_adjusted, level)
         text += f"cannot be told from the best, {value(best.score)} at {_named(best, ranking)} (difference {gap})"
     if second and len(aligned) < len(candidates):
-        text += f"; of these {len(candidates)} it is among the {len(aligned)} with the best {second}"
+        text += f"; of these {len(candidates)} "
+        text += (
+            f"it is one of {len(aligned)} with the best {second}" if len(aligned) > 1 else f"its {second} is the best"
+        )
     return text + _saving(chosen, best, len(aligned)) + "."
 
 

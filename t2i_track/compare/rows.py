@@ -39,6 +39,11 @@ class Score:
     replicates: tuple[float | None, ...] | None = None
     note: str | None = None
 
+    @property
+    def holds_value(self) -> bool:
+        """False where the interval lies beside the value, as FID's does: it is of the value without its bias."""
+        return self.ci_low is None or self.ci_high is None or self.ci_low <= self.value <= self.ci_high
+
 
 @dataclass(frozen=True)
 class RunRow:

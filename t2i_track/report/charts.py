@@ -22,6 +22,7 @@ COLOURS = ("#2f7ed8", "#d9730d", "#1f9e77", "#c2479b", "#8d7a00", "#6f6fe0", "#c
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "hexagon")
 LABELS = ("top right", "bottom left", "top left", "bottom right")
 MOST_ROWS = 60
+MOST_LINES = 24
 Trace = dict[str, Any]
 
 
@@ -94,18 +95,16 @@ def ranking_chart(comparison: Comparison) -> Chart:
         tiers[entry.tier].append(entry)
     data = []
     for place, (tier, members) in enumerate(tiers.items()):
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": f"tier {tier}" if tier else "no tier",
-                "x": [entry.score.value for entry in members],
-                "y": [plain(names[entry.row.run]) for entry in members],
-                "error_x": _errors([entry.score for entry in members]),
-                "marker": {"size": 9, "color": COLOURS[place % 8], "symbol": SYMBOLS[place % 8]},
-                "hovertemplate": "%{y}: %{x:.4g}<extra></extra>",
-            }
-        )
+        trace = {
+            "type": "scatter",
+            "mode": "markers",
+            "name": f"tier {tier}" if tier else "no tier",
+            "x": [entry.score.value for entry in members],
+            "y": [plain(names[entry.row.run]) for entry in members],
+            "marker": {"size": 9, "color": COLOURS[place % 8], "symbol": SYMBOLS[place % 8]},
+            "hovertemplate": "%{y}: %{x:.4g}<extra></extra>",
+        }
+        data += _with_bars(trace, [entry.score for entry in members], "x", thickness=1.5, width=4)
     order = [plain(names[entry.row.run]) for entry in reversed(entries)]
     layout = {
         "height": 120 + 26 * len(entries),
@@ -117,6 +116,7 @@ def ranking_chart(comparison: Comparison) -> Chart:
     description = (
         f"{comparison.by} of {len(comparison.ranking)} runs with {comparison.level:.0%} intervals, best first. "
         f"The best is {names[best.row.run]} with {number(best.score.value)}. Runs of one colour and sign share a tier."
+        f"{_beside([entry.score for entry in entries])}"
     )
     if len(entries) < len(comparison.ranking):
         description += f" The first {MOST_ROWS} are drawn; the table has all."
@@ -126,19 +126,18 @@ def ranking_chart(comparison: Comparison) -> Chart:
 def tradeoff_chart(comparison: Comparison) -> Chart | None:
     """Quality against alignment, with the frontier of quality, alignment and cost and the guidance at each point."""
     rows = [entry.row for entry in comparison.ranking]
-    second = alignment_metric(rows, but=comparison.by)
-    if second is None:
-        return None
     quality = "fid" if sum("fid" in row.scores for row in rows) > 1 else comparison.by
-    if quality == second:
+    second = alignment_metric(rows, but=quality)
+    if second is None:
         return None
     kept = eligible(eligible(rows, quality)[0], second)[0]
     if len(kept) < 2:
         return None
     on_frontier = set(comparison.frontier.runs) if comparison.frontier else set()
     data = [
-        _points(kept, steps, place, second, quality, on_frontier)
+        trace
         for place, steps in enumerate(sorted({r.steps for r in kept}))
+        for trace in _points(kept, steps, place, second, quality, on_frontier)
     ]
     front = sorted(
         (_value(row, second), _value(row, quality)) for row in kept if _undominated(row, kept, second, quality)
@@ -158,6 +157,7 @@ def tradeoff_chart(comparison: Comparison) -> Chart | None:
         f"{quality} against {second} for {len(kept)} runs; the number at each point is its guidance, the colour and "
         "sign its steps. The dotted line joins the runs that no other beats in both. A ring marks the frontier that "
         "counts the cost too."
+        f"{_beside([score for row in kept if (score := row.score(quality))])}"
     )
     names = labels(rows)
     cells = []
@@ -176,10 +176,10 @@ def tradeoff_chart(comparison: Comparison) -> Chart | None:
     )
 
 
-def _points(kept: Sequence[RunRow], steps: int, place: int, x: str, y: str, on_frontier: set[str]) -> Trace:
+def _points(kept: Sequence[RunRow], steps: int, place: int, x: str, y: str, on_frontier: set[str]) -> list[Trace]:
     rows = [row for row in kept if row.steps == steps]
     names = labels(kept)
-    return {
+    trace = {
         "type": "scatter",
         "mode": "markers+text" if len(kept) <= MOST_ROWS else "markers",
         "name": f"{steps} steps",
@@ -188,8 +188,7 @@ def _points(kept: Sequence[RunRow], steps: int, place: int, x: str, y: str, on_f
         "text": [f"{row.guidance:g}" for row in rows],
         "customdata": [plain(names[row.run]) for row in rows],
         "textposition": LABELS[place % 4],
-        "error_x": {**_errors([row.scores[x] for row in rows]), "thickness": 0.8, "width": 0},
-        "error_y": {**_errors([s for row in rows if (s := row.score(y))]), "thickness": 0.8, "width": 0},
+        "error_x": _errors([row.scores[x] for row in rows], thickness=0.8, width=0),
         "marker": {
             "size": [13 if row.run in on_frontier else 9 for row in rows],
             "color": COLOURS[place % 8],
@@ -199,6 +198,7 @@ def _points(kept: Sequence[RunRow], steps: int, place: int, x: str, y: str, on_f
         },
         "hovertemplate": "%{customdata}<br>%{x:.4g}, %{y:.4g}<extra></extra>",
     }
+    return _with_bars(trace, [s for row in rows if (s := row.score(y))], "y", thickness=0.8, width=0)
 
 
 def curve_chart(rows: Sequence[RunRow], metric: str, axis: Axis) -> Chart | None:
@@ -218,22 +218,20 @@ def curve_chart(rows: Sequence[RunRow], metric: str, axis: Axis) -> Chart | None
         drawn.items(), key=lambda item: tuple((isinstance(v, str), v if v is not None else "") for v in item[0])
     )
     data, cells = [], []
-    for place, (key, line) in enumerate(ordered[:24]):
+    for place, (key, line) in enumerate(ordered[:MOST_LINES]):
         name = ", ".join(f"{_short(other)} {_shown(value)}" for other, value in zip(others, key, strict=True)) or metric
         scores = [score for row in line if (score := row.score(metric))]
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "lines+markers",
-                "name": plain(name),
-                "x": [getattr(row, axis) for row in line],
-                "y": [score.value for score in scores],
-                "error_y": {**_errors(scores), "thickness": 1, "width": 3},
-                "marker": {"size": 8, "symbol": SYMBOLS[place % 8], "color": COLOURS[place % 8]},
-                "line": {"width": 2, "color": COLOURS[place % 8]},
-                "hovertemplate": f"{axis} %{{x}}: %{{y:.4g}}<extra>%{{fullData.name}}</extra>",
-            }
-        )
+        trace = {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "name": plain(name),
+            "x": [getattr(row, axis) for row in line],
+            "y": [score.value for score in scores],
+            "marker": {"size": 8, "symbol": SYMBOLS[place % 8], "color": COLOURS[place % 8]},
+            "line": {"width": 2, "color": COLOURS[place % 8]},
+            "hovertemplate": f"{axis} %{{x}}: %{{y:.4g}}<extra>%{{fullData.name}}</extra>",
+        }
+        data += _with_bars(trace, scores, "y", thickness=1, width=3)
         cells += [
             [name, f"{getattr(row, axis):g}", number(score.value)] for row, score in zip(line, scores, strict=True)
         ]
@@ -245,8 +243,8 @@ def curve_chart(rows: Sequence[RunRow], metric: str, axis: Axis) -> Chart | None
         "showlegend": True,
     }
     description = (
-        f"{metric} over {axis}, from {levels[0]:g} to {levels[-1]:g}, a line for each of {len(data)} settings of the "
-        "rest, with intervals."
+        f"{metric} over {axis}, from {levels[0]:g} to {levels[-1]:g}, a line for each of {len(ordered[:MOST_LINES])} "
+        f"settings of the rest, with intervals.{_beside([s for row in kept if (s := row.score(metric))])}"
     )
     return Chart(
         f"curve-{axis}-{metric}",
@@ -277,8 +275,39 @@ def _undominated(row: RunRow, rows: Sequence[RunRow], *objectives: str) -> bool:
     )
 
 
-def _errors(scores: Sequence[Score]) -> Trace:
+def _with_bars(trace: Trace, scores: Sequence[Score], axis: str, **style: float) -> list[Trace]:
+    """The trace with stored intervals as error bars along an axis.
+
+    Intervals that lie beside their values (see ``Score.holds_value``) are drawn where they are, by a trace of their
+    own without points.
+    """
+    if all(score.holds_value for score in scores):
+        return [{**trace, f"error_{axis}": _errors(scores, **style)}]
+    known = [(n, s.ci_low, s.ci_high) for n, s in enumerate(scores) if s.ci_low is not None and s.ci_high is not None]
+    other = "y" if axis == "x" else "x"
+    bars = {
+        "type": "scatter",
+        "mode": "markers",
+        "name": f"{trace['name']}, interval",
+        "showlegend": False,
+        "hoverinfo": "skip",
+        axis: [(low + high) / 2 for _, low, high in known],
+        other: [trace[other][n] for n, _, _ in known],
+        "marker": {"opacity": 0, "color": trace["marker"]["color"]},
+        f"error_{axis}": {"type": "data", "array": [(high - low) / 2 for _, low, high in known], **style},
+    }
+    return [trace, bars]
+
+
+def _beside(scores: Sequence[Score]) -> str:
+    """What a reader of such bars must know."""
+    if all(score.holds_value for score in scores):
+        return ""
+    return " A bar beside its point is the interval of the value without the bias of this number of images."
+
+
+def _errors(scores: Sequence[Score], **style: float) -> Trace:
     """Plotly's error bars from stored intervals; no bar where there is none."""
     above = [0.0 if score.ci_high is None else max(score.ci_high - score.value, 0.0) for score in scores]
     below = [0.0 if score.ci_low is None else max(score.value - score.ci_low, 0.0) for score in scores]
-    return {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1.5, "width": 4}
+    return {"type": "data", "symmetric": False, "array": above, "arrayminus": below, **style}

@@ -25,23 +25,28 @@ function ringed(trace) {
   return trace.marker?.line ? { ...trace, marker: { ...trace.marker, line: { ...trace.marker.line, color: colour("--ink") } } } : trace;
 }
 
-function drawChart(place, chart, titled) {
+// All figures have their place, and so their width, before the first is drawn: Plotly does not follow a narrower one.
+function drawChartsInto(place, charts, titled) {
+  for (const draw of charts.map((chart) => placeChart(place, chart, titled))) draw();
+}
+
+function placeChart(place, chart, titled) {
   const plot = el("div", { role: "img", "aria-label": `${chart.title}: ${chart.description}` });
   const figure = el("figure", {}, titled ? el("h3", {}, chart.title) : null, el("figcaption", {}, chart.description), plot);
   if (chart.columns.length) {
     figure.append(el("details", {}, el("summary", {}, "The numbers as a table"), el("div", { class: "scroll" }, tableOf(chart.columns, chart.cells, chart.description))));
   }
   place.append(figure);
-  Plotly.newPlot(plot, chart.data.map(ringed), themed(chart.layout), {
-    responsive: true, displayModeBar: false,
-  });
-  plots.push({ plot, chart });
+  return () => {
+    Plotly.newPlot(plot, chart.data.map(ringed), themed(chart.layout), { responsive: true, displayModeBar: false });
+    plots.push({ plot, chart });
+  };
 }
 
 function drawCharts() {
   const named = (id) => DATA.charts.find((chart) => chart.id === id);
-  drawChart(byId("ranking-chart"), named("ranking"), false);
-  if (named("tradeoff")) drawChart(byId("tradeoff-chart"), named("tradeoff"), false);
+  drawChartsInto(byId("ranking-chart"), [named("ranking")], false);
+  if (named("tradeoff")) drawChartsInto(byId("tradeoff-chart"), [named("tradeoff")], false);
   else byId("tradeoff-chart").append(el("p", { class: "quiet" }, "Needs a quality and an alignment score of two runs or more: t2i evaluate RUN --metrics fid,alignment,clip"));
   const curves = DATA.charts.filter((chart) => chart.metric);
   const metrics = [...new Set(curves.map((chart) => chart.metric))];
@@ -52,7 +57,7 @@ function drawCharts() {
   const draw = (metric) => {
     for (const { plot } of plots.filter(({ plot }) => byId("curve-charts").contains(plot))) Plotly.purge(plot);
     byId("curve-charts").replaceChildren();
-    for (const chart of curves.filter((chart) => chart.metric === metric)) drawChart(byId("curve-charts"), chart, true);
+    drawChartsInto(byId("curve-charts"), curves.filter((chart) => chart.metric === metric), true);
   };
   byId("curve-controls").append(choice("Score", metrics.map((metric) => ({ value: metric, text: metric })), metrics[0], draw));
   draw(metrics[0]);
