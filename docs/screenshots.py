@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 COLUMNS = ("fid", "guidance", "steps")
+RUNS_ALONE = "metrics.steps > 0"
+"""A sweep's parent folds its cells away in the UI; only the cells have steps, and a search lists what it finds flat."""
 PATIENCE = 180
 """Seconds for the server to start, or the UI to show something; both are slow on a busy machine."""
 
@@ -100,13 +102,13 @@ def filtered(page: Page, address: str, experiment_id: str) -> None:
 
 def sample_grids(page: Page, address: str, experiment_id: str) -> None:
     """The chart view, which shows the runs' sample grids."""
-    open_runs(page, address, experiment_id, "CHART")
+    open_runs(page, address, experiment_id, "CHART", search=RUNS_ALONE)
     page.locator("img[src*='images%2F']").first.wait_for()
 
 
 def prompt_table(page: Page, address: str, experiment_id: str) -> None:
     """The table view with the pictures of all runs, prompt by prompt."""
-    open_runs(page, address, experiment_id, "ARTIFACT")
+    open_runs(page, address, experiment_id, "ARTIFACT", search=RUNS_ALONE)
     page.locator(":is(button, [role=combobox]):has-text('Compare:')").last.click()
     option = page.get_by_role("option", name="image")
     for role in ("menuitemcheckbox", "menuitemradio"):
