@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 COLUMNS = ("fid", "guidance", "steps")
-RUNS_ALONE = "metrics.steps > 0"
-"""A sweep's parent folds its cells away in the UI; only the cells have steps, and a search lists what it finds flat."""
 PATIENCE = 180
 """Seconds for the server to start, or the UI to show something; both are slow on a busy machine."""
 
@@ -72,6 +70,19 @@ def open_runs(page: Page, address: str, experiment_id: str, mode: str, search: s
     page.goto("about:blank")
     page.goto(f"{address}/#/experiments/{experiment_id}/runs?compareRunsMode={mode}&searchFilter={quote(search)}")
     page.get_by_text("matching run").wait_for()
+    # The assistant's panel, which hides a third of the page, may come later than the runs, or not at all.
+    page.wait_for_timeout(1500)
+    for button in page.locator("[data-component-id='mlflow.assistant.chat_panel.close']").all():
+        button.click()
+    _unfold(page)
+
+
+def _unfold(page: Page) -> None:
+    """Show the cells of each sweep under their parent, which the UI folds away."""
+    folded = page.locator("[data-component-id*='runnamecellrenderer']")
+    for button in folded.all():
+        button.click()
+    page.wait_for_timeout(500)
 
 
 def runs_table(page: Page, address: str, experiment_id: str) -> None:
@@ -102,13 +113,13 @@ def filtered(page: Page, address: str, experiment_id: str) -> None:
 
 def sample_grids(page: Page, address: str, experiment_id: str) -> None:
     """The chart view, which shows the runs' sample grids."""
-    open_runs(page, address, experiment_id, "CHART", search=RUNS_ALONE)
+    open_runs(page, address, experiment_id, "CHART")
     page.locator("img[src*='images%2F']").first.wait_for()
 
 
 def prompt_table(page: Page, address: str, experiment_id: str) -> None:
     """The table view with the pictures of all runs, prompt by prompt."""
-    open_runs(page, address, experiment_id, "ARTIFACT", search=RUNS_ALONE)
+    open_runs(page, address, experiment_id, "ARTIFACT")
     page.locator(":is(button, [role=combobox]):has-text('Compare:')").last.click()
     option = page.get_by_role("option", name="image")
     for role in ("menuitemcheckbox", "menuitemradio"):

@@ -16,6 +16,7 @@ from t2i_track.metrics.uncertainty import (
     jackknife,
     leave_out_means,
     paired_difference,
+    share_interval,
     unpaired_difference,
 )
 
@@ -138,3 +139,22 @@ def test_leave_out_means() -> None:
     assert found[0] == 6.0
     assert found[4] == 1.5
     assert [g for g, r in enumerate(found) if r is not None] == [0, 4]
+
+
+@pytest.mark.parametrize(("value", "n", "low", "high"), [(1.0, 128, 0.97159, 1.0), (0.0, 128, 0.0, 0.02841)])
+def test_a_share_of_all_or_none_is_not_certain(value: float, n: int, low: float, high: float) -> None:
+    found = share_interval(np.full(n, value), range(n))
+    assert found.estimate == value
+    assert (found.low, found.high) == (pytest.approx(low, abs=1e-5), pytest.approx(high, abs=1e-5))
+    alike = share_interval(np.full(2 * n, value), [i // 2 for i in range(2 * n)])
+    assert (alike.low, alike.high) == (found.low, found.high)
+
+
+def test_a_share_stays_a_share() -> None:
+    rare = np.zeros(100)
+    rare[0] = 1.0
+    found = share_interval(rare, range(100))
+    assert found.low == 0.0
+    assert found.high is not None
+    assert 0.02 < found.high < 0.05
+    assert share_interval(np.ones(4), range(4)).low is None

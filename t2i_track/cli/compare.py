@@ -57,6 +57,6 @@ def compare(
         )
         click.echo(ranked.text, nl=False)
         if report is not None and ranked.parent is not None:
-            comparing.log_report(workspace, tracking_uri, ranked.parent, report)
+            comparing.log_comparison(workspace, tracking_uri, ranked.parent, ranked.comparison, report)
     if report is not None:
         click.echo(f"report: {report}", err=True)

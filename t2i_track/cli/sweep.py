@@ -115,8 +115,8 @@ def run_and_compare(workspace: Workspace, experiment: Any, options: dict[str, An
         by = options["by"].replace("-", "_")
         ranked = comparing.ranking(workspace, done, by=by, fmt=fmt, report=options["report"])
         click.echo(ranked.text, nl=False)
-        if options["report"] is not None:
-            comparing.log_report(workspace, options["tracking_uri"], outcome.mlflow_run_id, options["report"])
+        parent, report = outcome.mlflow_run_id, options["report"]
+        comparing.log_comparison(workspace, options["tracking_uri"], parent, ranked.comparison, report)
     except T2IError as error:
         # The runs are made whether or not they can be ranked (--no-evaluate, or no cell was made).
         click.echo(f"not compared: {error}", err=True)

@@ -40,6 +40,15 @@ def markdown(comparison: Comparison) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def note(comparison: Comparison, most: int = 24) -> str:
+    """Markdown for the description of a sweep: what was found, then the best ``most`` runs."""
+    titles, cells = _ranking(comparison)
+    parts = ["\n".join(f"- {escaped(line)}" for line in reversed(_findings(comparison))), pipes(titles, cells[:most])]
+    if len(cells) > most:
+        parts.append(f"The best {most} of {len(cells)} runs.")
+    return "\n\n".join(parts) + "\n"
+
+
 def as_json(comparison: Comparison) -> str:
     """The documented JSON; ``null`` for what is not known, never NaN."""
     return json.dumps(comparison.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n"

@@ -103,11 +103,14 @@ def _score(value: float, interval: Interval, replicates: Sequence[float | None] 
     return Score(value, replicates, interval.low, interval.high, note)
 
 
-def _mean(per_image: Vector, m: Measurement, note: str | None = None, *, keep: bool = True) -> Score:
-    """The mean over the images that the score applies to."""
+def _mean(
+    per_image: Vector, m: Measurement, note: str | None = None, *, keep: bool = True, share: bool = True
+) -> Score:
+    """The mean over the images that the score applies to; ``share`` where it lies in [0, 1]."""
     applies = np.flatnonzero(~np.isnan(per_image))
     some = per_image[applies]
-    interval = uncertainty.bootstrap_mean(some, [m.prompt_indices[i] for i in applies])
+    interval_of = uncertainty.share_interval if share else uncertainty.bootstrap_mean
+    interval = interval_of(some, [m.prompt_indices[i] for i in applies])
     replicates = uncertainty.leave_out_means(some, m.groups[applies])
     if len(some) < len(per_image):
         note = f"over the {len(some)} images that it applies to"
@@ -171,7 +174,7 @@ def _precision_recall(m: Measurement, parameters: Parameters) -> dict[str, Score
     inside, recall, recalls = precision_recall.precision_recall(rows, reference, m.groups, radii, neighbours)
     return {
         "precision": _mean(inside.astype(np.float64), m, keep=False),
-        "recall": _score(recall, uncertainty.jackknife(recall, recalls), recalls, None),
+        "recall": _score(recall, uncertainty.within(uncertainty.jackknife(recall, recalls)), recalls, None),
     }
 
 
@@ -181,7 +184,7 @@ def _clip(m: Measurement, _: Parameters) -> dict[str, Score]:
     note = f"{truncated} captions cut at the encoder's window" if truncated else None
     if note:
         m.warnings.append(f"clip_score: {note}")
-    return {"clip_score": _mean(scores, m, note)}
+    return {"clip_score": _mean(scores, m, note, share=False)}
 
 
 def _cmmd(m: Measurement, _: Parameters) -> dict[str, Score]:

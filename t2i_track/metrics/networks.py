@@ -121,9 +121,7 @@ class ClipImages:
     """CLIP's image half, its processor included; embeddings are left unnormalised."""
 
     def __init__(self, folder: Path, device: str) -> None:
-        from transformers import AutoImageProcessor
-
-        self.processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, use_fast=False)
+        self.processor = _processor(folder)
         self.module = _clip(folder, device)
         self.device = device
 
@@ -189,9 +187,9 @@ class Dinov2:
     """DINOv2's class token after the last norm."""
 
     def __init__(self, folder: Path, device: str) -> None:
-        from transformers import AutoImageProcessor, Dinov2Model
+        from transformers import Dinov2Model
 
-        self.processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, use_fast=False)
+        self.processor = _processor(folder)
         self.module = _pretrained(Dinov2Model, folder, device)
         self.device = device
 
@@ -201,6 +199,17 @@ class Dinov2:
     def __call__(self, batch: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
         tokens = self.module(pixel_values=torch.from_numpy(batch).to(self.device)).pooler_output
         return _rows(**{"class token": tokens})
+
+
+def _processor(folder: Path) -> Any:
+    """The image processor that works with Pillow, whose filters do not change with torchvision's version."""
+    import transformers
+
+    # transformers 5 renamed the choice and warns of the old name.
+    choice: dict[str, Any] = (
+        {"backend": "pil"} if int(transformers.__version__.split(".")[0]) >= 5 else {"use_fast": False}
+    )
+    return transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True, **choice)
 
 
 def _processed(processor: Any, picture: Picture) -> NDArray[np.float32]:

@@ -57,7 +57,7 @@ class Outside:
     high: float
 
     def __str__(self) -> str:
-        what = "has no value" if self.value is None else f"is {self.value:.6g}"
+        what = "has no value measured as the protocol says" if self.value is None else f"is {self.value:.6g}"
         return f"{self.name} {what}, window {self.low:.10g} to {self.high:.10g}"
 
 

@@ -170,6 +170,31 @@ def bootstrap_mean(
     return Interval(estimate, float(low), float(high), error, p_value)
 
 
+def share_interval(scores: NDArray[np.float64], clusters: Sequence[int], level: float = 0.95) -> Interval:
+    """Mean of scores in [0, 1], by ``bootstrap_mean``, kept inside [0, 1].
+
+    Scores that are all 0 or all 1 have no spread to draw from, yet say little where they are few: their interval ends
+    at the share that would still have given so many of a kind with probability ``(1 - level) / 2`` (Clopper & Pearson
+    1934), counting prompts, since images of one prompt are alike.
+    """
+    found = bootstrap_mean(scores, clusters, level)
+    if found.low is None or found.high is None:
+        return found
+    reach = ((1 - level) / 2) ** (1 / len(set(clusters)))
+    if (scores == 1.0).all():
+        return replace(found, low=reach, high=1.0)
+    if (scores == 0.0).all():
+        return replace(found, low=0.0, high=1.0 - reach)
+    return within(found)
+
+
+def within(interval: Interval, least: float = 0.0, most: float = 1.0) -> Interval:
+    """The interval without what the score cannot be."""
+    if interval.low is None or interval.high is None:
+        return interval
+    return replace(interval, low=max(interval.low, least), high=min(interval.high, most))
+
+
 def leave_out_means(scores: NDArray[np.float64], groups: NDArray[np.intp]) -> list[float | None]:
     """The mean of the scores without each group: None where the group, or everything but the group, is empty."""
     sums = np.bincount(groups, weights=scores, minlength=GROUPS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from t2i_track.compare import FORMATS, PAIR_FORMATS, Comparison, ImageRow, PairComparison, RunRow, compare, compare_two
+from t2i_track.compare.formats import note
 from t2i_track.compare.rows import HIGHER, LOWER, SECONDS
 from t2i_track.compare.where import where as matching
 from t2i_track.db import lineage
@@ -96,12 +98,21 @@ def _draw(path: Path, found: PairComparison) -> None:
         raise CompareError(f"cannot write the picture {path} ({error}): give a .png in a folder that exists") from None
 
 
-def log_report(workspace: Workspace, tracking_uri: str | None, run_id: str, report: Path) -> None:
-    """Put a report into the artifacts of a sweep's MLflow run."""
+def log_comparison(
+    workspace: Workspace, tracking_uri: str | None, run_id: str, comparison: Comparison, report: Path | None
+) -> None:
+    """Put a comparison into a sweep's MLflow run: its description, `comparison.json`, and the report if any."""
     from t2i_track.tracking import Tracker
 
-    with Tracker(tracking_uri, workspace.outbox) as tracker:
-        tracker.log_artifact(run_id, report, "report")
+    with Tracker(tracking_uri, workspace.outbox) as tracker, tempfile.TemporaryDirectory() as folder:
+        tracker.describe(run_id, note(comparison))
+        file = Path(folder) / "comparison.json"
+        file.write_text(FORMATS["json"](comparison), encoding="utf-8")
+        tracker.log_artifact(run_id, file)
+        if comparison.recommendation is not None:
+            tracker.set_tags(run_id, {"t2i.recommended": comparison.recommendation.run})
+        if report is not None:
+            tracker.log_artifact(run_id, report, "report")
 
 
 def _write(report: Path, comparison: Comparison, rows: Sequence[RunRow], images: Sequence[ImageRow]) -> None:

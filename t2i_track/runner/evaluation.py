@@ -86,7 +86,6 @@ def score(workspace: Workspace, tracker: Tracker, addresses: Sequence[str], requ
     Raises:
         MetricError: and its kinds; nothing is stored of a run that cannot be measured.
     """
-    workspace.require_writable()
     with workspace.reading() as session:
         runs = [lineage.find_run(session, address) for address in addresses]
         if request.protocol is not None:
@@ -94,6 +93,7 @@ def score(workspace: Workspace, tracker: Tracker, addresses: Sequence[str], requ
         reference = _reference(session, workspace, request, runs)
         for run in runs:
             _require_images(session, run)
+    workspace.require_writable()
     return [_score_one(workspace, tracker, run, request, reference) for run in runs]
 
 

@@ -8,9 +8,10 @@ from typing import Any
 from sqlalchemy import select
 
 from t2i_track.db import lineage
-from t2i_track.db.models import MetricValue
+from t2i_track.db.models import MetricValue, Protocol
 from t2i_track.errors import ProtocolMismatch
-from t2i_track.metrics.protocols import check_protocol, load_protocol
+from t2i_track.metrics.measurement import METRICS
+from t2i_track.metrics.protocols import NamedProtocol, check_protocol, load_protocol
 from t2i_track.metrics.protocols import gate as outside
 from t2i_track.runner.evaluation import protocol_settings
 from t2i_track.runner.workspace import Workspace
@@ -18,6 +19,8 @@ from t2i_track.runner.workspace import Workspace
 
 def gate(workspace: Workspace, addresses: Sequence[str], name: str) -> tuple[list[dict[str, Any]], list[str]]:
     """A row for each window and run, and a sentence for each value outside its window.
+
+    Only values that were measured as the protocol says count: with its extractor, and at its size.
 
     Raises:
         ProtocolMismatch: a run was not made as the protocol says, so that its values mean nothing there.
@@ -34,10 +37,13 @@ def gate(workspace: Workspace, addresses: Sequence[str], name: str) -> tuple[lis
                 raise ProtocolMismatch(
                     f"run {run.name} does not follow protocol {protocol.name}: {'; '.join(map(str, differing))}"
                 )
-            stored = session.scalars(
-                select(MetricValue).where(MetricValue.run_id == run.id).order_by(MetricValue.created_at, MetricValue.id)
+            stored = session.execute(
+                select(MetricValue, Protocol)
+                .join(MetricValue.protocol)
+                .where(MetricValue.run_id == run.id)
+                .order_by(MetricValue.created_at, MetricValue.id)
             )
-            values = {value.name: value.value for value in stored}
+            values = {value.name: value.value for value, how in stored if _as_said(protocol, how)}
             wrong = {found.name: found for found in outside(protocol, values)}
             failures += [f"{run.name}: {found}" for found in wrong.values()]
             rows += [
@@ -52,3 +58,14 @@ def gate(workspace: Workspace, addresses: Sequence[str], name: str) -> tuple[lis
                 for score, (low, high) in protocol.windows.items()
             ]
     return rows, failures
+
+
+def _as_said(protocol: NamedProtocol, how: Protocol) -> bool:
+    """Whether a value was measured with the extractor and at the size that the protocol names."""
+    said = protocol.evaluation
+    metric = METRICS.get(how.metric)
+    own = metric is not None and not metric.clip
+    if own and said.get("extractor") not in (None, how.extractor):
+        return False
+    side = said.get("resize")
+    return side is None or (how.resize or "").startswith(f"{side}x{side} ")

@@ -217,7 +217,7 @@ def _open(workspace: Workspace, tracker: Tracker, experiment: Experiment, fresh:
     parameters |= {f"axis.{name}": json.dumps(values) for name, values in experiment.axes.items()}
     run_id = tracker.start_run(
         experiment.experiment,
-        f"sweep {sweep.name}",
+        sweep.name if "sweep" in sweep.name else f"sweep {sweep.name}",
         parameters,
         {"t2i.sweep": sweep.name, "t2i.sweep_id": sweep.uuid},
         join=joined_run(),
@@ -296,4 +296,6 @@ def experiment_from(file: Path | None, given: dict[str, Any], axes: dict[str, li
             varied[name] = values
     content = {**base, **{key: value for key, value in given.items() if value is not None}}
     content |= {"settings": settings, "axes": varied, "zip": zipped or base.get("zip", False)}
+    if varied:
+        content.setdefault("name", "-".join(varied))
     return files.build(content, "the command line" if file is None else str(file))

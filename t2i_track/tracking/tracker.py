@@ -209,6 +209,10 @@ class Tracker:
         for part in _parts(texts, MAX_PARAMS_OR_TAGS):
             self._append(run_id, "batch", {"metrics": [], "params": {}, "tags": dict(part)})
 
+    def describe(self, run_id: str, markdown: str) -> None:
+        """The description that the UI shows on the run's own page."""
+        self.set_tags(run_id, {"mlflow.note.content": markdown})
+
     def log_artifact(self, run_id: str, path: Path, folder: str | None = None) -> None:
         """A file as it is now, into an artifact folder (None: the root)."""
         self.log_artifacts(run_id, [path], folder)
