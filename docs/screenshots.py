@@ -112,9 +112,17 @@ def filtered(page: Page, address: str, experiment_id: str) -> None:
 
 
 def sample_grids(page: Page, address: str, experiment_id: str) -> None:
-    """The chart view, which shows the runs' sample grids."""
+    """The chart view, narrowed to the runs' sample grids: there is a chart for every score and its interval too."""
     open_runs(page, address, experiment_id, "CHART")
+    page.get_by_placeholder("Search metric charts").fill("sample")
     page.locator("img[src*='images%2F']").first.wait_for()
+
+
+def enlarged_grids(page: Page, address: str, experiment_id: str) -> None:
+    """The sample grids side by side over the whole window."""
+    sample_grids(page, address, experiment_id)
+    page.locator("[data-component-id='fullscreen_button_chartcard']").first.click()
+    page.wait_for_timeout(4000)
 
 
 def prompt_table(page: Page, address: str, experiment_id: str) -> None:
@@ -132,7 +140,7 @@ def prompt_table(page: Page, address: str, experiment_id: str) -> None:
 VIEWS: dict[str, Callable[[Page, str, str], None]] = {
     "mlflow-runs": runs_table,
     "mlflow-search": filtered,
-    "mlflow-charts": sample_grids,
+    "mlflow-charts": enlarged_grids,
     "mlflow-prompts": prompt_table,
 }
 
@@ -146,6 +154,8 @@ def window(width: int = 2000, height: int = 1100) -> Iterator[Page]:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": width, "height": height})
         page.set_default_timeout(PATIENCE * 1000)
+        # Each view as someone sees it who opens it for the first time: the UI remembers what was unfolded.
+        page.add_init_script("if (location.protocol === 'http:') localStorage.clear()")
         yield page
         browser.close()
 

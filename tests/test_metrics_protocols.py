@@ -96,7 +96,7 @@ def test_gate() -> None:
     assert gate(protocol, {"fid": 23.4, "clip_score": 31.75}) == []
     assert [str(o) for o in gate(protocol, {"fid": 23.96})] == [
         "fid is 23.96, window 23.01085758 to 23.95007626",
-        "clip_score has no value, window 31.68631873 to 31.81331801",
+        "clip_score has no value measured as the protocol says, window 31.68631873 to 31.81331801",
     ]
 
 

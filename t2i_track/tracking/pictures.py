@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 THUMBNAIL = 256
-"""Longest side of a table's small pictures, as in ``mlflow.log_table``."""
+"""Longest side of a table's small pictures, as in ``mlflow.log_table``. Smaller pictures are enlarged to it: the UI
+shows a preview of 64 pixels at its own size, and cuts it off."""
 GRID = 1024
 """Longest side of the picture that the chart view shows; MLflow's 256 would make the prompts unreadable."""
 
@@ -61,11 +62,21 @@ def _cell(folder: Path, name: str, place: str, value: object) -> object:
     if isinstance(value, Path):
         link_or_copy(value, full)
         with Image.open(value) as picture:
-            _save_small(picture, small, THUMBNAIL)
+            _save_small(_enlarged(picture), small, THUMBNAIL)
     else:
         value.save(full)
-        _save_small(value, small, THUMBNAIL)
+        _save_small(_enlarged(value), small, THUMBNAIL)
     return {"type": "image", "filepath": f"{stem}.png", "compressed_filepath": f"{stem}.webp"}
+
+
+def _enlarged(picture: Image) -> Image:
+    """A small picture by a whole factor, its pixels kept square."""
+    from PIL import Image
+
+    factor = THUMBNAIL // max(picture.size)
+    if factor < 2:
+        return picture
+    return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
 
 
 def _save_small(picture: Image, path: Path, side: int) -> None:
