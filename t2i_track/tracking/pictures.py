@@ -82,7 +82,7 @@ def _enlarged(picture: Image) -> Image:
 def _save_small(picture: Image, path: Path, side: int) -> None:
     small = picture.convert("RGB")
     small.thumbnail((side, side))
-    small.save(path, quality=85)
+    small.save(path, quality=85, method=2)
 
 
 def link_or_copy(source: Path, target: Path) -> None:
