@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from compare_rows import GROUPS, PROMPTS, constant, leave_out, mean_score, noise
@@ -7,6 +9,7 @@ from scipy.special import stdtr, stdtrit
 
 from t2i_track.compare.differences import (
     difference,
+    differences,
     holm,
     holm_pairs,
     interval_of,
@@ -96,3 +99,11 @@ def test_the_interval_of_a_mean_is_students() -> None:
     reach = stdtrit(GROUPS - 1, 0.975) * groups.std(ddof=1) / np.sqrt(GROUPS)
     interval = interval_of(mean_score("fid", values), 0.95)
     assert (interval.low, interval.high) == pytest.approx((values.mean() - reach, values.mean() + reach), rel=1e-9)
+
+
+def test_many_differences_to_one_are_the_single_ones() -> None:
+    scores = [mean_score("fid", 20 + shift + noise(seed)) for seed, shift in enumerate((0.0, 0.5, 3.0))]
+    scores.append(constant("fid", 21.0))
+    scores.append(replace(scores[0], replicates=(None,) * 20 + (scores[0].replicates or ())[20:]))
+    for other in scores:
+        assert differences(scores, other, 0.9) == [difference(score, other, 0.9) for score in scores]

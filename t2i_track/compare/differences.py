@@ -60,6 +60,30 @@ def difference(a: Score, b: Score, level: float, paired: bool = True) -> Interva
     return Interval(estimate, estimate - reach, estimate + reach, float(error[0]), p_value)
 
 
+def differences(scores: Sequence[Score], other: Score, level: float) -> list[Interval]:
+    """``difference`` of each score to one other over the same prompts, in one go."""
+    replicates = _matrix([other, *scores])
+    if np.isnan(replicates[0]).all():
+        return [without_interval(score.value - other.value) for score in scores]
+    errors, groups = _errors(replicates[1:], replicates[0])
+    estimates = np.array([score.value - other.value for score in scores])
+    found = zip(
+        estimates.tolist(), errors.tolist(), groups.tolist(), _two_sided(estimates, errors, groups), strict=True
+    )
+    return [
+        without_interval(estimate)
+        if known < MIN_GROUPS
+        else Interval(
+            estimate,
+            estimate - (reach := student_quantile(level, known - 1) * error),
+            estimate + reach,
+            error,
+            float(p),
+        )
+        for estimate, error, known, p in found
+    ]
+
+
 def paired_p_values(a: Sequence[Score], b: Sequence[Score]) -> Matrix:
     """Two-sided p-values of ``a[i] - b[i]`` over the same prompts (m,); NaN where they cannot be known."""
     replicates, values = _matrix([*a, *b]), np.array([score.value for score in (*a, *b)])
@@ -76,11 +100,13 @@ def p_values(scores: Sequence[Score], manifests: Sequence[str]) -> Matrix:
     replicates, values = _matrix(scores), np.array([score.value for score in scores])
     names = np.unique(np.asarray(manifests), return_inverse=True)[1]
     result = np.full((len(scores), len(scores)), np.nan)
-    for i in range(len(scores) - 1):
-        rest = slice(i + 1, None)
-        error, groups = _errors(replicates[rest], replicates[i])
-        p = np.where(groups >= MIN_GROUPS, _two_sided(values[rest] - values[i], error, groups), np.nan)
-        result[i, rest] = result[rest, i] = np.where(names[rest] == names[i], p, np.nan)
+    if len(scores) > 1:
+        found = [_errors(replicates[i + 1 :], replicates[i]) for i in range(len(scores) - 1)]
+        error, groups = (np.concatenate(part) for part in zip(*found, strict=True))
+        low, high = np.triu_indices(len(scores), 1)
+        known = (groups >= MIN_GROUPS) & (names[low] == names[high])
+        p = np.where(known, _two_sided(values[high] - values[low], error, groups), np.nan)
+        result[low, high] = result[high, low] = p
     if len(set(manifests)) > 1:
         _fill_unpaired(result, scores, names)
     return result

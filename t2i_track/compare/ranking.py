@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from t2i_track.compare.differences import Matrix, difference, holm_pairs, p_values
+from t2i_track.compare.differences import Matrix, difference, differences, holm_pairs, p_values
 from t2i_track.compare.rows import SECONDS, RunRow, Score, direction, metric_group, protocol_difference
 from t2i_track.metrics.uncertainty import Interval
 
@@ -84,11 +84,13 @@ def rank(rows: Sequence[RunRow], by: str, level: float) -> list[Ranked]:
     adjusted = holm_pairs(p_values([score for _, score in ordered], [row.manifest for row, _ in ordered]))
     tiers = _tiers(adjusted, 1 - level)
     result = []
+    gaps = differences([score for _, score in ordered], ordered[0][1], level) if ordered else []
     for place, (row, score) in enumerate(ordered):
         gap = p = None
         if place:
             best_row, best = ordered[0]
-            gap = difference(score, best, level, paired=row.manifest == best_row.manifest)
+            paired = row.manifest == best_row.manifest
+            gap = gaps[place] if paired else difference(score, best, level, paired=False)
             p = None if np.isnan(adjusted[0, place]) else float(adjusted[0, place])
         result.append(Ranked(place + 1, tiers[place], row, score, gap, p))
     return result
