@@ -39,7 +39,7 @@ def print_record(record: Mapping[str, Any], fmt: str) -> None:
         return
     width = max(map(len, record), default=0)
     for key, value in record.items():
-        text = json_text(value, indent=None) if isinstance(value, dict | list) else _shown(value)
+        text = json_text(value, indent=None) if isinstance(value, dict | list | tuple) else _shown(value)
         click.echo(f"{key:<{width}}  {text}")
 
 
