@@ -13,7 +13,7 @@ from typing import Any
 
 from t2i_track import assets
 from t2i_track.errors import ModelError, PickledWeights, SettingsError
-from t2i_track.settings import EMBEDDED_MODEL, Settings
+from t2i_track.settings import CONTIGUOUS, EMBEDDED_MODEL, Settings
 
 SAFE = ".safetensors"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -84,6 +84,11 @@ def choose_dtype(dtype: str | None, device: str) -> str:
     return dtype or ("fp16" if device.startswith("cuda") else "fp32")
 
 
+def choose_memory_format(memory_format: str | None, device: str) -> str:
+    """channels-last on CPUs and CUDA, where convolutions are faster so (docs/benchmarks.md), else contiguous."""
+    return memory_format or (CONTIGUOUS if device.startswith("mps") else "channels-last")
+
+
 def load(settings: Settings, *, allow_pickle: bool = False) -> LoadedPipeline:
     """Load the model that the settings name, ready to sample.
 
@@ -136,6 +141,16 @@ def set_scheduler(pipe: Any, model_config: dict[str, Any], name: str) -> dict[st
     class_name, changes = _SCHEDULERS[name]
     pipe.scheduler = getattr(diffusers, class_name).from_config(model_config, **changes)
     return scheduler_record(pipe.scheduler)
+
+
+def set_memory_format(pipe: Any, memory_format: str) -> None:
+    """How the convolutions' weights lie in memory, and with them everything that passes through; at no cost where they
+    lie so already. It decides the rounding, so it belongs to an image's record."""
+    import torch
+
+    layout = torch.contiguous_format if memory_format == CONTIGUOUS else torch.channels_last
+    for module in (pipe.unet, pipe.vae):
+        module.to(memory_format=layout)
 
 
 def scheduler_record(scheduler: Any) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from t2i_track.errors import SettingsError
 
 SCHEDULERS = ("pndm", "ddim", "dpm++2m", "dpm++2m-karras", "euler", "euler-a", "heun", "lms", "unipc")
 DTYPES = ("fp32", "fp16", "bf16")
+CONTIGUOUS = "contiguous"
+MEMORY_FORMATS = ("channels-last", CONTIGUOUS)
 EMBEDDED_MODEL = "shapes"
 SIZE_MULTIPLE = 8
 
@@ -36,6 +38,7 @@ class Settings:
     width: int | None = None
     batch_size: int = 8
     dtype: str | None = None
+    memory_format: str | None = None
     device: str | None = None
 
     def __post_init__(self) -> None:
@@ -61,6 +64,8 @@ class Settings:
         _one_of("scheduler", self.scheduler, SCHEDULERS)
         if self.dtype is not None:
             _one_of("dtype", self.dtype, DTYPES)
+        if self.memory_format is not None:
+            _one_of("memory format", self.memory_format, MEMORY_FORMATS)
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Settings:
@@ -89,6 +94,7 @@ class Resolved:
     height: int
     width: int
     dtype: str
+    memory_format: str
     device: str
     manifest_sha256: str
     num: int
@@ -115,6 +121,8 @@ class Resolved:
             "images_per_prompt": chosen.images_per_prompt,
             "batch_size": chosen.batch_size,
         }
+        if self.memory_format != CONTIGUOUS:  # the only one of older runs, whose fingerprints stay as they were
+            record["memory_format"] = self.memory_format
         return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 

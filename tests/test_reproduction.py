@@ -68,6 +68,20 @@ def test_a_png_needs_no_database(made: tuple[Workspace, list[Path]], tmp_path: P
     assert pictures.read_record(tmp_path / "again.png") == pictures.read_record(alone)
 
 
+def test_a_record_of_before_memory_formats_is_contiguous(
+    made: tuple[Workspace, list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = pictures.read_record(made[1][0])
+    assert record is not None
+    assert record.pop("memory_format") == "channels-last"
+    old = tmp_path / "old.png"
+    old.write_bytes(pictures.encode(pictures.read_pixels(made[1][0]), record))
+    chosen: list[str] = []
+    monkeypatch.setattr("t2i_track.pipelines.set_memory_format", lambda _pipe, name: chosen.append(name))
+    assert reproduce(made[0], str(old)).close
+    assert chosen == ["contiguous"]
+
+
 def test_a_changed_file_is_found_out(made: tuple[Workspace, list[Path]], tmp_path: Path) -> None:
     record = pictures.read_record(made[1][0])
     assert record is not None

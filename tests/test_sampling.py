@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from t2i_track.errors import ModelError, PickledWeights
-from t2i_track.pipelines import LoadedPipeline, load, set_scheduler, weights_sha256
+from t2i_track.pipelines import LoadedPipeline, load, set_memory_format, set_scheduler, weights_sha256
 from t2i_track.sampling import Job, PromptEncoder, initial_latents, jobs, sample
 from t2i_track.seeds import image_seed
-from t2i_track.settings import SCHEDULERS, Settings
+from t2i_track.settings import MEMORY_FORMATS, SCHEDULERS, Settings
 
 PROMPTS = [
     "one big red circle on a white background",
@@ -26,9 +26,16 @@ ACROSS_BATCH_SIZES = 2
 
 
 def make(
-    loaded: LoadedPipeline, todo: list[Job], batch_size: int, *, guidance: float = 7.5, scheduler: str = "pndm"
+    loaded: LoadedPipeline,
+    todo: list[Job],
+    batch_size: int,
+    *,
+    guidance: float = 7.5,
+    scheduler: str = "pndm",
+    memory_format: str = "channels-last",
 ) -> dict[tuple[int, int], np.ndarray[Any, Any]]:
     config = dict(loaded.pipe.scheduler.config)
+    set_memory_format(loaded.pipe, memory_format)
     set_scheduler(loaded.pipe, config, scheduler)
     made = sample(
         loaded.pipe,
@@ -49,12 +56,22 @@ def reference(pipeline: LoadedPipeline) -> dict[tuple[int, int], np.ndarray[Any,
     return make(pipeline, list(jobs(PROMPTS, 42, 2)), 4)
 
 
-def test_order_company_and_padding_do_not_matter(pipeline: LoadedPipeline, reference: dict[Any, Any]) -> None:
+@pytest.mark.parametrize("memory_format", MEMORY_FORMATS)
+def test_order_company_and_padding_do_not_matter(pipeline: LoadedPipeline, memory_format: str) -> None:
     todo = list(jobs(PROMPTS, 42, 2))
+    expected = make(pipeline, todo, 4, memory_format=memory_format)
     shuffled = random.Random(0).sample(todo, len(todo))
     for some in (todo[::-1], shuffled[:5], [todo[7]]):
-        for place, pixels in make(pipeline, some, 4).items():
-            np.testing.assert_array_equal(pixels, reference[place])
+        for place, pixels in make(pipeline, some, 4, memory_format=memory_format).items():
+            np.testing.assert_array_equal(pixels, expected[place])
+
+
+def test_memory_formats_agree_within_the_stated_tolerance(
+    pipeline: LoadedPipeline, reference: dict[tuple[int, int], np.ndarray[Any, Any]]
+) -> None:
+    for place, pixels in make(pipeline, list(jobs(PROMPTS, 42, 2)), 4, memory_format="contiguous").items():
+        difference = np.abs(pixels.astype(int) - reference[place].astype(int))
+        assert difference.max() <= ACROSS_BATCH_SIZES, place
 
 
 @pytest.mark.parametrize("batch_size", [1, 10])
@@ -88,13 +105,17 @@ def test_latents_do_not_depend_on_the_batch(pipeline: LoadedPipeline) -> None:
             assert torch.equal(found[row], initial_latents(job, (4, 16, 16), torch.float32))
 
 
-def test_a_plain_pipeline_call_gives_the_same_picture(pipeline: LoadedPipeline) -> None:
+@pytest.mark.parametrize("memory_format", MEMORY_FORMATS)
+def test_a_plain_pipeline_call_gives_the_same_picture(pipeline: LoadedPipeline, memory_format: str) -> None:
     from diffusers import StableDiffusionPipeline
 
     from t2i_track import assets
 
     plain = StableDiffusionPipeline.from_pretrained(assets.shapes_sd(), dtype=torch.float32)
     plain.set_progress_bar_config(disable=True)
+    if memory_format == "channels-last":
+        plain.unet.to(memory_format=torch.channels_last)
+        plain.vae.to(memory_format=torch.channels_last)
     seed = image_seed(42, 0, 0)
     for guidance in (7.5, 1.0):
         output = plain(
@@ -103,7 +124,8 @@ def test_a_plain_pipeline_call_gives_the_same_picture(pipeline: LoadedPipeline) 
             num_inference_steps=STEPS,
             generator=torch.Generator("cpu").manual_seed(seed),
         )
-        ours = make(pipeline, [Job(0, 0, PROMPTS[0], seed)], 1, guidance=guidance)[0, 0]
+        job = Job(0, 0, PROMPTS[0], seed)
+        ours = make(pipeline, [job], 1, guidance=guidance, memory_format=memory_format)[0, 0]
         np.testing.assert_array_equal(ours, np.asarray(output.images[0]))
 
 

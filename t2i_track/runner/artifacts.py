@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, joinedload
 
 from t2i_track.db.models import Image, ManifestEntry, Run
+from t2i_track.runner.plan import memory_format_of
 from t2i_track.runner.workspace import Workspace
 from t2i_track.sampling import Picture
 
@@ -33,6 +34,7 @@ def parameters(run: Run) -> dict[str, str | int | float | None]:
         "height": run.height,
         "width": run.width,
         "dtype": run.dtype,
+        "memory_format": memory_format_of(run),
         "device": run.device,
         "num": run.num,
     }
@@ -75,6 +77,7 @@ def picture_record(run: Run) -> dict[str, Any]:
         "height": run.height,
         "width": run.width,
         "dtype": run.dtype,
+        "memory_format": memory_format_of(run),
         "device": run.device,
         "batch_size": run.batch_size,
         "base_seed": run.base_seed,

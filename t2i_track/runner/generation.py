@@ -22,10 +22,17 @@ from t2i_track.db.types import utc_now
 from t2i_track.errors import Interrupted, ModelError, SettingsError, T2IError
 from t2i_track.executors import local
 from t2i_track.executors.local import Record
-from t2i_track.pipelines import LoadedPipeline, check_local, load, set_scheduler
+from t2i_track.pipelines import (
+    LoadedPipeline,
+    check_local,
+    choose_memory_format,
+    load,
+    set_memory_format,
+    set_scheduler,
+)
 from t2i_track.runner import artifacts
 from t2i_track.runner.environment import peak_memory_bytes
-from t2i_track.runner.plan import Plan, Summary, create_run, stored_prompts
+from t2i_track.runner.plan import Plan, Summary, create_run, settings_of, stored_prompts
 from t2i_track.runner.workspace import Workspace
 from t2i_track.sampling import Job, Picture, PromptEncoder, jobs, sample
 from t2i_track.settings import Resolved, Settings
@@ -61,6 +68,7 @@ class Generator:
             height=height,
             width=width,
             dtype=loaded.dtype,
+            memory_format=choose_memory_format(settings.memory_format, loaded.device),
             device=loaded.device,
             manifest_sha256=plan.manifest.sha256,
             num=len(plan.manifest.head(settings.num)),
@@ -91,7 +99,7 @@ class Generator:
         """
         with self._workspace.reading() as session:
             run = lineage.find_run(session, address)
-            stored = Settings.from_mapping(run.config["settings"])
+            stored = settings_of(run)
         for key, value in (given or {}).items():
             if getattr(stored, key) != value:
                 raise SettingsError(
@@ -106,7 +114,7 @@ class Generator:
         return self._carry_out(run, join=None, parent=parent, tags={})
 
     def _pipeline(self, settings: Settings) -> tuple[LoadedPipeline, dict[str, Any]]:
-        """The pipeline for these settings, loaded once, with their scheduler in it."""
+        """The pipeline for these settings, loaded once, with their scheduler and memory format."""
         key = (settings.model, settings.revision, settings.lora, settings.dtype, settings.device)
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = None  # frees the old weights before the new ones are read
@@ -114,6 +122,7 @@ class Generator:
             loaded = load(settings, allow_pickle=self._allow_pickle)
             self._loaded = (key, loaded, dict(loaded.pipe.scheduler.config))
         _, loaded, model_config = self._loaded
+        set_memory_format(loaded.pipe, choose_memory_format(settings.memory_format, loaded.device))
         return loaded, set_scheduler(loaded.pipe, model_config, settings.scheduler)
 
     def _encoder(self, batch_size: int) -> PromptEncoder:
@@ -259,7 +268,7 @@ class Generator:
             return
         from tqdm import tqdm
 
-        settings = Settings.from_mapping(run.config["settings"])
+        settings = settings_of(run)
         loaded, _ = self._pipeline(settings)
         with self._workspace.begin() as session:
             prompt_ids = lineage.store_prompts(session, prompts)

@@ -14,7 +14,7 @@ from t2i_track.db import lineage
 from t2i_track.db.models import ManifestEntry, Prompt, Run, RunStatus
 from t2i_track.manifest import Manifest
 from t2i_track.runner.environment import environment
-from t2i_track.settings import Resolved, Settings
+from t2i_track.settings import CONTIGUOUS, Resolved, Settings
 
 if TYPE_CHECKING:
     from t2i_track.pipelines import LoadedPipeline
@@ -109,6 +109,7 @@ def create_run(session: Session, plan: Plan, resolved: Resolved, loaded: LoadedP
             "settings": settings.to_dict(),
             "outdir": None if plan.outdir is None else str(plan.outdir.absolute()),
             "lora_sha256": resolved.lora_sha256,
+            "memory_format": resolved.memory_format,
         },
         environment=environment(resolved.device),
     )
@@ -118,6 +119,17 @@ def create_run(session: Session, plan: Plan, resolved: Resolved, loaded: LoadedP
         # In the run's own transaction: a sweep that is killed now will resume this run, not make another.
         lineage.add_to_sweep(session, plan.sweep_id, run, plan.cell)
     return run
+
+
+def memory_format_of(run: Run) -> str:
+    """Runs of before it was recorded were all made contiguous."""
+    return str(run.config.get("memory_format", CONTIGUOUS))
+
+
+def settings_of(run: Run) -> Settings:
+    """What the run was asked for, with the memory format that it got: a resume must not choose another."""
+    stored = Settings.from_mapping(run.config["settings"])
+    return dataclasses.replace(stored, memory_format=memory_format_of(run))
 
 
 def stored_prompts(session: Session, run: Run) -> list[str]:

@@ -12,7 +12,7 @@ from t2i_track.errors import ModelError, NotFound, SettingsError
 from t2i_track.runner.environment import versions
 from t2i_track.runner.workspace import Workspace
 from t2i_track.sampling import Job, PromptEncoder, sample
-from t2i_track.settings import Settings
+from t2i_track.settings import CONTIGUOUS, Settings
 
 if TYPE_CHECKING:
     from t2i_track.db.models import Image
@@ -135,7 +135,7 @@ def _load(
     """The pipeline of the record, and what is not as it was then."""
     import torch
 
-    from t2i_track.pipelines import load, set_scheduler
+    from t2i_track.pipelines import load, set_memory_format, set_scheduler
 
     settings = Settings(
         model=model or record["model"],
@@ -153,6 +153,8 @@ def _load(
             f"the weights of '{settings.model}' are not those of the record ({record['weights_sha256'][:12]} then,"
             f" {loaded.weights_sha256[:12]} now): give the folder or id that has them with --model"
         )
+    # Pictures of before it was recorded were all made contiguous.
+    set_memory_format(loaded.pipe, record.get("memory_format", CONTIGUOUS))
     notes = []
     config = set_scheduler(loaded.pipe, dict(loaded.pipe.scheduler.config), record["scheduler"])
     then = record["scheduler_config"]
