@@ -1,5 +1,5 @@
 """`python -m t2i_track`."""
 
-from t2i_track.cli import main
+from t2i_track.cli import run
 
-main()
+run()

@@ -144,8 +144,8 @@ def set_scheduler(pipe: Any, model_config: dict[str, Any], name: str) -> dict[st
 
 
 def set_memory_format(pipe: Any, memory_format: str) -> None:
-    """How the convolutions' weights lie in memory, and with them everything that passes through; at no cost where they
-    lie so already. It decides the rounding, so it belongs to an image's record."""
+    """How the convolutions' weights lie in memory, and with them everything that passes through. It decides the
+    rounding, so it belongs to an image's record."""
     import torch
 
     layout = torch.contiguous_format if memory_format == CONTIGUOUS else torch.channels_last

@@ -53,6 +53,7 @@ class Generator:
         self._tracker = tracker
         self._allow_pickle = allow_pickle
         self._loaded: tuple[tuple[Any, ...], LoadedPipeline, dict[str, Any]] | None = None
+        self._memory_format: str | None = None
         self._encoders: dict[int, PromptEncoder] = {}
 
     def resolve(self, plan: Plan) -> Resolved:
@@ -118,11 +119,15 @@ class Generator:
         key = (settings.model, settings.revision, settings.lora, settings.dtype, settings.device)
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = None  # frees the old weights before the new ones are read
+            self._memory_format = None
             self._encoders.clear()
             loaded = load(settings, allow_pickle=self._allow_pickle)
             self._loaded = (key, loaded, dict(loaded.pipe.scheduler.config))
         _, loaded, model_config = self._loaded
-        set_memory_format(loaded.pipe, choose_memory_format(settings.memory_format, loaded.device))
+        memory_format = choose_memory_format(settings.memory_format, loaded.device)
+        if memory_format != self._memory_format:
+            set_memory_format(loaded.pipe, memory_format)
+            self._memory_format = memory_format
         return loaded, set_scheduler(loaded.pipe, model_config, settings.scheduler)
 
     def _encoder(self, batch_size: int) -> PromptEncoder:
