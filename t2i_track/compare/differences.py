@@ -18,19 +18,25 @@ from t2i_track.metrics.uncertainty import MIN_GROUPS, Interval, unpaired_differe
 
 Matrix = NDArray[np.float64]
 
+PART = 8192
+"""Numbers that a processor's cache holds, with what is computed from them."""
+
 
 def student_two_sided(t: Matrix | float, freedom: int) -> Matrix:
     """P(|T| > |t|) for Student's T with a whole number of degrees of freedom (Abramowitz & Stegun 26.7.3, 26.7.4)."""
-    theta = np.arctan(np.abs(t) / math.sqrt(freedom))
-    cosine = np.cos(theta)
+    tangent = np.atleast_1d(np.abs(t) / math.sqrt(freedom))
+    squared = 1.0 / (1.0 + tangent * tangent)
+    cosine = np.sqrt(squared)
     odd = freedom % 2
-    term = cosine if odd else np.ones_like(cosine)
-    series = term if freedom > 1 else np.zeros_like(cosine)
-    for k in range(2 + odd, freedom - 1, 2):
-        term = term * cosine**2 * ((k - 1) / k)
-        series = series + term
-    inside = 2 / np.pi * (theta + np.sin(theta) * series) if odd else np.sin(theta) * series
-    return np.asarray(np.maximum(1.0 - inside, 0.0))
+    # The series, from its last term inwards (Horner) and in place: it is evaluated for every pair of a thousand runs.
+    series = np.ones_like(squared) if freedom > 1 else np.zeros_like(squared)
+    for k in range(freedom - 2, 1, -2):
+        series *= squared
+        series *= (k - 1) / k
+        series += 1.0
+    series *= tangent * cosine  # the sine
+    inside = 2 / np.pi * (np.arctan(tangent) + series * cosine) if odd else series
+    return np.asarray(np.maximum(1.0 - inside, 0.0)).reshape(np.shape(t))
 
 
 @lru_cache(maxsize=64)
@@ -101,8 +107,7 @@ def p_values(scores: Sequence[Score], manifests: Sequence[str]) -> Matrix:
     names = np.unique(np.asarray(manifests), return_inverse=True)[1]
     result = np.full((len(scores), len(scores)), np.nan)
     if len(scores) > 1:
-        found = [_errors(replicates[i + 1 :], replicates[i]) for i in range(len(scores) - 1)]
-        error, groups = (np.concatenate(part) for part in zip(*found, strict=True))
+        error, groups = _pairwise_errors(replicates)
         low, high = np.triu_indices(len(scores), 1)
         known = (groups >= MIN_GROUPS) & (names[low] == names[high])
         p = np.where(known, _two_sided(values[high] - values[low], error, groups), np.nan)
@@ -140,8 +145,31 @@ def _errors(replicates: Matrix, other: Matrix) -> tuple[Matrix, NDArray[np.intp]
     return np.sqrt((groups - 1).clip(0) / many * (centred**2).sum(axis=1)), groups
 
 
+def _pairwise_errors(replicates: Matrix) -> tuple[Matrix, NDArray[np.intp]]:
+    """`_errors` of every pair, in the order of ``np.triu_indices(m, 1)``."""
+    if not np.isfinite(replicates).all():
+        found = [_errors(replicates[i + 1 :], replicates[i]) for i in range(len(replicates) - 1)]
+        error, groups = (np.concatenate(part) for part in zip(*found, strict=True))
+        return error, groups
+    # |x - y|^2 for all pairs from one matrix product. Centred first, so that what cancels is no larger than the
+    # replicates' own spread.
+    size = replicates.shape[1]
+    centred = replicates - replicates.mean(axis=1, keepdims=True)
+    products = centred @ centred.T
+    low, high = np.triu_indices(len(replicates), 1)
+    own = products.diagonal()
+    squares = own[low] + own[high] - 2.0 * products[low, high]
+    # What rounding leaves of nothing is nothing: replicates that move together exactly have no error.
+    squares[squares <= 1e-14 * (own[low] + own[high])] = 0.0
+    return np.sqrt((size - 1) / size * squares), np.full(len(squares), size)
+
+
 def _two_sided(estimates: Matrix, errors: Matrix, groups: NDArray[np.intp]) -> Matrix:
     p = np.where(estimates == 0.0, 1.0, 0.0)
+    if len(groups) and groups[0] > 1 and (groups == groups[0]).all() and (errors > 0.0).all():
+        t, freedom = estimates / errors, int(groups[0]) - 1
+        parts = [student_two_sided(t[start : start + PART], freedom) for start in range(0, len(t), PART)]
+        return np.concatenate(parts)
     for count in np.unique(groups[groups > 1]):
         at = (groups == count) & (errors > 0.0)
         p[at] = student_two_sided(estimates[at] / errors[at], int(count) - 1)
@@ -154,8 +182,9 @@ def holm(p: Sequence[float | None] | Matrix) -> Matrix:
     Unknown values (NaN or None) stay unknown and are not counted.
     """
     values = np.array(p, dtype=np.float64)
-    known = np.flatnonzero(np.isfinite(values))
-    order = known[np.argsort(values[known], kind="stable")]
+    # Zeros come first and stay zero, so they need no sorting: among many runs they are the most.
+    rest = np.flatnonzero(values > 0.0)
+    order = rest[np.argsort(values[rest])]
     factors = len(order) - np.arange(len(order))
     values[order] = np.minimum(np.maximum.accumulate(values[order] * factors), 1.0)
     return values
@@ -163,10 +192,9 @@ def holm(p: Sequence[float | None] | Matrix) -> Matrix:
 
 def holm_pairs(p: Matrix) -> Matrix:
     """``holm`` over a symmetric matrix of pairs, each pair counted once."""
-    upper = np.triu_indices(len(p), 1)
+    low, high = np.triu_indices(len(p), 1)
     adjusted = np.full_like(p, np.nan)
-    adjusted[upper] = holm(p[upper])
-    adjusted.T[upper] = adjusted[upper]
+    adjusted[low, high] = adjusted[high, low] = holm(p[low, high])
     return adjusted
 
 
@@ -177,10 +205,8 @@ def mean(scores: Sequence[Score]) -> Score:
     kept = [score.replicates for score in scores if score.replicates is not None]
     replicates = None
     if len(kept) == len(scores) and len({len(r) for r in kept}) == 1:
-        columns = zip(*kept, strict=True)
-        replicates = tuple(
-            None if None in column else math.fsum(r for r in column if r is not None) / len(kept) for column in columns
-        )
+        averages = np.array(kept, dtype=np.float64).mean(axis=0)  # a None is a NaN here, and makes its average one
+        replicates = tuple(None if math.isnan(r) else r for r in averages.tolist())
     first = scores[0]
     value = math.fsum(score.value for score in scores) / len(scores)
     return Score(

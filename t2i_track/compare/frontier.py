@@ -45,7 +45,7 @@ def frontier(rows: Sequence[RunRow], by: str) -> Frontier | None:
         return None
     costs = np.array([[_cost(row, name) for name in objectives] for row in kept])
     slack = np.array([COST_TOLERANCE if name == SECONDS else 1.0 for name in objectives])
-    best = [row.run for row, point in zip(kept, costs, strict=True) if not _beaten(point, costs, slack)]
+    best = [row.run for row, beaten in zip(kept, _beaten(costs, slack), strict=True) if not beaten]
     return Frontier(tuple(objectives), tuple(best), tuple(row.run for row in kept))
 
 
@@ -55,6 +55,11 @@ def _cost(row: RunRow, metric: str) -> float:
     return score.value if direction(metric) == "lower" else -score.value
 
 
-def _beaten(point: NDArray[np.float64], costs: NDArray[np.float64], slack: NDArray[np.float64]) -> bool:
-    """Whether some row of ``costs`` is nowhere worse than ``point`` and somewhere better, both beyond the slack."""
-    return bool(((costs <= point * slack).all(axis=1) & (costs * slack < point).any(axis=1)).any())
+def _beaten(costs: NDArray[np.float64], slack: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """For each row of ``costs``, whether some row is nowhere worse and somewhere better, both beyond the slack."""
+    nowhere_worse = np.ones((len(costs), len(costs)), dtype=bool)
+    better = np.zeros_like(nowhere_worse)
+    for values, times in zip(costs.T, slack, strict=True):
+        nowhere_worse &= values[None, :] <= values[:, None] * times
+        better |= values[None, :] * times < values[:, None]
+    return np.asarray((nowhere_worse & better).any(axis=1))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Row, select
 from sqlalchemy.orm import Session, joinedload
 
 from t2i_track.compare.rows import ImageRow, RunRow, Score, protocol_label
 from t2i_track.db import lineage
-from t2i_track.db.models import Image, ImageScore, MetricValue, Protocol, Run, Sweep, SweepRun
+from t2i_track.db.models import Image, ImageScore, Manifest, MetricValue, Model, Protocol, Run, Sweep, SweepRun
 from t2i_track.runner.workspace import Workspace
 
 CHUNK = 500
@@ -27,10 +28,19 @@ def run_rows(
         sweep: cells of this sweep only.
     """
     runs = _chosen(session, addresses, experiment, sweep)
-    counts = lineage.image_counts(session, [run.id for run in runs])
-    sweeps = _sweeps(session, runs)
-    scores = _scores(session, runs)
-    return [_row(run, counts.get(run.id, 0), sweeps.get(run.id), scores.get(run.id, {})) for run in runs]
+    ids = [run.id for run in runs]
+    counts = lineage.image_counts(session, ids)
+    sweeps = _sweeps(session, ids)
+    scores = _scores(session, ids)
+    return [
+        RunRow(
+            **dict(zip(_FIELDS, run[1:], strict=True)) | {"status": run.status.value},
+            sweep=sweeps.get(run.id),
+            images=counts.get(run.id, 0),
+            scores=scores.get(run.id, {}),
+        )
+        for run in runs
+    ]
 
 
 def image_rows(session: Session, workspace: Workspace, rows: Iterable[RunRow]) -> list[ImageRow]:
@@ -67,23 +77,39 @@ def image_rows(session: Session, workspace: Workspace, rows: Iterable[RunRow]) -
     return found
 
 
-def _chosen(session: Session, addresses: Sequence[str], experiment: str | None, sweep: str | None) -> list[Run]:
+# Field of a RunRow -> the column it comes from: columns, since a thousand whole runs with their JSON take long to read.
+_FIELDS = {
+    "run": Run.uuid,
+    "model": Model.name,
+    "manifest": Manifest.sha256,
+    "seed": Run.base_seed,
+    **{
+        name: getattr(Run, name)
+        for name in ("name", "experiment", "status", "guidance", "steps", "scheduler", "negative_prompt", "lora")
+    },
+    **{name: getattr(Run, name) for name in ("height", "width", "dtype", "seconds_per_image", "mlflow_run_id")},
+}
+
+
+def _chosen(session: Session, addresses: Sequence[str], experiment: str | None, sweep: str | None) -> list[Row[Any]]:
+    """``id`` and ``_FIELDS`` of the runs."""
+    query = select(Run.id, *_FIELDS.values()).join(Model).join(Manifest).order_by(Run.created_at, Run.id)
     if addresses:
-        found = {run.id: run for run in (lineage.find_run(session, address) for address in addresses)}
-        return list(found.values())
-    query = select(Run).order_by(Run.created_at, Run.id)
+        ids = list(dict.fromkeys(lineage.find_run(session, address).id for address in addresses))
+        found = {run.id: run for some in _chunks(ids) for run in session.execute(query.where(Run.id.in_(some)))}
+        return [found[number] for number in ids]
     if experiment is not None:
         query = query.where(Run.experiment == experiment)
     if sweep is not None:
         members = select(SweepRun.run_id).where(SweepRun.sweep_id == lineage.find_sweep(session, sweep).id)
         query = query.where(Run.id.in_(members))
-    return list(session.scalars(query))
+    return list(session.execute(query))
 
 
-def _sweeps(session: Session, runs: Sequence[Run]) -> dict[int, str]:
+def _sweeps(session: Session, runs: Sequence[int]) -> dict[int, str]:
     """Run -> the name of the newest sweep it is a cell of."""
     names: dict[int, str] = {}
-    for ids in _chunks([run.id for run in runs]):
+    for ids in _chunks(runs):
         rows = session.execute(
             select(SweepRun.run_id, Sweep.name).join(Sweep).where(SweepRun.run_id.in_(ids)).order_by(Sweep.id)
         )
@@ -91,7 +117,7 @@ def _sweeps(session: Session, runs: Sequence[Run]) -> dict[int, str]:
     return names
 
 
-def _scores(session: Session, runs: Sequence[Run]) -> dict[int, dict[str, Score]]:
+def _scores(session: Session, runs: Sequence[int]) -> dict[int, dict[str, Score]]:
     found: dict[int, dict[str, Score]] = {}
     labels: dict[int, tuple[str, str]] = {}
     columns = ("run_id", "name", "value", "ci_low", "ci_high", "n", "note", "protocol_id", "replicates")
@@ -99,7 +125,7 @@ def _scores(session: Session, runs: Sequence[Run]) -> dict[int, dict[str, Score]
         fields = {name: getattr(protocol, name) for name in _PROTOCOL}
         fields |= {"parameters": protocol.parameters, "versions": protocol.versions}
         labels[protocol.id] = (protocol.fingerprint, protocol_label(fields))
-    for ids in _chunks([run.id for run in runs]):
+    for ids in _chunks(runs):
         query = select(*(getattr(MetricValue, name) for name in columns)).where(MetricValue.run_id.in_(ids))
         for run_id, name, value, low, high, n, note, protocol_id, replicates in session.execute(
             query.order_by(MetricValue.created_at, MetricValue.id)
@@ -117,31 +143,6 @@ def _scores(session: Session, runs: Sequence[Run]) -> dict[int, dict[str, Score]
                 note=note,
             )
     return found
-
-
-def _row(run: Run, images: int, sweep: str | None, scores: dict[str, Score]) -> RunRow:
-    return RunRow(
-        run=run.uuid,
-        name=run.name,
-        experiment=run.experiment,
-        sweep=sweep,
-        status=run.status.value,
-        model=run.model.name,
-        manifest=run.manifest.sha256,
-        guidance=run.guidance,
-        steps=run.steps,
-        scheduler=run.scheduler,
-        negative_prompt=run.negative_prompt,
-        lora=run.lora,
-        height=run.height,
-        width=run.width,
-        dtype=run.dtype,
-        seed=run.base_seed,
-        images=images,
-        seconds_per_image=run.seconds_per_image,
-        mlflow_run_id=run.mlflow_run_id,
-        scores=scores,
-    )
 
 
 def _shown(image: Image, workspace: Workspace) -> dict[str, object]:
