@@ -394,3 +394,18 @@ def test_helpers_of_the_tests_pair_as_runs_do() -> None:
     assert len(leave_out(noise(0, PROMPTS))) == GROUPS
     assert p_values([mean_score("fid", noise(0))] * 2, ["m", "m"])[0, 1] == 1.0
     assert varied(sweep()) == ["guidance", "steps"]
+
+
+def test_two_that_differ_are_not_hidden_by_a_best_run_that_is_unsure() -> None:
+    """All share the first tier, since none can be told from the noisy best; but the other two differ for certain."""
+    small = 0.1 * noise(1)
+    rows = [
+        run("a", {"fid": mean_score("fid", 0.5 + 20 * noise(2) - (20 * noise(2)).mean())}),
+        run("b", {"fid": mean_score("fid", 1.0 + small)}, guidance=3.0),
+        run("c", {"fid": mean_score("fid", 2.0 + small + 0.01 * noise(3))}, guidance=12.0),
+    ]
+    found = compare(rows)
+    assert [entry.tier for entry in found.ranking] == [1, 1, 1]
+    assert not any("can be told apart" in note for note in found.notes)
+    alike = compare(rows[:2])
+    assert any("No two of these runs can be told apart" in note for note in alike.notes)

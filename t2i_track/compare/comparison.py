@@ -10,7 +10,7 @@ from typing import Any
 
 from t2i_track.compare.effects import Effect, Knee, effect, knee
 from t2i_track.compare.frontier import Frontier, alignment_metric, frontier
-from t2i_track.compare.ranking import Excluded, Ranked, eligible, rank
+from t2i_track.compare.ranking import Excluded, Ranked, any_apart, eligible, rank
 from t2i_track.compare.recommend import Recommendation, recommend
 from t2i_track.compare.rows import AXES, SECONDS, Direction, RunRow, Score, direction, metric_group
 from t2i_track.compare.where import where as matching
@@ -118,10 +118,11 @@ def _notes(ranking: Sequence[Ranked], by: str, level: float) -> list[str]:
     elif len(ranking) > 1 and (unsure := sum(entry.tier is None for entry in ranking)):
         notes.append(f"{unsure} of {len(ranking)} runs have no replicates for {by}, so no tier; evaluate them again.")
     first = [entry for entry in ranking if entry.tier == 1]
-    if len(ranking) > 1 and len(first) == len(ranking):
+    rows = [entry.row for entry in ranking]
+    if len(ranking) > 1 and len(first) == len(ranking) and not any_apart(rows, by, level):
         notes.append(
             f"No two of these runs can be told apart in {by} with {ranking[0].score.n} images a run"
-            f"{_more_telling([entry.row for entry in ranking], by, level)}."
+            f"{_more_telling(rows, by, level)}."
         )
     if any(not entry.score.holds_value for entry in ranking):
         notes.append(
@@ -134,7 +135,7 @@ def _notes(ranking: Sequence[Ranked], by: str, level: float) -> list[str]:
 def _more_telling(rows: Sequence[RunRow], by: str, level: float) -> str:
     """The alignment, where it does tell some of the runs apart: a mean over images needs fewer of them."""
     metric = alignment_metric(rows, but=by)
-    if metric is None or all(entry.tier in (1, None) for entry in rank(eligible(rows, metric)[0], metric, level)):
+    if metric is None or not any_apart(eligible(rows, metric)[0], metric, level):
         return ""
     return f", but {metric} tells some apart: `--by {metric}`"
 

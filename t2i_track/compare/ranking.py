@@ -96,6 +96,14 @@ def rank(rows: Sequence[RunRow], by: str, level: float) -> list[Ranked]:
     return result
 
 
+def any_apart(rows: Sequence[RunRow], by: str, level: float) -> bool:
+    """Whether any two of the runs can be told apart: whether Holm's first step, the smallest of all p-values, holds."""
+    scored = [(score, row.manifest) for row in rows if (score := row.score(by))]
+    p = p_values([score for score, _ in scored], [manifest for _, manifest in scored])
+    pairs = np.isfinite(p).sum() / 2
+    return bool(pairs) and bool(np.nanmin(p) * pairs <= 1 - level)
+
+
 def _tiers(adjusted: Matrix, alpha: float) -> list[int | None]:
     """Tier of each run of a matrix in rank order."""
     leaders: list[int] = []
