@@ -10,6 +10,7 @@ import pytest
 from compare_rows import GROUPS, PROMPTS, constant, leave_out, mean_score, noise, run, sweep
 
 from t2i_track.compare import RunRow, Score, as_csv, as_json, compare, direction, markdown, protocol_label, table
+from t2i_track.compare.cost import costs
 from t2i_track.compare.differences import p_values
 from t2i_track.compare.rows import varied
 from t2i_track.errors import CompareError
@@ -180,7 +181,7 @@ def test_different_manifests_are_compared_unpaired() -> None:
 def test_the_frontier_keeps_what_nothing_beats() -> None:
     def cell(name: str, fid: float, alignment: float, seconds: float) -> RunRow:
         scores = {"fid": constant("fid", fid), "alignment": constant("alignment", alignment)}
-        return run(name, scores, seconds_per_image=seconds)
+        return run(name, scores, seconds_per_image=seconds, steps=int(15 * seconds))
 
     rows = [
         cell("best", 10, 0.8, 2.0),
@@ -193,6 +194,46 @@ def test_the_frontier_keeps_what_nothing_beats() -> None:
     assert found is not None
     assert found.objectives == ("fid", "alignment", "seconds_per_image")
     assert [run[: run.index("0")] for run in found.runs] == ["best", "aligned", "cheap"]
+
+
+def test_runs_of_equal_work_cost_the_same() -> None:
+    """Neither a seed nor a guidance scale above 1 has a price: the timings of such runs are averaged."""
+    rows = [
+        run("a", seed=1, seconds_per_image=1.0),
+        run("b", seed=2, guidance=12.0, seconds_per_image=2.0),
+        run("alone", guidance=1.0, seconds_per_image=0.5),
+        run("half", steps=15, seconds_per_image=0.6),
+        run("other-batch", batch_size=32, seconds_per_image=0.4),
+        run("untimed", seconds_per_image=None),
+    ]
+    found = {row.name: costs(rows).get(row.run) for row in rows}
+    assert found == {"a": 1.5, "b": 1.5, "alone": 0.5, "half": 0.6, "other-batch": 0.4, "untimed": None}
+
+
+def test_a_seed_is_not_recommended_for_its_timing() -> None:
+    fids = {1: (0.0, 2.0), 2: (0.01, 1.0)}
+    rows = [
+        run(f"seed{seed}", {"fid": mean_score("fid", value + noise(seed))}, seed=seed, seconds_per_image=seconds)
+        for seed, (value, seconds) in fids.items()
+    ]
+    found = compare(rows)
+    assert found.recommendation is not None
+    assert found.recommendation.run == found.ranking[0].row.run
+    assert "none of these 2 is more than 5% cheaper (1.5 s an image)" in found.recommendation.sentence
+
+
+def test_two_runs_that_never_differ_are_not_known_to_be_equal() -> None:
+    """No image of 128 scores otherwise: up to 2.8 % of all images may (Clopper & Pearson: 0.025 ** (1 / 128))."""
+    same = (noise(0) > 0).astype(float)
+    rows = [run("a", {"alignment": mean_score("alignment", same)}),
+            run("b", {"alignment": mean_score("alignment", same)}, steps=60)]  # fmt: skip
+    gap = compare(rows, "alignment").ranking[1].difference
+    assert gap is not None
+    assert (gap.estimate, gap.p_value) == (0.0, 1.0)
+    assert gap.low == pytest.approx(-0.0284, abs=1e-4)
+    assert gap.high == pytest.approx(0.0284, abs=1e-4)
+    effect = next(found for found in compare(rows, "alignment").effects if found.axis == "steps")
+    assert (effect.contrasts[0].change.low, effect.contrasts[0].change.high) == (gap.low, gap.high)
 
 
 def test_main_effects_are_averaged_over_the_other_axis() -> None:

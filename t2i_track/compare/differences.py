@@ -61,7 +61,7 @@ def difference(a: Score, b: Score, level: float, paired: bool = True) -> Interva
     error, groups = _errors(_matrix([a]), _matrix([b])[0])
     if groups[0] < MIN_GROUPS:
         return without_interval(estimate)
-    reach = student_quantile(level, int(groups[0]) - 1) * float(error[0])
+    reach = _reach(estimate, float(error[0]), int(groups[0]), b, level)
     p_value = float(_two_sided(np.array([estimate]), error, groups)[0])
     return Interval(estimate, estimate - reach, estimate + reach, float(error[0]), p_value)
 
@@ -81,13 +81,24 @@ def differences(scores: Sequence[Score], other: Score, level: float) -> list[Int
         if known < MIN_GROUPS
         else Interval(
             estimate,
-            estimate - (reach := student_quantile(level, known - 1) * error),
+            estimate - (reach := _reach(estimate, error, known, other, level)),
             estimate + reach,
             error,
             float(p),
         )
         for estimate, error, known, p in found
     ]
+
+
+def _reach(estimate: float, error: float, groups: int, other: Score, level: float) -> float:
+    """Half the width of the interval of a difference to ``other``.
+
+    Shares of equal pictures, such as alignment, are often equal image by image. That no image of ``n`` differs says
+    that at most ``1 - ((1 - level) / 2) ** (1 / n)`` of all do (Clopper & Pearson 1934), and none by more than 1.
+    """
+    if estimate == 0.0 and error == 0.0 and other.name.startswith("alignment") and other.n:
+        return float(1.0 - ((1.0 - level) / 2.0) ** (1.0 / other.n))
+    return student_quantile(level, groups - 1) * error
 
 
 def paired_p_values(a: Sequence[Score], b: Sequence[Score]) -> Matrix:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from t2i_track.compare.cost import TOLERANCE, costs
 from t2i_track.compare.ranking import eligible
 from t2i_track.compare.rows import ALIGNMENT, SECONDS, RunRow, direction
-
-COST_TOLERANCE = 1.05
-"""Timings of equal work differ by some percent, so costs within 5 % of each other count as equal."""
 
 
 @dataclass(frozen=True)
@@ -43,23 +41,26 @@ def frontier(rows: Sequence[RunRow], by: str) -> Frontier | None:
         kept, _ = eligible(kept, name)
     if len(objectives) < 2 or len(kept) < 2:
         return None
-    costs = np.array([[_cost(row, name) for name in objectives] for row in kept])
-    slack = np.array([COST_TOLERANCE if name == SECONDS else 1.0 for name in objectives])
-    best = [row.run for row, beaten in zip(kept, _beaten(costs, slack), strict=True) if not beaten]
+    seconds = costs(rows)
+    points = np.array([[_cost(row, name, seconds) for name in objectives] for row in kept])
+    slack = np.array([TOLERANCE if name == SECONDS else 1.0 for name in objectives])
+    best = [row.run for row, beaten in zip(kept, _beaten(points, slack), strict=True) if not beaten]
     return Frontier(tuple(objectives), tuple(best), tuple(row.run for row in kept))
 
 
-def _cost(row: RunRow, metric: str) -> float:
+def _cost(row: RunRow, metric: str, seconds: Mapping[str, float]) -> float:
+    if metric == SECONDS:
+        return seconds[row.run]
     score = row.score(metric)
     assert score is not None
     return score.value if direction(metric) == "lower" else -score.value
 
 
-def _beaten(costs: NDArray[np.float64], slack: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """For each row of ``costs``, whether some row is nowhere worse and somewhere better, both beyond the slack."""
-    nowhere_worse = np.ones((len(costs), len(costs)), dtype=bool)
+def _beaten(points: NDArray[np.float64], slack: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """For each row of ``points``, whether some row is nowhere worse and somewhere better, both beyond the slack."""
+    nowhere_worse = np.ones((len(points), len(points)), dtype=bool)
     better = np.zeros_like(nowhere_worse)
-    for values, times in zip(costs.T, slack, strict=True):
+    for values, times in zip(points.T, slack, strict=True):
         nowhere_worse &= values[None, :] <= values[:, None] * times
         better |= values[None, :] * times < values[:, None]
     return np.asarray((nowhere_worse & better).any(axis=1))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from t2i_track.compare.frontier import COST_TOLERANCE, alignment_metric
+from t2i_track.compare.cost import TOLERANCE, costs
+from t2i_track.compare.frontier import alignment_metric
 from t2i_track.compare.ranking import Ranked, eligible, rank
-from t2i_track.compare.rows import RunRow, varied
+from t2i_track.compare.rows import varied
 from t2i_track.compare.words import change, value
 
 
@@ -33,8 +34,10 @@ def recommend(ranking: Sequence[Ranked], by: str, level: float) -> Recommendatio
     candidates = [entry for entry in ranking if entry.tier == best.tier]
     second = alignment_metric([entry.row for entry in candidates], but=by)
     aligned = _aligned(candidates, second, level) if second else candidates
-    chosen = _cheapest(aligned)
-    return Recommendation(chosen.row.run, _sentence(chosen, candidates, aligned, ranking, by, second, level))
+    seconds = costs([entry.row for entry in ranking])
+    chosen = _cheapest(aligned, seconds)
+    text = _sentence(chosen, candidates, aligned, ranking, by, second, level)
+    return Recommendation(chosen.row.run, text + _saving(chosen, best, len(aligned), seconds) + ".")
 
 
 def _aligned(candidates: Sequence[Ranked], metric: str, level: float) -> list[Ranked]:
@@ -44,15 +47,11 @@ def _aligned(candidates: Sequence[Ranked], metric: str, level: float) -> list[Ra
     return [entry for entry in candidates if entry.row.run in first] or list(candidates)
 
 
-def _cheapest(entries: Sequence[Ranked]) -> Ranked:
-    costs = [_cost(entry.row, entries) for entry in entries]
-    limit = min(costs) * COST_TOLERANCE
-    return next(entry for entry, cost in zip(entries, costs, strict=True) if cost <= limit)
-
-
-def _cost(row: RunRow, among: Sequence[Ranked]) -> float:
-    timed = all(entry.row.seconds_per_image is not None for entry in among)
-    return row.seconds_per_image if timed and row.seconds_per_image is not None else float(row.steps)
+def _cheapest(entries: Sequence[Ranked], seconds: Mapping[str, float]) -> Ranked:
+    timed = all(entry.row.run in seconds for entry in entries)
+    found = [seconds[entry.row.run] if timed else float(entry.row.steps) for entry in entries]
+    limit = min(found) * TOLERANCE
+    return next(entry for entry, cost in zip(entries, found, strict=True) if cost <= limit)
 
 
 def _sentence(
@@ -66,7 +65,7 @@ def _sentence(
 ) -> str:
     best, named = ranking[0], _named(chosen, ranking)
     if len(ranking) == 1:
-        return f"{named} is the only run that can be ranked by {by}: there is nothing to weigh it against."
+        return f"{named} is the only run that can be ranked by {by}: there is nothing to weigh it against"
     text = f"Use {named}: its {by}, {value(chosen.score)}, "
     if chosen is best:
         rivals = len(candidates) - 1
@@ -83,17 +82,18 @@ def _sentence(
         text += (
             f"it is one of {len(aligned)} with the best {second}" if len(aligned) > 1 else f"its {second} is the best"
         )
-    return text + _saving(chosen, best, len(aligned)) + "."
+    return text
 
 
-def _saving(chosen: Ranked, best: Ranked, rivals: int) -> str:
+def _saving(chosen: Ranked, best: Ranked, rivals: int, seconds: Mapping[str, float]) -> str:
     if rivals < 2:
         return ""
-    cost, other = chosen.row.seconds_per_image, best.row.seconds_per_image
+    cost, other = seconds.get(chosen.row.run), seconds.get(best.row.run)
     told = f"{cost:.3g} s an image" if cost is not None else f"{chosen.row.steps} steps"
-    if cost is not None and other is not None and cost * COST_TOLERANCE < other:
+    if cost is not None and other is not None and cost * TOLERANCE < other:
         return f"; of these {rivals} it is the cheapest, {told}, {1 - cost / other:.0%} less than the best"
-    return f"; none of these {rivals} is cheaper ({told})"
+    less = f"more than {TOLERANCE - 1:.0%} cheaper" if cost is not None else "cheaper"
+    return f"; none of these {rivals} is {less} ({told})"
 
 
 def _named(entry: Ranked, ranking: Sequence[Ranked]) -> str:

@@ -66,6 +66,8 @@ class RunRow:
     dtype: str
     seed: int
     images: int
+    device: str | None = None
+    batch_size: int | None = None
     seconds_per_image: float | None = None
     mlflow_run_id: str | None = None
     scores: Mapping[str, Score] = field(default_factory=dict)

@@ -87,7 +87,8 @@ _FIELDS = {
         name: getattr(Run, name)
         for name in ("name", "experiment", "status", "guidance", "steps", "scheduler", "negative_prompt", "lora")
     },
-    **{name: getattr(Run, name) for name in ("height", "width", "dtype", "seconds_per_image", "mlflow_run_id")},
+    **{name: getattr(Run, name) for name in ("height", "width", "dtype", "device", "batch_size")},
+    **{name: getattr(Run, name) for name in ("seconds_per_image", "mlflow_run_id")},
 }
 
 
