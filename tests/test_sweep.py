@@ -14,6 +14,7 @@ from t2i_track.db.models import Image, Run, RunStatus, Sweep
 from t2i_track.errors import CompareError, Interrupted
 from t2i_track.experiment import Experiment, build
 from t2i_track.runner import comparing, generation, sweeping
+from t2i_track.runner.comparison import run_rows
 from t2i_track.runner.workspace import Workspace
 from t2i_track.tracking import Tracker
 
@@ -75,8 +76,11 @@ def test_a_grid_is_one_parent_with_a_child_a_cell(
     assert states(again) == ["taken over"] * 4
     assert again.mlflow_run_id == outcome.mlflow_run_id
     assert len(children(client, outcome.mlflow_run_id)) == 4
-    wider = sweep(workspace, tracker, grid(axes={"guidance": [1, 3, 5], "steps": [2, 3]}))
+    wider = sweep(workspace, tracker, grid(name="wider", axes={"guidance": [1, 3, 5], "steps": [2, 3]}))
     assert states(wider) == ["taken over"] * 4 + ["made"] * 2
+    with workspace.reading() as session:  # a run that two sweeps have belongs to the one that is asked for
+        assert [row.sweep for row in run_rows(session, sweep=outcome.sweep)] == [outcome.name] * 4
+        assert [row.sweep for row in run_rows(session, sweep="wider")] == ["wider"] * 6
     fresh = sweep(workspace, tracker, grid(axes={"steps": [2]}), fresh=True)
     assert states(fresh) == ["made"]
 

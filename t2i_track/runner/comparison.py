@@ -31,6 +31,8 @@ def run_rows(
     ids = [run.id for run in runs]
     counts = lineage.image_counts(session, ids)
     sweeps = _sweeps(session, ids)
+    if sweep is not None:  # a run may be a cell of several
+        sweeps = dict.fromkeys(ids, lineage.find_sweep(session, sweep).name)
     scores = _scores(session, ids)
     return [
         RunRow(
