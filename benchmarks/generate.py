@@ -21,12 +21,12 @@ import torch
 
 from t2i_track import manifest as manifests
 from t2i_track import shapes
-from t2i_track.pipelines import load
+from t2i_track.pipelines import choose_memory_format, load, set_memory_format
 from t2i_track.runner.generation import Generator
 from t2i_track.runner.plan import Plan
 from t2i_track.runner.workspace import Workspace
 from t2i_track.sampling import PromptEncoder, jobs, sample
-from t2i_track.settings import Settings
+from t2i_track.settings import MEMORY_FORMATS, Settings
 from t2i_track.tracking import Tracker
 
 
@@ -55,12 +55,14 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--memory-format", choices=MEMORY_FORMATS)
     args = parser.parse_args()
     if args.num % args.batch_size:
         parser.error("--num must be a multiple of --batch-size, so that nobody pads")
-    settings = Settings(device="cpu", batch_size=args.batch_size, steps=args.steps)
+    settings = Settings(device="cpu", batch_size=args.batch_size, steps=args.steps, memory_format=args.memory_format)
     prompts = [str(row["caption"]) for row in shapes.manifest_rows("val", args.num)]
     pipe = load(settings).pipe
+    set_memory_format(pipe, choose_memory_format(args.memory_format, "cpu"))  # the same for all three
     encoder = PromptEncoder(pipe, args.batch_size)
     embeds = torch.stack([encoding.embeds for encoding in encoder(prompts)])
     empty = encoder([""])[0].embeds.expand(args.batch_size, -1, -1)

@@ -1,11 +1,13 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFont
 
-from t2i_track.report.grid import grid, wrap
+from t2i_track.report import grid as drawing
+from t2i_track.report.grid import drawable, font_for, grid, wrap
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -28,6 +30,46 @@ def test_captions_are_drawn_under_the_picture() -> None:
     assert with_text.size == grid([square(RED)], ["."], columns=1).size
     under = with_text.crop((8, 138, 136, 160)).convert("L")
     assert under.getextrema()[0] < 80
+
+
+def test_letters_that_the_own_font_lacks_come_from_a_font_that_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = ImageFont.load_default(12)
+    assert isinstance(own, ImageFont.FreeTypeFont)
+    tried: list[str] = []
+
+    class Wide(ImageFont.FreeTypeFont):
+        """Draws every character, each in its own way."""
+
+        def __init__(self) -> None:
+            pass
+
+        def getmask(self, text: str | bytes, *_: object, **__: object) -> Any:
+            return Image.new("L", (max(1, ord(str(text)) % 251), 1)).im
+
+    original = ImageFont.truetype
+
+    def find(name: Any, size: float, **more: Any) -> ImageFont.FreeTypeFont:
+        if not isinstance(name, str):  # Pillow's own, out of memory
+            return original(name, size, **more)
+        tried.append(name)
+        if name != drawing.SYSTEM_FONTS[1]:
+            raise OSError(name)
+        return Wide()
+
+    monkeypatch.setattr(drawing.ImageFont, "truetype", find)
+    assert not isinstance(font_for(["a red circle & 'more'!"]), Wide)
+    assert tried == []  # plain prompts look alike everywhere
+    assert isinstance(font_for(["a red circle", "赤い円"]), Wide)
+    assert tried == list(drawing.SYSTEM_FONTS)
+
+
+def test_without_such_a_font_accents_are_left_out() -> None:
+    own = ImageFont.load_default(12)
+    assert drawable("a naïve café — 2×3, “red” 円", own) == "a naive cafe - 2×3, “red” 円"
+
+
+def test_letters_that_no_font_has_are_drawn_all_the_same() -> None:
+    assert grid([square(RED)], ["\U0001f994 赤い円 कखग"], columns=1).height > 128
 
 
 def test_a_header_moves_the_pictures_down() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -17,6 +18,47 @@ SMALLEST_CELL = 128
 LARGEST_CELL = 384
 BACKGROUND, INK = "#ffffff", "#1c2126"
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+SYSTEM_FONTS = (
+    *("NotoSansCJK-Regular.ttc", "DejaVuSans.ttf", "NotoSans-Regular.ttf", "wqy-zenhei.ttc"),  # Linux
+    *("PingFang.ttc", "Hiragino Sans GB.ttc", "AppleSDGothicNeo.ttc", "Arial Unicode.ttf"),  # macOS
+    *("msyh.ttc", "msgothic.ttc", "malgun.ttf", "segoeui.ttf"),  # Windows
+)
+"""Fonts with more than Latin letters, by their files' names in the system's folders of fonts."""
+MISSING = "\uffff"
+"""No character, so that what is drawn for it is what is drawn for every character that a font lacks."""
+
+
+def font_for(texts: Sequence[str]) -> Font:
+    """Pillow's own font, which has ASCII, or for other letters the font of this system that lacks the fewest."""
+    letters = {letter for text in texts for letter in text if not letter.isspace()}
+    best: Font = ImageFont.load_default(FONT_SIZE)
+    fewest = len(_lacking(best, letters))
+    for name in SYSTEM_FONTS if fewest else ():
+        try:
+            font = ImageFont.truetype(name, FONT_SIZE)
+        except OSError:  # not on this machine
+            continue
+        lacking = len(_lacking(font, letters))
+        if lacking < fewest:
+            best, fewest = font, lacking
+    return best
+
+
+def drawable(text: str, font: Font) -> str:
+    """The text with letters that the font lacks replaced by their plain forms where it has those: é by e."""
+    lacking = _lacking(font, set(text))
+    plain = {letter: "".join(c for c in unicodedata.normalize("NFKD", letter) if c.isascii()) for letter in lacking}
+    plain |= {dash: "-" for dash in lacking if unicodedata.category(dash) == "Pd"}
+    return "".join(plain.get(letter) or letter for letter in text)
+
+
+def _lacking(font: Font, letters: Iterable[str]) -> set[str]:
+    def drawn(letter: str) -> tuple[object, bytes]:
+        mask = font.getmask(letter)
+        return mask.size, bytes(mask)
+
+    nothing = drawn(MISSING)
+    return {letter for letter in letters if not letter.isspace() and drawn(letter) == nothing}
 
 
 def wrap(text: str, width: float, font: Font, lines: int) -> list[str]:
@@ -72,16 +114,16 @@ def grid(
     """
     if not images or len(images) != len(captions) or columns < 1:
         raise ValueError(f"{len(images)} pictures, {len(captions)} captions in {columns} columns make no grid")
-    font: Font = ImageFont.load_default(FONT_SIZE)
+    font = font_for([*captions, *header])
     columns, cell = min(columns, len(images)), _cell(images)
-    texts = [wrap(caption, cell, font, CAPTION_LINES) for caption in captions]
+    texts = [wrap(drawable(caption, font), cell, font, CAPTION_LINES) for caption in captions]
     rows = [range(start, min(start + columns, len(images))) for start in range(0, len(images), columns)]
     heights = [cell + PADDING + LINE_HEIGHT * max(len(texts[index]) for index in row) + PADDING for row in rows]
     top = PADDING + (LINE_HEIGHT + PADDING if header else 0)
     sheet = Image.new("RGB", (PADDING + columns * (cell + PADDING), top + sum(heights)), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     for column, title in enumerate(header[:columns]):
-        line = wrap(title, cell, font, 1)
+        line = wrap(drawable(title, font), cell, font, 1)
         draw.text((PADDING + column * (cell + PADDING), PADDING), "".join(line), INK, font)
     for row, height in zip(rows, heights, strict=True):
         for column, index in enumerate(row):
