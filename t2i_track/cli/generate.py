@@ -10,10 +10,10 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from t2i_track.cli.options import PATH, blank, format_option, tracking_option, workspace_options
+from t2i_track.cli.options import PATH, blank, format_option, memory_format_option, tracking_option, workspace_options
 from t2i_track.cli.output import print_record, print_rows
 from t2i_track.runner.workspace import Workspace
-from t2i_track.settings import DTYPES, MEMORY_FORMATS, SCHEDULERS, Settings
+from t2i_track.settings import DTYPES, SCHEDULERS, Settings
 
 DEFAULTS = Settings()
 SETTINGS = tuple(field.name for field in dataclasses.fields(Settings))
@@ -55,12 +55,7 @@ def settings_options(command: Any) -> Any:
         click.option("--width", type=int, show_default="the model's own", help="Pixels, a multiple of 8."),
         click.option("--batch-size", type=int, default=DEFAULTS.batch_size, help="Images made at once."),
         click.option("--dtype", type=click.Choice(DTYPES), show_default="fp16 on CUDA, else fp32", help="Precision."),
-        click.option(
-            "--memory-format",
-            type=click.Choice(MEMORY_FORMATS),
-            show_default="channels-last, on mps contiguous",
-            help="Layout of the convolutions: decides speed and rounding.",
-        ),
+        memory_format_option,
         click.option("--device", show_default="cuda, else mps, else cpu", help="cpu, cuda, cuda:1, mps."),
     ]
     for option in reversed(options):

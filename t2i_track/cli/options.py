@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from t2i_track.runner.workspace import DEFAULT_HOME, Workspace
+from t2i_track.settings import MEMORY_FORMATS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,6 +45,14 @@ def workspace_options(command: F) -> F:
         return command(*args, workspace=Workspace(home=home, db_url=db_url or None), **kwargs)
 
     return wrapped  # type: ignore[return-value]
+
+
+memory_format_option = click.option(
+    "--memory-format",
+    type=click.Choice(MEMORY_FORMATS),
+    show_default="channels-last, on mps contiguous",
+    help="Layout of the convolutions: decides speed and rounding.",
+)
 
 
 def format_option(*formats: str) -> Callable[[F], F]:

@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from t2i_track.cli.options import PATH, format_option, tracking_option, workspace_options
+from t2i_track.cli.options import PATH, format_option, memory_format_option, tracking_option, workspace_options
 from t2i_track.cli.output import print_rows
 from t2i_track.errors import T2IError
 from t2i_track.runner.workspace import Workspace
-from t2i_track.settings import DTYPES, MEMORY_FORMATS, Settings
+from t2i_track.settings import DTYPES, Settings
 
 LISTS = ("guidance", "steps", "scheduler", "seed", "model", "lora", "height", "width")
 HELD = ("num", "images_per_prompt", "batch_size", "dtype", "memory_format", "device", "revision")
@@ -46,12 +46,7 @@ def axis_options(command: Any) -> Any:
 @click.option("--images-per-prompt", type=int, show_default=str(Settings().images_per_prompt), help="Images of each.")
 @click.option("--batch-size", type=int, show_default=str(Settings().batch_size), help="Images made at once.")
 @click.option("--dtype", type=click.Choice(DTYPES), show_default="fp16 on CUDA, else fp32", help="Precision.")
-@click.option(
-    "--memory-format",
-    type=click.Choice(MEMORY_FORMATS),
-    show_default="channels-last, on mps contiguous",
-    help="Layout of the convolutions: decides speed and rounding.",
-)
+@memory_format_option
 @click.option("--device", show_default="cuda, else mps, else cpu", help="cpu, cuda, cuda:1, mps.")
 @click.option("--revision", help="Branch, tag or commit of a Hugging Face id.")
 @click.option("--name", help="Name of the sweep.  [default: sweep]")
