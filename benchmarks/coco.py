@@ -38,10 +38,10 @@ print(*times, peak)
 CHILDREN = {
     "orjson.loads": CHILD.format(imports="import orjson", call="orjson.loads(path.read_bytes())"),
     "t2i data coco": CHILD.format(
-        imports="from t2i_track.coco import sample", call="sample(path, root, out, k=1000, allow_missing=True)"
+        imports="from t2i_track.prompts.coco import sample", call="sample(path, root, out, k=1000, allow_missing=True)"
     ),
     "t2i data coco, all": CHILD.format(
-        imports="from t2i_track.coco import sample", call="sample(path, root, out, k=10**9, allow_missing=True)"
+        imports="from t2i_track.prompts.coco import sample", call="sample(path, root, out, k=10**9, allow_missing=True)"
     ),
 }
 

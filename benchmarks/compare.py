@@ -21,7 +21,7 @@ from benchmarks.peers import timed
 from t2i_track.db import lineage
 from t2i_track.db.models import Run, RunStatus
 from t2i_track.metrics.uncertainty import GROUPS
-from t2i_track.runner.workspace import Workspace
+from t2i_track.workspace import Workspace
 
 LEVELS = 10
 """Values of guidance, and of steps; the rest of the runs are further seeds."""

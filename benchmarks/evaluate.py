@@ -36,7 +36,7 @@ EVALUATE = """
 import hashlib, json, sys
 from pathlib import Path
 from t2i_track.metrics.evaluate import evaluate
-from t2i_track.metrics.pictures import ImageItem
+from t2i_track.metrics.inputs import ImageItem
 from t2i_track.metrics.reference import open_reference
 folder, extractor, weights, known = json.loads(sys.argv[1])
 cache = Path(folder) / "cache"
@@ -54,7 +54,7 @@ print(json.dumps(out))
 
 FIDELITY = """
 import sys
-from t2i_track.metrics.fidelity import register
+from t2i_track.shapes.fidelity import register
 register()
 from torch_fidelity.fidelity import main
 main()

@@ -19,15 +19,15 @@ from pathlib import Path
 
 import torch
 
-from t2i_track import manifest as manifests
 from t2i_track import shapes
-from t2i_track.pipelines import choose_memory_format, load, set_memory_format
-from t2i_track.runner.generation import Generator
-from t2i_track.runner.plan import Plan
-from t2i_track.runner.workspace import Workspace
-from t2i_track.sampling import PromptEncoder, jobs, sample
+from t2i_track.images.loading import choose_memory_format, load, set_memory_format
+from t2i_track.images.sampling import PromptEncoder, jobs, sample
+from t2i_track.prompts import manifest as manifests
+from t2i_track.runs.generate import Generator
+from t2i_track.runs.plan import Plan
 from t2i_track.settings import MEMORY_FORMATS, Settings
 from t2i_track.tracking import Tracker
+from t2i_track.workspace import Workspace
 
 
 def bare(pipe: object, embeds: torch.Tensor, empty: torch.Tensor, batch_size: int, steps: int, num: int) -> None:

@@ -12,7 +12,7 @@ import time
 
 import torch
 
-from t2i_track.pipelines import load, set_memory_format
+from t2i_track.images.loading import load, set_memory_format
 from t2i_track.settings import MEMORY_FORMATS, Settings
 
 

@@ -28,7 +28,7 @@ def open_database(home: str | Path | None = None, *, db_url: str | None = None) 
     from sqlalchemy.orm import Session
 
     from t2i_track.db.session import read_engine
-    from t2i_track.runner.workspace import DEFAULT_HOME, Workspace
+    from t2i_track.workspace import DEFAULT_HOME, Workspace
 
     folder = Path(home or os.environ.get("T2I_HOME") or DEFAULT_HOME)
     # A home that is named means its own database, whatever the environment says.

@@ -82,7 +82,7 @@ def cli(tmp_path: Path, tracking_uri: str) -> Callable[..., Result]:
 @pytest.fixture(scope="session")
 def pipeline() -> object:
     """The embedded model, loaded once."""
-    from t2i_track.pipelines import load
+    from t2i_track.images.loading import load
     from t2i_track.settings import Settings
 
     return load(Settings(device="cpu"))

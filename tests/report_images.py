@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from t2i_track.compare import ImageRow, RunRow
+from t2i_track.ranking import ImageRow, RunRow
 
 COLOURS = ("red", "green", "blue", "orange", "purple", "black")
 HOSTILE = "<script>window.hostile = true</script> & </script><img src=x onerror='window.hostile = true'>"

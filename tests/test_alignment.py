@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from t2i_track.metrics.alignment import PARTS, alignment
 from t2i_track.shapes import HEADS, Scene, Thing
+from t2i_track.shapes.alignment import PARTS, alignment
 
 RED = Thing("circle", "red", "small")
 BLUE = Thing("star", "blue", "large")

@@ -8,8 +8,8 @@ import torch
 from diffusers import DiffusionPipeline, PNDMScheduler, StableDiffusionPipeline
 
 from t2i_track.assets import shapes_classifier, shapes_clip, shapes_sd
-from t2i_track.assets.classifier import ShapesClassifier, load_classifier
 from t2i_track.shapes import HEADS, draw, rows
+from t2i_track.shapes.classifier import ShapesClassifier, load_classifier
 
 FOLDERS = [shapes_sd(), shapes_clip(), shapes_classifier()]
 

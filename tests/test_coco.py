@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from t2i_track import coco, manifest
-from t2i_track.coco import COLUMNS, Summary, sample
 from t2i_track.errors import ManifestError, SettingsError
+from t2i_track.prompts import coco, manifest
+from t2i_track.prompts.coco import COLUMNS, Summary, sample
 
 Document = dict[str, list[dict[str, Any]]]
 

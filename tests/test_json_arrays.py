@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from t2i_track import json_arrays
+from t2i_track.prompts import json_arrays
 
 text = st.text(st.sampled_from('ab{}[],:" \\\né😀'), max_size=8)
 value = st.recursive(

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from t2i_track.errors import ManifestError
-from t2i_track.manifest import Entry, Manifest, from_prompts, load, normalise
+from t2i_track.prompts.manifest import Entry, Manifest, from_prompts, load, normalise
 
 prompt = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30).filter(str.strip)
 prompts = st.lists(prompt, min_size=1, max_size=8)

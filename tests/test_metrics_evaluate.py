@@ -20,7 +20,7 @@ from t2i_track.metrics.evaluate import EvaluationResult, default_metrics, evalua
 from t2i_track.metrics.extractors import resolve
 from t2i_track.metrics.features import picture_features
 from t2i_track.metrics.fid import statistics
-from t2i_track.metrics.pictures import ImageItem
+from t2i_track.metrics.inputs import ImageItem
 from t2i_track.metrics.reference import Reference, open_reference
 
 SIDE = 64
@@ -90,7 +90,7 @@ def run(images: Sequence[ImageItem], cache: Path, **changes: Any) -> EvaluationR
 def test_equals_torch_fidelity(ours: Path, theirs: Path, result: EvaluationResult) -> None:
     from torch_fidelity import calculate_metrics
 
-    from t2i_track.metrics.fidelity import register
+    from t2i_track.shapes.fidelity import register
 
     wanted = calculate_metrics(
         input1=str(ours),
@@ -177,7 +177,7 @@ from t2i_track.metrics.evaluate import evaluate
 from t2i_track.metrics.extractors import resolve
 from t2i_track.metrics.features import picture_features
 from t2i_track.metrics.fid import statistics
-from t2i_track.metrics.pictures import ImageItem
+from t2i_track.metrics.inputs import ImageItem
 from t2i_track.metrics.reference import open_reference
 images = [ImageItem(p, hashlib.sha256(p.read_bytes()).hexdigest(), prompt_index=i)
           for i, p in enumerate(sorted(Path({str(ours)!r}).iterdir()))]
@@ -314,7 +314,7 @@ def test_parameters_are_used_and_recorded(ours: Path, cache: Path) -> None:
 def test_a_reference_of_another_size_is_cropped_as_torch_fidelity_does(ours: Path, tmp_path: Path) -> None:
     from torch_fidelity import calculate_metrics
 
-    from t2i_track.metrics.fidelity import register
+    from t2i_track.shapes.fidelity import register
 
     wide = draw(tmp_path / "wide", 20, 7, size=(150, 97))
     found = run(items_of(ours), tmp_path, metrics=["fid"], reference=open_reference(wide, tmp_path))

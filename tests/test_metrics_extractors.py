@@ -16,7 +16,7 @@ from t2i_track.errors import ExtractorUnavailable, MetricError
 from t2i_track.metrics.evaluate import default_metrics, evaluate
 from t2i_track.metrics.extractors import INCEPTION_FILE, resolve, resolve_clip
 from t2i_track.metrics.features import text_features
-from t2i_track.metrics.pictures import ImageItem, read
+from t2i_track.metrics.inputs import ImageItem, read
 from t2i_track.metrics.reference import open_reference
 
 

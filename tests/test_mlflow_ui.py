@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from compare_rows import run
+from ranking_rows import run
 from report_images import picture, prompt
 
 from t2i_track.report.grid import grid

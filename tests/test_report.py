@@ -4,15 +4,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from compare_rows import constant, mean_score, noise, run, sweep
 from PIL import Image
+from ranking_rows import constant, mean_score, noise, run, sweep
 from report_images import HOSTILE, images
 
-from t2i_track.compare import ImageRow, compare, compare_two
+from t2i_track.ranking import ImageRow, compare, compare_two
 from t2i_track.report import write_report
 from t2i_track.report.charts import charts, labels
+from t2i_track.report.embed import EMBEDDED_BYTES, pictures
 from t2i_track.report.grid import side_by_side
-from t2i_track.report.pictures import EMBEDDED_BYTES, pictures
 
 
 def data(html: Path) -> dict[str, object]:
@@ -93,7 +93,7 @@ def test_many_large_pictures_become_previews(tmp_path: Path, monkeypatch: pytest
     assert first is not None
     assert first.small.startswith("data:image/webp;base64,")
     assert first.full.startswith("data:image/png;base64,")
-    monkeypatch.setattr("t2i_track.report.pictures.EMBEDDED_BYTES", 1)
+    monkeypatch.setattr("t2i_track.report.embed.EMBEDDED_BYTES", 1)
     [first, _] = pictures(shown, None)
     assert first is not None
     assert first.full == first.small

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from compare_rows import run, sweep
+from ranking_rows import run, sweep
 from report_images import HOSTILE, images
 
-from t2i_track.compare import compare
+from t2i_track.ranking import compare
 from t2i_track.report import write_report
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from t2i_track.errors import ModelError, PickledWeights
-from t2i_track.pipelines import LoadedPipeline, load, set_memory_format, set_scheduler, weights_sha256
-from t2i_track.sampling import Job, PromptEncoder, initial_latents, jobs, sample
-from t2i_track.seeds import image_seed
+from t2i_track.images.loading import LoadedPipeline, load, set_memory_format
+from t2i_track.images.sampling import Job, PromptEncoder, initial_latents, jobs, sample
+from t2i_track.images.schedulers import set_scheduler
+from t2i_track.images.seeds import image_seed
+from t2i_track.images.weights import weights_sha256
 from t2i_track.settings import MEMORY_FORMATS, SCHEDULERS, Settings
 
 PROMPTS = [

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from t2i_track.seeds import image_seed
+from t2i_track.images.seeds import image_seed
 
 PLACES = st.tuples(st.integers(0, 2**63 - 1), st.integers(0, 10**6), st.integers(0, 1000))
 

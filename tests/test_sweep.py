@@ -12,11 +12,13 @@ from sqlalchemy import select
 
 from t2i_track.db.models import Image, Run, RunStatus, Sweep
 from t2i_track.errors import CompareError, Interrupted
-from t2i_track.experiment import Experiment, build
-from t2i_track.runner import comparing, generation, sweeping
-from t2i_track.runner.comparison import run_rows
-from t2i_track.runner.workspace import Workspace
+from t2i_track.runs import compare as comparing
+from t2i_track.runs import generate as generation
+from t2i_track.runs import sweep as sweeping
+from t2i_track.runs.grid import Experiment, build
+from t2i_track.runs.rows import run_rows
 from t2i_track.tracking import Tracker
+from t2i_track.workspace import Workspace
 
 
 @pytest.fixture

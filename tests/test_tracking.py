@@ -18,8 +18,8 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
-from t2i_track import manifest
 from t2i_track.errors import TrackingError
+from t2i_track.prompts import manifest
 from t2i_track.tracking import Resync, Sent, Tracker, not_sent, resync, sending, server_command
 from t2i_track.tracking.outbox import Busy, Outbox
 

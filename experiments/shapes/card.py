@@ -7,12 +7,12 @@ import click
 from sqlalchemy.orm import Session
 
 from t2i_track import open_database
-from t2i_track.compare.rows import RunRow
 from t2i_track.db import lineage
+from t2i_track.ranking.rows import RunRow
 from t2i_track.report.grid import grid
-from t2i_track.runner.comparison import run_rows
-from t2i_track.runner.evaluation import run_items
-from t2i_track.runner.workspace import Workspace
+from t2i_track.runs.evaluate import run_items
+from t2i_track.runs.rows import run_rows
+from t2i_track.workspace import Workspace
 
 COLUMNS = (
     "alignment",

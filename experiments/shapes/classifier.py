@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from experiments.shapes.data import Pictures, load
 from experiments.shapes.training import Training
-from t2i_track.assets.classifier import ShapesClassifier
 from t2i_track.shapes import HEADS
+from t2i_track.shapes.classifier import ShapesClassifier
 
 BATCH = 64  # a step
 

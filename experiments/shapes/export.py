@@ -15,7 +15,7 @@ from experiments.shapes import clip, unet, vae
 from experiments.shapes import tokenizer as tokenizers
 from experiments.shapes.training import averaged_weights
 from t2i_track.assets import shapes_classifier, shapes_clip, shapes_sd
-from t2i_track.assets.classifier import ShapesClassifier
+from t2i_track.shapes.classifier import ShapesClassifier
 
 
 def export(work: Path) -> None:

@@ -16,9 +16,9 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from t2i_track.assets import shapes_clip, shapes_sd
-from t2i_track.assets.classifier import ShapesClassifier, load_classifier
-from t2i_track.metrics.alignment import alignment
 from t2i_track.shapes import HEADS, Row, draw, rows
+from t2i_track.shapes.alignment import alignment
+from t2i_track.shapes.classifier import ShapesClassifier, load_classifier
 
 BATCH = 32
 

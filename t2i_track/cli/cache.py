@@ -9,7 +9,7 @@ import click
 
 from t2i_track.cli.options import format_option, workspace_options
 from t2i_track.cli.output import print_record
-from t2i_track.runner.workspace import Workspace
+from t2i_track.workspace import Workspace
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 

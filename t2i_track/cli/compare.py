@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from t2i_track.cli.options import PATH, blank, format_option, tracking_option, workspace_options
-from t2i_track.runner.workspace import Workspace
+from t2i_track.workspace import Workspace
 
 
 @click.command()
@@ -43,7 +43,7 @@ def compare(
       t2i compare --where "steps = 30" --by alignment --report report.html
       t2i compare RUN1 RUN2
     """
-    from t2i_track.runner import comparing
+    from t2i_track.runs import compare as comparing
 
     by = by.replace("-", "_")
     if len(runs) == 2 and where is None:

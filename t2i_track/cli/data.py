@@ -43,7 +43,7 @@ def coco(
     \b
       t2i data coco --images-root val2017 --annotations annotations/captions_val2017.json --out-csv coco.csv --k 500
     """
-    from t2i_track.coco import sample
+    from t2i_track.prompts.coco import sample
 
     summary = sample(
         annotations,

@@ -6,7 +6,7 @@ import click
 
 from t2i_track.cli.options import format_option, workspace_options
 from t2i_track.cli.output import print_rows
-from t2i_track.runner.workspace import Workspace
+from t2i_track.workspace import Workspace
 
 
 @click.group()

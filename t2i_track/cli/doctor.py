@@ -7,7 +7,7 @@ import click
 from t2i_track.cli.options import format_option, tracking_option, workspace_options
 from t2i_track.cli.output import print_rows
 from t2i_track.errors import T2IError
-from t2i_track.runner.workspace import Workspace
+from t2i_track.workspace import Workspace
 
 
 @click.command()
@@ -16,7 +16,7 @@ from t2i_track.runner.workspace import Workspace
 @workspace_options
 def doctor(workspace: Workspace, tracking_uri: str | None, fmt: str) -> None:
     """Check versions, device, model, database, MLflow and metric weights; exit 1 when a run could not be made."""
-    from t2i_track.runner.doctor import check
+    from t2i_track.runs.doctor import check
 
     findings = check(workspace, tracking_uri)
     print_rows([vars(finding) for finding in findings], fmt, columns=("check", "status", "detail"))

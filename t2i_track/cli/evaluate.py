@@ -9,7 +9,7 @@ import click
 from t2i_track.cli.options import PATH, blank, format_option, tracking_option, workspace_options
 from t2i_track.cli.output import print_rows
 from t2i_track.errors import MetricError
-from t2i_track.runner.workspace import Workspace
+from t2i_track.workspace import Workspace
 
 COLUMNS = ("run", "score", "value", "ci_low", "ci_high", "n", "note")
 
@@ -62,7 +62,7 @@ def evaluate(workspace: Workspace, runs: tuple[str, ...], tracking_uri: str | No
       t2i evaluate latest
       t2i evaluate RUN1 RUN2 --reference coco.csv --metrics fid,clip --clip openai/clip-vit-base-patch16
     """
-    from t2i_track.runner.evaluation import Request, score
+    from t2i_track.runs.evaluate import Request, score
     from t2i_track.tracking import Tracker
 
     with Tracker(tracking_uri, workspace.outbox) as tracker:
@@ -81,7 +81,7 @@ def evaluate(workspace: Workspace, runs: tuple[str, ...], tracking_uri: str | No
 @workspace_options
 def gate(workspace: Workspace, runs: tuple[str, ...], protocol: str, fmt: str) -> None:
     """Exit 1 when a stored score leaves its protocol's window; for CI."""
-    from t2i_track.runner.gate import gate as check
+    from t2i_track.runs.gate import gate as check
 
     rows, failures = check(workspace, runs, protocol)
     print_rows(rows, fmt, columns=("run", "score", "value", "low", "high", "inside"))

@@ -12,8 +12,8 @@ from click.core import ParameterSource
 
 from t2i_track.cli.options import PATH, blank, format_option, memory_format_option, tracking_option, workspace_options
 from t2i_track.cli.output import print_record, print_rows
-from t2i_track.runner.workspace import Workspace
 from t2i_track.settings import DTYPES, SCHEDULERS, Settings
+from t2i_track.workspace import Workspace
 
 DEFAULTS = Settings()
 SETTINGS = tuple(field.name for field in dataclasses.fields(Settings))
@@ -22,7 +22,7 @@ SETTINGS = tuple(field.name for field in dataclasses.fields(Settings))
 def _read_config(ctx: click.Context, _param: click.Parameter, path: Path | None) -> Path | None:
     """Values of an experiment file become the defaults of the options that are not given."""
     if path is not None:
-        from t2i_track.experiment import load
+        from t2i_track.runs.grid import load
 
         experiment = load(path)
         ctx.default_map = {**(ctx.default_map or {}), **experiment.single()}
@@ -96,7 +96,7 @@ def generate(ctx: click.Context, /, workspace: Workspace, **options: Any) -> Non
       t2i generate --prompt "two small red stars on a white background" --images-per-prompt 4
       t2i generate --resume latest
     """
-    from t2i_track.runner import launch
+    from t2i_track.runs import launch
 
     # Slurm and other supervisors stop a job with SIGTERM: it ends as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

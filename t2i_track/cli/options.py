@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
-from t2i_track.runner.workspace import DEFAULT_HOME, Workspace
 from t2i_track.settings import MEMORY_FORMATS
+from t2i_track.workspace import DEFAULT_HOME, Workspace
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -10,7 +10,7 @@ import click
 from t2i_track.cli.options import PATH, format_option, workspace_options
 from t2i_track.cli.output import print_record
 from t2i_track.errors import T2IError
-from t2i_track.runner.workspace import Workspace
+from t2i_track.workspace import Workspace
 
 
 @click.command()
@@ -37,7 +37,7 @@ def reproduce(
     \b
       t2i reproduce t2i-data/images/0123456789ab/000012-3141592653.png --out again.png
     """
-    from t2i_track.runner import reproduction
+    from t2i_track.runs import reproduce as reproduction
 
     found = reproduction.reproduce(workspace, image, model=model, device=device, out=out, allow_pickle=allow_pickle)
     print_record(dataclasses.asdict(found), fmt)

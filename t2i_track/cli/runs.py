@@ -6,7 +6,7 @@ import click
 
 from t2i_track.cli.options import format_option, workspace_options
 from t2i_track.cli.output import print_record, print_rows
-from t2i_track.runner.workspace import Workspace
+from t2i_track.workspace import Workspace
 
 STATUSES = ("running", "finished", "failed", "interrupted")
 
@@ -19,7 +19,7 @@ STATUSES = ("running", "finished", "failed", "interrupted")
 @workspace_options
 def runs(workspace: Workspace, experiment: str | None, status: str | None, limit: int | None, fmt: str) -> None:
     """List the runs, the newest first."""
-    from t2i_track.runner.records import RUN_COLUMNS, run_rows
+    from t2i_track.runs.show import RUN_COLUMNS, run_rows
 
     with workspace.reading() as session:
         print_rows(run_rows(session, experiment, status, limit), fmt, columns=RUN_COLUMNS)
@@ -35,7 +35,7 @@ def show(workspace: Workspace, address: str, fmt: str) -> None:
     A run is addressed by its id or a prefix of it, its name, its MLflow run id, or 'latest'; an image by its id, its
     path, or a prefix of a hash.
     """
-    from t2i_track.runner.records import record_of
+    from t2i_track.runs.show import record_of
 
     with workspace.reading() as session:
         print_record(record_of(session, workspace, address), fmt)

@@ -10,8 +10,8 @@ import click
 from t2i_track.cli.options import PATH, format_option, memory_format_option, tracking_option, workspace_options
 from t2i_track.cli.output import print_rows
 from t2i_track.errors import T2IError
-from t2i_track.runner.workspace import Workspace
 from t2i_track.settings import DTYPES, Settings
+from t2i_track.workspace import Workspace
 
 LISTS = ("guidance", "steps", "scheduler", "seed", "model", "lora", "height", "width")
 HELD = ("num", "images_per_prompt", "batch_size", "dtype", "memory_format", "device", "revision")
@@ -72,7 +72,7 @@ def sweep(workspace: Workspace, file: Path | None, fmt: str, **options: Any) -> 
       t2i sweep experiments/guidance.yaml
       t2i sweep --guidance 1,3,7.5,12 --steps 15,30,60 --num 128 --dry-run
     """
-    from t2i_track.runner import sweeping
+    from t2i_track.runs import sweep as sweeping
 
     axes = {name: options[name] for name in LISTS if options[name]}
     if options["negative_prompt"]:
@@ -89,7 +89,7 @@ def sweep(workspace: Workspace, file: Path | None, fmt: str, **options: Any) -> 
 
 
 def print_forecast(cells: Any, axes: list[str], fmt: str) -> None:
-    from t2i_track.runner.sweeping import listed
+    from t2i_track.runs.sweep import listed
 
     print_rows(list(listed(cells, axes)), fmt, columns=["cell", *axes, "images", "made", "seconds"])
     left = sum(cell.images - cell.made for cell in cells)
@@ -102,7 +102,8 @@ def print_forecast(cells: Any, axes: list[str], fmt: str) -> None:
 
 
 def run_and_compare(workspace: Workspace, experiment: Any, options: dict[str, Any], fmt: str) -> None:
-    from t2i_track.runner import comparing, sweeping
+    from t2i_track.runs import compare as comparing
+    from t2i_track.runs import sweep as sweeping
     from t2i_track.tracking import Tracker
 
     with Tracker(options["tracking_uri"], workspace.outbox) as tracker:

@@ -10,7 +10,7 @@ import click
 from t2i_track.cli.options import format_option, tracking_option, workspace_options
 from t2i_track.cli.output import print_record
 from t2i_track.errors import TrackingError
-from t2i_track.runner.workspace import Workspace
+from t2i_track.workspace import Workspace
 
 
 @click.command()

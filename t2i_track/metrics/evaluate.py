@@ -12,8 +12,8 @@ from t2i_track.errors import BadImages, MetricError
 from t2i_track.metrics.cache import FeatureStore
 from t2i_track.metrics.extractors import Extractor, resolve, resolve_clip
 from t2i_track.metrics.features import Progress, picture_features
+from t2i_track.metrics.inputs import ImageItem, Size, common_size
 from t2i_track.metrics.measurement import METRICS, SETTABLE, Measurement
-from t2i_track.metrics.pictures import ImageItem, Size, common_size
 from t2i_track.metrics.protocol import ProtocolRecord, versions
 from t2i_track.metrics.reference import Reference
 from t2i_track.metrics.rows import Score

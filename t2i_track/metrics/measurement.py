@@ -24,7 +24,7 @@ from t2i_track.metrics import (
 from t2i_track.metrics.cache import Features, FeatureStore, Layer, kept
 from t2i_track.metrics.extractors import Extractor
 from t2i_track.metrics.features import Progress, text_features
-from t2i_track.metrics.pictures import ImageItem, Size
+from t2i_track.metrics.inputs import ImageItem, Size
 from t2i_track.metrics.reference import Reference
 from t2i_track.metrics.rows import Groups, Score, Vector
 from t2i_track.metrics.uncertainty import Interval
@@ -197,7 +197,7 @@ def _cmmd(m: Measurement, _: Parameters) -> dict[str, Score]:
 
 def _alignment(m: Measurement, _: Parameters) -> dict[str, Score]:
     from t2i_track import shapes
-    from t2i_track.metrics.alignment import alignment
+    from t2i_track.shapes.alignment import alignment
 
     scenes = [scene for scene in (shapes.parse(image.prompt) for image in m.images) if scene]
     if len(scenes) < len(m.images):

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from t2i_track.errors import ExtractorUnavailable
-from t2i_track.metrics.pictures import Picture
+from t2i_track.metrics.inputs import Picture
 
 Info = tuple[int, int, int]
 
@@ -97,7 +97,7 @@ class ShapesNetwork:
     SIDE = 64
 
     def __init__(self, folder: Path, device: str) -> None:
-        from t2i_track.assets.classifier import load_classifier
+        from t2i_track.shapes.classifier import load_classifier
 
         self.module = load_classifier(folder).to(device)
         self.device = device

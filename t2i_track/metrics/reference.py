@@ -10,7 +10,7 @@ import numpy as np
 
 from t2i_track.errors import MetricError
 from t2i_track.metrics.cache import file_sha256, files_sha256
-from t2i_track.metrics.pictures import SUFFIXES, ImageItem
+from t2i_track.metrics.inputs import SUFFIXES, ImageItem
 from t2i_track.metrics.protocol import digest
 from t2i_track.metrics.rows import Matrix, Vector
 
@@ -84,7 +84,7 @@ def _pictures(folder: Path) -> list[Path]:
 
 def _manifest(path: Path) -> list[Path]:
     """The manifest's pictures, each once: COCO has five captions to a photograph."""
-    from t2i_track import manifest
+    from t2i_track.prompts import manifest
 
     return [Path(name) for name in dict.fromkeys(entry.image_path for entry in manifest.load(path).entries) if name]
 

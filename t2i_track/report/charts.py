@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from t2i_track.compare import Comparison, RunRow, Score
-from t2i_track.compare.effects import Axis
-from t2i_track.compare.frontier import alignment_metric
-from t2i_track.compare.ranking import Ranked, eligible
-from t2i_track.compare.rows import HIGHER, LOWER, direction, varied
-from t2i_track.compare.words import number
+from t2i_track.ranking import Comparison, RunRow, Score
+from t2i_track.ranking.effects import Axis
+from t2i_track.ranking.frontier import alignment_metric
+from t2i_track.ranking.ranking import Ranked, eligible
+from t2i_track.ranking.rows import HIGHER, LOWER, direction, varied
+from t2i_track.ranking.words import number
 
 # Dark enough on white and light enough on near-black (3:1 or more on both), and far apart for colour-blind eyes.
 COLOURS = ("#2f7ed8", "#d9730d", "#1f9e77", "#c2479b", "#8d7a00", "#6f6fe0", "#cf4a3c", "#4b8f9e")

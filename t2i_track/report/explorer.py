@@ -16,10 +16,10 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from t2i_track.compare import Comparison, ImageRow, RunRow
-from t2i_track.compare.rows import AXES, varied
+from t2i_track.ranking import Comparison, ImageRow, RunRow
+from t2i_track.ranking.rows import AXES, varied
 from t2i_track.report.charts import charts, labels
-from t2i_track.report.pictures import Picture, pictures
+from t2i_track.report.embed import Picture, pictures
 
 SCRIPTS = ("dom.js", "pictures.js", "summary.js", "charts.js", "grid.js", "viewer.js", "changes.js", "main.js")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from t2i_track.compare import PairComparison
+from t2i_track.ranking import PairComparison
 
 PADDING = 8
 FONT_SIZE = 12

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from t2i_track.tracking import opening, pictures, sending
+from t2i_track.tracking import opening, sending, tables
 from t2i_track.tracking.outbox import MAX_METRICS, MAX_PARAMS_OR_TAGS, Outbox
 from t2i_track.tracking.records import Listed, RunInfo, Sent, Value, not_sent
 from t2i_track.tracking.system import SystemMetrics
@@ -230,7 +230,7 @@ class Tracker:
     def log_image_grid(self, run_id: str, picture: Image, key: str = "samples", step: int = 0) -> None:
         """A picture that the UI's chart view shows beside the other runs' pictures of the same key and step."""
         self._append(
-            run_id, "files", {"folder": None}, partial(pictures.write_keyed, picture=picture, key=key, step=step)
+            run_id, "files", {"folder": None}, partial(tables.write_keyed, picture=picture, key=key, step=step)
         )
         self.set_tags(run_id, {"mlflow.loggedImages": True})
 
@@ -244,7 +244,7 @@ class Tracker:
         """
         entry = {"path": name, "type": "table"}
         data = {"folder": None, "listed": {"mlflow.loggedArtifacts": entry}}
-        self._append(run_id, "files", data, partial(pictures.write_table, rows=rows, name=name))
+        self._append(run_id, "files", data, partial(tables.write_table, rows=rows, name=name))
 
     def log_manifest(self, run_id: str, manifest: Listed, source: str | None = None) -> None:
         """The manifest as a dataset input.

@@ -1,0 +1,1 @@
+"""Pipelines, seeds, sampling and picture files: the only callers of a diffusers pipeline."""

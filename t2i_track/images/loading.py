@@ -1,0 +1,239 @@
+"""Load a diffusers pipeline: a Hugging Face id or a local folder, with its dtype, device, scheduler and LoRA."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from t2i_track import assets
+from t2i_track.errors import ModelError, PickledWeights, SettingsError
+from t2i_track.images.weights import SAFE, weights_sha256
+from t2i_track.settings import CONTIGUOUS, EMBEDDED_MODEL, Settings
+
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+@dataclass(frozen=True)
+class LoadedPipeline:
+    """A pipeline on its device, and what it was made of."""
+
+    pipe: Any
+    name: str
+    revision: str
+    weights_sha256: str
+    lora_sha256: str | None
+    pipeline_class: str
+    dtype: str
+    device: str
+    default_size: int
+
+    def size(self, settings: Settings) -> tuple[int, int]:
+        """(height, width) in pixels: as chosen, else the size that the model was trained at."""
+        return settings.height or self.default_size, settings.width or self.default_size
+
+
+def choose_device(device: str | None) -> str:
+    """The device as chosen, else CUDA, else MPS, else CPU.
+
+    Raises:
+        SettingsError: the chosen device is not on this machine.
+    """
+    import torch
+
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device is None:
+        return next(name for name in ("cuda", "mps", "cpu") if available[name])
+    kind = device.split(":")[0]
+    if not available.get(kind, False):
+        here = ", ".join(name for name, yes in available.items() if yes)
+        raise SettingsError(f"device '{device}' is not on this machine: use --device {here}")
+    try:
+        index = torch.device(device).index or 0
+    except RuntimeError:
+        raise SettingsError(f"'{device}' is not a device: try --device {kind}") from None
+    if kind == "cuda" and index >= torch.cuda.device_count():
+        raise SettingsError(f"device '{device}' is not on this machine: it has {torch.cuda.device_count()} GPU")
+    return device
+
+
+def choose_dtype(dtype: str | None, device: str) -> str:
+    """fp16 on CUDA, else fp32: half precision is slower than single on CPUs, and blacks out some models on MPS."""
+    return dtype or ("fp16" if device.startswith("cuda") else "fp32")
+
+
+def choose_memory_format(memory_format: str | None, device: str) -> str:
+    """channels-last on CPUs and CUDA, where convolutions are faster so (docs/benchmarks.md), else contiguous."""
+    return memory_format or (CONTIGUOUS if device.startswith("mps") else "channels-last")
+
+
+def load(settings: Settings, *, allow_pickle: bool = False) -> LoadedPipeline:
+    """Load the model that the settings name, ready to sample.
+
+    Raises:
+        ModelError: no such folder or id, no weights in it, or a pipeline that takes no CLIP prompt embeddings.
+        PickledWeights: only pickled weights, and ``allow_pickle`` is not set.
+    """
+    device = choose_device(settings.device)
+    dtype = choose_dtype(settings.dtype, device)
+    folder, revision = _folder(settings, allow_pickle)
+    weight_files = list(_weight_files(folder, settings.model, allow_pickle))
+    pipe = _load_pipeline(folder, dtype, settings.model, allow_pickle)
+    lora_sha256 = _load_lora(pipe, settings.lora, allow_pickle) if settings.lora else None
+    pipe.set_progress_bar_config(disable=True)
+    pipe.to(device)
+    return LoadedPipeline(
+        pipe=pipe,
+        name=settings.model,
+        revision=revision,
+        weights_sha256=weights_sha256(folder, weight_files),
+        lora_sha256=lora_sha256,
+        pipeline_class=type(pipe).__name__,
+        dtype=dtype,
+        device=device,
+        default_size=_default_size(pipe),
+    )
+
+
+def check_local(settings: Settings, *, allow_pickle: bool = False) -> None:
+    """Refuse a model folder or LoRA file that cannot be loaded, before anything is written or imported.
+
+    Raises:
+        ModelError, PickledWeights: as ``load``; ids of the hub are not looked up.
+    """
+    if settings.model == EMBEDDED_MODEL or not _is_hub_id(settings.model):
+        folder, _ = _folder(settings, allow_pickle)
+        list(_weight_files(folder, settings.model, allow_pickle))
+    if settings.lora:
+        _lora_file(settings.lora, allow_pickle)
+
+
+def set_memory_format(pipe: Any, memory_format: str) -> None:
+    """How the convolutions' weights lie in memory, and with them everything that passes through. It decides the
+    rounding, so it belongs to an image's record."""
+    import torch
+
+    layout = torch.contiguous_format if memory_format == CONTIGUOUS else torch.channels_last
+    for module in (pipe.unet, pipe.vae):
+        module.to(memory_format=layout)
+
+
+def _folder(settings: Settings, allow_pickle: bool) -> tuple[Path, str]:
+    if settings.model == EMBEDDED_MODEL:
+        return assets.shapes_sd(), ""
+    local = Path(settings.model).expanduser()
+    if local.is_dir():
+        if not (local / "model_index.json").is_file():
+            raise ModelError(
+                f"'{settings.model}' has no model_index.json: --model takes a folder that diffusers saved with"
+                " save_pretrained, or a Hugging Face id"
+            )
+        return local.resolve(), settings.revision or ""
+    if not _is_hub_id(settings.model):
+        raise ModelError(f"no model folder '{settings.model}': give a folder, a Hugging Face id (owner/name) or shapes")
+    return _download(settings.model, settings.revision, allow_pickle)
+
+
+def _is_hub_id(model: str) -> bool:
+    return not Path(model).expanduser().exists() and re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", model) is not None
+
+
+def _download(model: str, revision: str | None, allow_pickle: bool) -> tuple[Path, str]:
+    """The snapshot folder of a Hugging Face id, downloaded or from the cache, and its commit."""
+    from diffusers import DiffusionPipeline
+
+    try:
+        folder = Path(
+            DiffusionPipeline.download(model, revision=revision, use_safetensors=None if allow_pickle else True)
+        )
+    except Exception as error:  # noqa: BLE001 - hub, http and file errors share no base class
+        reason = " ".join(str(error).split())[:160]
+        raise ModelError(
+            f"model '{model}' cannot be had from the hub or its cache ({type(error).__name__}: {reason});"
+            " check the id and the network, or give a local folder"
+        ) from None
+    return folder, folder.name
+
+
+def _weight_files(folder: Path, model: str, allow_pickle: bool) -> Iterator[Path]:
+    """The weight files of each component that has any, safetensors before pickles."""
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    components = [name for name, value in index.items() if isinstance(value, list) and value[0] is not None]
+    for component in components:
+        files = sorted(path for path in (folder / component).glob("*") if path.is_file())
+        safe = [path for path in files if path.suffix == SAFE]
+        pickled = [path for path in files if path.suffix in PICKLED]
+        if safe:
+            yield from _one_variant(safe)
+        elif pickled:
+            if not allow_pickle:
+                raise PickledWeights(
+                    f"'{model}' has only pickled weights for {component} ({pickled[0].name}), which can run code when"
+                    " loaded: convert them to safetensors, or pass --allow-pickle if you trust their author"
+                )
+            yield from pickled
+        elif component in {"unet", "transformer", "vae", "text_encoder", "text_encoder_2"}:
+            raise ModelError(f"'{model}' has no weights in {component}/: it needs a {SAFE} file there")
+
+
+def _one_variant(files: list[Path]) -> list[Path]:
+    """Without ``.fp16`` and other variants where plain files are there too, as diffusers chooses."""
+    plain = [path for path in files if path.name.count(".") == 1]
+    return plain or files
+
+
+def _load_pipeline(folder: Path, dtype: str, model: str, allow_pickle: bool) -> Any:
+    import torch
+    from diffusers import DiffusionPipeline
+
+    _quiet()
+    torch_dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[dtype]
+    variant = None
+    if not any(path.name.count(".") == 1 for path in (folder / "unet").glob("*" + SAFE)):
+        variant = "fp16" if any((folder / "unet").glob("*.fp16" + SAFE)) else None
+    try:
+        pipe = DiffusionPipeline.from_pretrained(
+            folder, dtype=torch_dtype, variant=variant, use_safetensors=None if allow_pickle else True
+        )
+    except Exception as error:  # noqa: BLE001 - whatever a broken folder makes the loaders raise
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"model '{model}' cannot be loaded ({type(error).__name__}: {reason})") from None
+    if not hasattr(pipe, "unet") or not hasattr(pipe, "text_encoder") or hasattr(pipe, "text_encoder_2"):
+        raise ModelError(
+            f"model '{model}' is a {type(pipe).__name__}: this version runs Stable Diffusion 1.x and 2.x pipelines"
+        )
+    return pipe
+
+
+def _quiet() -> None:
+    """No bars for reading files from the disk; downloads keep theirs."""
+    import diffusers.utils.logging
+    import transformers.utils.logging
+
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
+
+
+def _load_lora(pipe: Any, lora: str, allow_pickle: bool) -> str:
+    file = _lora_file(lora, allow_pickle)
+    try:
+        pipe.load_lora_weights(str(file.parent), weight_name=file.name)
+    except Exception as error:  # noqa: BLE001 - the loaders raise many kinds
+        raise ModelError(f"LoRA '{lora}' does not fit the model ({' '.join(str(error).split())[:160]})") from None
+    return weights_sha256(file.parent, [file])
+
+
+def _lora_file(lora: str, allow_pickle: bool) -> Path:
+    file = Path(lora).expanduser()
+    if not file.is_file():
+        raise ModelError(f"no LoRA file '{lora}': --lora takes a local {SAFE} file")
+    if file.suffix != SAFE and not allow_pickle:
+        raise PickledWeights(f"LoRA '{lora}' is not {SAFE}: convert it, or pass --allow-pickle if you trust its author")
+    return file
+
+
+def _default_size(pipe: Any) -> int:
+    return int(pipe.unet.config.sample_size) * int(pipe.vae_scale_factor)

@@ -1,0 +1,192 @@
+"""Prompts and seeds in, a stream of pictures out: the only caller of a diffusers pipeline."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from t2i_track.images.seeds import image_seed
+
+if TYPE_CHECKING:
+    import torch
+
+EMBEDDING_CACHE_BYTES = 512 * 2**20
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image to make."""
+
+    prompt_index: int
+    replicate: int
+    prompt: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """A prompt as the pipeline takes it.
+
+    ``embeds`` is ``[window, hidden]`` on the pipeline's device; ``tokens`` counts the whole prompt with its start and
+    end marks, and ``truncated`` says that it is longer than the window.
+    """
+
+    embeds: torch.Tensor
+    tokens: int
+    truncated: bool
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A finished image: ``pixels`` is uint8 ``[height, width, 3]``; ``seconds`` its share of its batch's time."""
+
+    job: Job
+    pixels: np.ndarray[Any, np.dtype[np.uint8]]
+    tokens: int
+    truncated: bool
+    flagged: bool
+    seconds: float
+
+
+def jobs(prompts: Sequence[str], base_seed: int, images_per_prompt: int) -> Iterator[Job]:
+    """Every image of a run, prompt by prompt."""
+    for index, prompt in enumerate(prompts):
+        for replicate in range(images_per_prompt):
+            yield Job(index, replicate, prompt, image_seed(base_seed, index, replicate))
+
+
+class PromptEncoder:
+    """Encodes each prompt once, in batches of one shape, and remembers them up to a bound.
+
+    Every forward pass of the text encoder has ``batch_size`` rows: rounding depends on tensor shapes, and an image
+    must not depend on which prompts were encoded beside its own.
+    """
+
+    def __init__(self, pipe: Any, batch_size: int, *, cache_bytes: int = EMBEDDING_CACHE_BYTES) -> None:
+        self._pipe = pipe
+        self._batch_size = batch_size
+        self._cache_bytes = cache_bytes
+        self._used = 0
+        self._cache: OrderedDict[str, Encoding] = OrderedDict()
+
+    @property
+    def window(self) -> int:
+        return int(self._pipe.tokenizer.model_max_length)
+
+    def __call__(self, prompts: Sequence[str]) -> list[Encoding]:
+        """The encodings of the prompts, in order."""
+        found: dict[str, Encoding] = {}
+        missing: list[str] = []
+        for prompt in dict.fromkeys(prompts):
+            if prompt in self._cache:
+                self._cache.move_to_end(prompt)
+                found[prompt] = self._cache[prompt]
+            else:
+                missing.append(prompt)
+        for batch in _batches(missing, self._batch_size):
+            for prompt, encoding in zip(batch, self._encode(batch), strict=True):
+                found[prompt] = encoding
+                self._remember(prompt, encoding)
+        return [found[prompt] for prompt in prompts]
+
+    def _encode(self, prompts: Sequence[str]) -> list[Encoding]:
+        import torch
+
+        padded = [*prompts, *[prompts[-1]] * (self._batch_size - len(prompts))]
+        tokenizer = self._pipe.tokenizer
+        texts = [self._pipe.maybe_convert_prompt(text, tokenizer) for text in padded]
+        # The tokenizer's own warning for long prompts would come once for each; the summary counts them instead.
+        lengths = [len(ids) for ids in tokenizer(texts, truncation=False, verbose=False).input_ids]
+        with torch.inference_mode():
+            embeds, _ = self._pipe.encode_prompt(texts, self._pipe.device, 1, do_classifier_free_guidance=False)
+        return [
+            Encoding(embeds[row], length, length > self.window)
+            for row, length in zip(range(len(prompts)), lengths, strict=False)
+        ]
+
+    def _remember(self, prompt: str, encoding: Encoding) -> None:
+        self._cache[prompt] = encoding
+        self._used += encoding.embeds.nbytes
+        while self._used > self._cache_bytes and len(self._cache) > 1:
+            _, oldest = self._cache.popitem(last=False)
+            self._used -= oldest.embeds.nbytes
+
+
+def sample(
+    pipe: Any,
+    encoder: PromptEncoder,
+    todo: Iterable[Job],
+    *,
+    guidance: float,
+    steps: int,
+    negative_prompt: str,
+    height: int,
+    width: int,
+    batch_size: int,
+) -> Iterator[Picture]:
+    """Make the images, ``batch_size`` at a time, in the order of ``todo``.
+
+    Every batch is run at exactly ``batch_size`` rows; a short one is padded with copies of its last job, which are
+    thrown away. Each row has its own CPU generator, so a picture depends on its own job and on the tensor shapes
+    alone. ``guidance`` of 1 or less leaves out the unconditional half (Ho & Salimans 2022, arXiv:2207.12598).
+    """
+    negative = encoder([negative_prompt])[0] if guidance > 1 else None
+    for batch in _batches(todo, batch_size):
+        started = time.perf_counter()
+        encodings = encoder([job.prompt for job in batch])
+        pixels, flagged = _run(pipe, batch, encodings, negative, guidance, steps, height, width, batch_size)
+        seconds = (time.perf_counter() - started) / len(batch)
+        for row, (job, encoding) in enumerate(zip(batch, encodings, strict=True)):
+            yield Picture(job, pixels[row], encoding.tokens, encoding.truncated, flagged[row], seconds)
+
+
+def initial_latents(job: Job, shape: tuple[int, int, int], dtype: torch.dtype) -> torch.Tensor:
+    """The standard normal noise that the job starts from, ``[channels, height / f, width / f]``, drawn on the CPU."""
+    import torch
+
+    generator = torch.Generator("cpu").manual_seed(job.seed)
+    return torch.randn((1, *shape), generator=generator, dtype=dtype)[0]
+
+
+def _run(
+    pipe: Any,
+    batch: Sequence[Job],
+    encodings: Sequence[Encoding],
+    negative: Encoding | None,
+    guidance: float,
+    steps: int,
+    height: int,
+    width: int,
+    batch_size: int,
+) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], list[bool]]:
+    import torch
+
+    rows = [min(row, len(batch) - 1) for row in range(batch_size)]
+    generators = [torch.Generator("cpu").manual_seed(batch[row].seed) for row in rows]
+    with torch.inference_mode():
+        output = pipe(
+            prompt_embeds=torch.stack([encodings[row].embeds for row in rows]),
+            negative_prompt_embeds=None if negative is None else negative.embeds.expand(batch_size, -1, -1),
+            guidance_scale=guidance,
+            num_inference_steps=steps,
+            height=height,
+            width=width,
+            generator=generators,
+            output_type="np",
+        )
+    # Rounding as diffusers' numpy_to_pil, so that a plain pipeline call gives the same picture.
+    pixels = (output.images[: len(batch)] * 255).round().astype(np.uint8)
+    flags = getattr(output, "nsfw_content_detected", None) or [False] * batch_size
+    return pixels, [bool(flag) for flag in flags[: len(batch)]]
+
+
+def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    iterator = iter(items)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch

@@ -1,0 +1,43 @@
+"""Which weights a model has, by the bytes of its tensors."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+from collections.abc import Iterator
+from pathlib import Path
+
+SAFE = ".safetensors"
+
+
+def weights_sha256(folder: Path, files: list[Path]) -> str:
+    """sha256 over all tensors: component, name, dtype, shape and bytes, in sorted order.
+
+    The files' own headers and layout do not count, so that the same tensors in one file or in shards hash alike.
+    Pickled files are hashed as they are.
+    """
+    digests: list[tuple[str, str, str]] = []
+    for file in files:
+        component = file.parent.relative_to(folder).as_posix()
+        digests += [(component, name, digest) for name, digest in _tensor_digests(file)]
+    return hashlib.sha256(json.dumps(sorted(digests)).encode()).hexdigest()
+
+
+def _tensor_digests(file: Path) -> Iterator[tuple[str, str]]:
+    if file.suffix != SAFE:
+        with file.open("rb") as stream:
+            yield file.name, hashlib.file_digest(stream, "sha256").hexdigest()
+        return
+    # The format is 8 bytes of header length, a JSON header, then the raw tensors; reading it here keeps torch out and
+    # hashes from the page cache.
+    with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
+        start = 8 + int.from_bytes(view[:8], "little")
+        header = json.loads(view[8:start])
+        for name, tensor in header.items():
+            if name == "__metadata__":
+                continue
+            low, high = tensor["data_offsets"]
+            digest = hashlib.sha256(f"{tensor['dtype']} {tensor['shape']} ".encode())
+            digest.update(memoryview(view)[start + low : start + high])
+            yield name, digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Prompt files and COCO captions to an ordered, hashed manifest."""

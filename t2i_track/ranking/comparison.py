@@ -1,0 +1,179 @@
+"""Rows in; ranking, tiers, frontier, effects, knee and one recommended setting out."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from t2i_track.errors import CompareError
+from t2i_track.ranking.effects import Effect, Knee, effect, knee
+from t2i_track.ranking.frontier import Frontier, alignment_metric, frontier
+from t2i_track.ranking.ranking import Excluded, Ranked, any_apart, eligible, rank
+from t2i_track.ranking.recommend import Recommendation, recommend
+from t2i_track.ranking.rows import AXES, SECONDS, Direction, RunRow, Score, direction, metric_group
+from t2i_track.ranking.where import where as matching
+
+SCHEMA = "t2i-track/compare/1"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that ``t2i compare`` says; ``notes`` are what a reader must know before believing it."""
+
+    by: str
+    direction: Direction
+    level: float
+    ranking: tuple[Ranked, ...]
+    excluded: tuple[Excluded, ...]
+    frontier: Frontier | None
+    effects: tuple[Effect, ...]
+    knee: Knee | None
+    recommendation: Recommendation | None
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The documented JSON (docs/compare.md)."""
+        return {
+            "schema": SCHEMA,
+            "by": self.by,
+            "direction": self.direction,
+            "level": self.level,
+            "correction": "holm",
+            "ranking": [_ranked(entry) for entry in self.ranking],
+            "excluded": [
+                {"run": entry.row.run, "name": entry.row.name, "reason": entry.reason} for entry in self.excluded
+            ],
+            "frontier": asdict(self.frontier) if self.frontier else None,
+            "effects": [asdict(effect) | {"sentence": effect.sentence} for effect in self.effects],
+            "knee": asdict(self.knee) if self.knee else None,
+            "recommendation": asdict(self.recommendation) if self.recommendation else None,
+            "notes": list(self.notes),
+        }
+
+
+def compare(rows: Sequence[RunRow], by: str = "fid", *, where: str | None = None, level: float = 0.95) -> Comparison:
+    """Compare runs, given oldest first.
+
+    Args:
+        rows: the runs with their scores.
+        by: the metric to rank by, or ``seconds_per_image``.
+        where: keep only the runs for which this condition holds (see ``t2i_track.ranking.where``).
+        level: of the intervals; ``1 - level`` is the chance, over the whole ranking, of a false difference.
+
+    Raises:
+        CompareError: no runs, an unreadable condition, or none that can be ranked by ``by``.
+    """
+    better = direction(by)
+    if not rows:
+        raise CompareError("no runs to compare; make some with `t2i generate` or `t2i sweep`")
+    kept = list(rows) if where is None else matching(rows, where)
+    if not kept:
+        raise CompareError(f"none of {len(rows)} runs matches --where {where!r}; loosen the condition")
+    ranked, excluded = eligible(kept, by)
+    if not ranked:
+        raise CompareError(_nothing(by, excluded))
+    ranking = rank(ranked, by, level)
+    metrics = [name for name in (by, alignment_metric(ranked, but=by)) if name]
+    axes: tuple[Any, ...] = ("guidance", "steps")
+    effects = [effect(eligible(ranked, name)[0], axis, name, level) for name in metrics for axis in axes]
+    return Comparison(
+        by,
+        better,
+        level,
+        tuple(ranking),
+        tuple(excluded),
+        frontier(ranked, by),
+        tuple(found for found in effects if found),
+        knee(ranked, by, level),
+        recommend(ranking, by, level),
+        tuple(_notes(ranking, by, level)),
+    )
+
+
+def _nothing(by: str, excluded: Sequence[Excluded]) -> str:
+    """One line: how many runs for which reason, and what to do about the most common one."""
+    if len(excluded) == 1:
+        return f"cannot rank {excluded[0].row.name!r} by {by}: {excluded[0].reason}"
+    reasons = Counter(entry.reason.split(";")[0] for entry in excluded)
+    counted = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+    step = f"`t2i evaluate RUN --metrics {metric_group(by)}` measures a finished run"
+    return f"none of {len(excluded)} runs can be ranked by {by} ({counted}); {step}"
+
+
+def _notes(ranking: Sequence[Ranked], by: str, level: float) -> list[str]:
+    notes = []
+    if len(ranking) == 1:
+        notes.append("One run can be ranked: there is nothing to compare it with.")
+    manifests = {entry.row.manifest for entry in ranking}
+    if len(manifests) > 1:
+        notes.append(
+            f"The runs are over {len(manifests)} different manifests: between those, differences are unpaired "
+            "(wider), and a score that depends on the prompts differs for that reason too."
+        )
+    if by == SECONDS:
+        notes.append("Timings are measured once a run, so they have no interval and no tier.")
+    elif len(ranking) > 1 and (unsure := sum(entry.tier is None for entry in ranking)):
+        notes.append(f"{unsure} of {len(ranking)} runs have no replicates for {by}, so no tier; evaluate them again.")
+    first = [entry for entry in ranking if entry.tier == 1]
+    rows = [entry.row for entry in ranking]
+    if len(ranking) > 1 and len(first) == len(ranking) and not any_apart(rows, by, level):
+        notes.append(
+            f"No two of these runs can be told apart in {by} with {ranking[0].score.n} images a run"
+            f"{_more_telling(rows, by, level)}."
+        )
+    if any(not entry.score.holds_value for entry in ranking):
+        notes.append(
+            f"The {by} of {ranking[0].score.n} images is biased; the interval is of the value without that bias, so it"
+            " does not hold the value. Differences between runs have no such gap."
+        )
+    return notes
+
+
+def _more_telling(rows: Sequence[RunRow], by: str, level: float) -> str:
+    """The alignment, where it does tell some of the runs apart: a mean over images needs fewer of them."""
+    metric = alignment_metric(rows, but=by)
+    if metric is None or not any_apart(eligible(rows, metric)[0], metric, level):
+        return ""
+    return f", but {metric} tells some apart: `--by {metric}`"
+
+
+def _ranked(entry: Ranked) -> dict[str, Any]:
+    row = entry.row
+    return {
+        "rank": entry.rank,
+        "tier": entry.tier,
+        "run": row.run,
+        "name": row.name,
+        "experiment": row.experiment,
+        "sweep": row.sweep,
+        "mlflow_run_id": row.mlflow_run_id,
+        **{axis: getattr(row, axis) for axis in AXES},
+        "manifest": row.manifest,
+        "images": row.images,
+        "seconds_per_image": row.seconds_per_image,
+        "score": _score(entry.score),
+        "to_best": asdict(entry.difference) if entry.difference else None,
+        "p_adjusted": entry.p_adjusted,
+        "scores": {name: _score(score) for name, score in sorted(row.scores.items())},
+    }
+
+
+def _score(score: Score) -> dict[str, Any]:
+    return {
+        "name": score.name,
+        "value": _finite(score.value),
+        "ci_low": _finite(score.ci_low),
+        "ci_high": _finite(score.ci_high),
+        "n": score.n,
+        "protocol": score.protocol,
+        "protocol_label": score.protocol_label,
+        "note": score.note,
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    """JSON has no NaN: a score that is no number is null."""
+    return value if value is not None and math.isfinite(value) else None

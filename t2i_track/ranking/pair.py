@@ -1,0 +1,220 @@
+"""Exactly two runs: paired differences of every metric, and prompt by prompt."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from t2i_track.errors import CompareError
+from t2i_track.metrics.uncertainty import Interval
+from t2i_track.ranking.differences import difference, holm
+from t2i_track.ranking.rows import ALIGNMENT, HIGHER, LOWER, ImageRow, RunRow, direction, protocol_difference
+
+SCHEMA = "t2i-track/compare-two/1"
+Verdict = Literal["A better", "B better", "cannot be told apart", "unknown"]
+
+
+@dataclass(frozen=True)
+class MetricDifference:
+    """``change`` is B minus A; None, with the reason in ``note``, where the two values cannot be compared."""
+
+    metric: str
+    a: float | None
+    b: float | None
+    change: Interval | None
+    p_adjusted: float | None
+    verdict: Verdict
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class PromptChange:
+    """One prompt in both runs: the means of its images' scores, and the first image of each."""
+
+    prompt_index: int
+    prompt: str
+    a: float
+    b: float
+    a_path: Path
+    b_path: Path
+
+    @property
+    def change(self) -> float:
+        return self.b - self.a
+
+
+@dataclass(frozen=True)
+class PromptCounts:
+    metric: str
+    a_wins: int
+    b_wins: int
+    ties: int
+
+
+@dataclass(frozen=True)
+class PairComparison:
+    a: RunRow
+    b: RunRow
+    level: float
+    differing: Mapping[str, tuple[Any, Any]]
+    metrics: tuple[MetricDifference, ...]
+    prompts: tuple[PromptCounts, ...]
+    by: str | None
+    changes: tuple[PromptChange, ...]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The documented JSON (docs/compare.md)."""
+        return {
+            "schema": SCHEMA,
+            "a": {"run": self.a.run, "name": self.a.name},
+            "b": {"run": self.b.run, "name": self.b.name},
+            "level": self.level,
+            "correction": "holm",
+            "differing": {name: list(values) for name, values in self.differing.items()},
+            "metrics": [asdict(metric) for metric in self.metrics],
+            "prompts": [asdict(counts) for counts in self.prompts],
+            "by": self.by,
+            "changes": [
+                asdict(change) | {"change": change.change, "a_path": str(change.a_path), "b_path": str(change.b_path)}
+                for change in self.changes
+            ],
+            "notes": list(self.notes),
+        }
+
+
+def compare_two(
+    a: RunRow,
+    b: RunRow,
+    images_a: Sequence[ImageRow] = (),
+    images_b: Sequence[ImageRow] = (),
+    *,
+    by: str | None = None,
+    level: float = 0.95,
+    top: int = 10,
+) -> PairComparison:
+    """Compare two runs.
+
+    Args:
+        images_a, images_b: their images with per-image scores; prompts are matched by index and text.
+        by: the per-image score by which the ``top`` prompts with the largest change are chosen; by default the first
+            of alignment and clip_score that both have.
+
+    Raises:
+        CompareError: A and B are the same run, or ``by`` is no per-image score of both.
+    """
+    if a.run == b.run:
+        raise CompareError(f"both addresses are run {a.name!r} ({a.run[:8]}); name two different runs")
+    pairs = _matched(images_a, images_b)
+    scored = sorted(set.intersection(*(set(i.scores) for i in (*images_a, *images_b)))) if pairs else []
+    if by is not None and by not in scored:
+        raise CompareError(f"no score {by!r} for each image of both runs; there is {', '.join(scored) or 'none'}")
+    by = by or next((name for name in (*ALIGNMENT, *scored) if name in scored), None)
+    changes = sorted(_changes(pairs, by), key=lambda c: (-abs(c.change), c.prompt_index)) if by else []
+    settings = (
+        "model",
+        "manifest",
+        "guidance",
+        "steps",
+        "scheduler",
+        "seed",
+        "negative_prompt",
+        "lora",
+        "height",
+        "width",
+        "dtype",
+    )
+    differing = {
+        name: (getattr(a, name), getattr(b, name)) for name in settings if getattr(a, name) != getattr(b, name)
+    }
+    counts = tuple(_counts(name, _changes(pairs, name)) for name in scored)
+    return PairComparison(
+        a, b, level, differing, _metrics(a, b, level), counts, by, tuple(changes[:top]), tuple(_notes(a, b, pairs, by))
+    )
+
+
+def _metrics(a: RunRow, b: RunRow, level: float) -> tuple[MetricDifference, ...]:
+    names = [name for name in (*LOWER, *HIGHER) if a.score(name) or b.score(name)]
+    names += sorted(name for name in {*a.scores, *b.scores} if name.startswith("alignment_"))
+    rows = [_metric(name, a, b, level) for name in names]
+    adjusted = holm([row.change.p_value if row.change else None for row in rows])
+    return tuple(_decided(row, p, level) for row, p in zip(rows, adjusted, strict=True))
+
+
+def _metric(name: str, a: RunRow, b: RunRow, level: float) -> MetricDifference:
+    ours, theirs = a.score(name), b.score(name)
+    if ours is None or theirs is None:
+        lacking = "A" if ours is None else "B"
+        known = (ours.value if ours else None, theirs.value if theirs else None)
+        return MetricDifference(name, *known, None, None, "unknown", f"{lacking} has no {name}")
+    if not (math.isfinite(ours.value) and math.isfinite(theirs.value)):
+        lacking = "B" if math.isfinite(ours.value) else "A"
+        return MetricDifference(name, None, None, None, None, "unknown", f"{name} of {lacking} is not a number")
+    if ours.protocol != theirs.protocol:
+        reason = f"another protocol: in B {protocol_difference(ours, theirs)}"
+        return MetricDifference(name, ours.value, theirs.value, None, None, "unknown", reason)
+    paired = a.manifest == b.manifest
+    gap = difference(theirs, ours, level, paired)
+    note = None if paired else "over different manifests: unpaired"
+    return MetricDifference(name, ours.value, theirs.value, gap, None, "unknown", note)
+
+
+def _decided(row: MetricDifference, p: float, level: float) -> MetricDifference:
+    if row.change is None or np.isnan(p):
+        return row
+    verdict: Verdict = "cannot be told apart"
+    if p <= 1 - level:
+        verdict = "B better" if (row.change.estimate < 0) == (direction(row.metric) == "lower") else "A better"
+    return MetricDifference(row.metric, row.a, row.b, row.change, float(p), verdict, row.note)
+
+
+Pairs = Sequence[tuple[list[ImageRow], list[ImageRow]]]
+
+
+def _matched(images_a: Sequence[ImageRow], images_b: Sequence[ImageRow]) -> Pairs:
+    """The images of each prompt that both runs have, by prompt index."""
+    ours, theirs = _by_prompt(images_a), _by_prompt(images_b)
+    return [(ours[key], theirs[key]) for key in sorted(ours.keys() & theirs.keys())]
+
+
+def _by_prompt(images: Sequence[ImageRow]) -> dict[tuple[int, str], list[ImageRow]]:
+    found: dict[tuple[int, str], list[ImageRow]] = defaultdict(list)
+    for image in sorted(images, key=lambda image: image.replicate):
+        found[image.prompt_index, image.prompt].append(image)
+    return found
+
+
+def _changes(pairs: Pairs, metric: str) -> list[PromptChange]:
+    return [
+        PromptChange(
+            a[0].prompt_index, a[0].prompt, _mean(a, metric), _mean(b, metric), a[0].path, b[0].path
+        )
+        for a, b in pairs
+    ]  # fmt: skip
+
+
+def _mean(images: Sequence[ImageRow], metric: str) -> float:
+    return math.fsum(image.scores[metric] for image in images) / len(images)
+
+
+def _counts(metric: str, changes: Sequence[PromptChange]) -> PromptCounts:
+    better = 1 if metric not in LOWER else -1
+    signs = [int(np.sign(change.change)) * better for change in changes]
+    return PromptCounts(metric, signs.count(-1), signs.count(1), signs.count(0))
+
+
+def _notes(a: RunRow, b: RunRow, pairs: Pairs, by: str | None) -> list[str]:
+    notes = []
+    if a.manifest != b.manifest:
+        notes.append(f"The runs are over different manifests; {len(pairs)} prompts are the same at the same place.")
+    if a.seed != b.seed:
+        notes.append(f"The base seeds differ ({a.seed} and {b.seed}): pictures of a prompt start from other noise.")
+    if pairs and by is None:
+        notes.append("No image has a score of its own; `t2i evaluate RUN --metrics alignment,clip` makes them.")
+    return notes

@@ -1,0 +1,135 @@
+"""Read runs, compare them, write the report. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+
+from t2i_track.db import lineage
+from t2i_track.errors import CompareError
+from t2i_track.ranking import FORMATS, PAIR_FORMATS, Comparison, ImageRow, PairComparison, RunRow, compare, compare_two
+from t2i_track.ranking.formats import note
+from t2i_track.ranking.rows import HIGHER, LOWER, SECONDS
+from t2i_track.ranking.where import where as matching
+from t2i_track.runs.rows import image_rows, run_rows
+from t2i_track.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A comparison as text, and the MLflow run that its report belongs to."""
+
+    comparison: Comparison
+    text: str
+    parent: str | None
+
+
+def ranking(
+    workspace: Workspace,
+    addresses: Sequence[str] = (),
+    *,
+    experiment: str | None = None,
+    sweep: str | None = None,
+    where: str | None = None,
+    by: str = "fid",
+    fmt: str = "table",
+    report: Path | None = None,
+) -> Ranking:
+    """Rank runs by a metric.
+
+    Raises:
+        CompareError: nothing can be ranked, with the reason and the next step.
+    """
+    with workspace.reading() as session:
+        rows = run_rows(session, addresses, experiment=experiment, sweep=sweep)
+        if not rows and experiment is not None:
+            raise CompareError(f"experiment '{experiment}' has no runs: 't2i runs' lists what there is")
+        comparison = compare(rows, by, where=where)
+        if report is not None:
+            shown = rows if where is None else matching(rows, where)
+            _write(report, comparison, shown, image_rows(session, workspace, shown))
+        parent = _parent(session, sweep, [entry.row.sweep for entry in comparison.ranking])
+    return Ranking(comparison, FORMATS[fmt](comparison), parent)
+
+
+def pair(
+    workspace: Workspace, a: str, b: str, *, fmt: str = "table", report: Path | None = None, picture: Path | None = None
+) -> str:
+    """Compare two runs, prompt by prompt.
+
+    ``report`` gets the explorer of the two, ``picture`` the prompts that change most, side by side.
+
+    Raises:
+        CompareError: one run twice, or a report or picture of runs that have no scores.
+    """
+    with workspace.reading() as session:
+        rows = run_rows(session, [a, b])
+        if len(rows) == 1:
+            raise CompareError(f"'{a}' and '{b}' are the same run {rows[0].run[:12]}: name two runs")
+        images = [image_rows(session, workspace, [row]) for row in rows]
+        found = compare_two(rows[0], rows[1], images[0], images[1])
+        if report is not None:
+            _write(report, compare(rows, _shared_metric(rows)), rows, [*images[0], *images[1]])
+        if picture is not None:
+            _draw(picture, found)
+    return PAIR_FORMATS[fmt](found)
+
+
+def _shared_metric(rows: Sequence[RunRow]) -> str:
+    """The first metric that both runs have, to rank them by; their cost where there is none."""
+    return next((name for name in (*LOWER, *HIGHER) if all(name in row.scores for row in rows)), SECONDS)
+
+
+def _draw(path: Path, found: PairComparison) -> None:
+    from t2i_track.report.grid import side_by_side
+
+    if not found.changes:
+        raise CompareError(
+            "these runs have no score of each image by which prompts could be chosen: 't2i evaluate' them"
+        )
+    try:
+        side_by_side(found).save(path)
+    except (OSError, ValueError) as error:
+        raise CompareError(f"cannot write the picture {path} ({error}): give a .png in a folder that exists") from None
+
+
+def log_comparison(
+    workspace: Workspace, tracking_uri: str | None, run_id: str, comparison: Comparison, report: Path | None
+) -> None:
+    """Put a comparison into a sweep's MLflow run: its description, `comparison.json`, and the report if any."""
+    from t2i_track.tracking import Tracker
+
+    with Tracker(tracking_uri, workspace.outbox) as tracker, tempfile.TemporaryDirectory() as folder:
+        tracker.describe(run_id, note(comparison))
+        file = Path(folder) / "comparison.json"
+        file.write_text(FORMATS["json"](comparison), encoding="utf-8")
+        tracker.log_artifact(run_id, file)
+        if comparison.recommendation is not None:
+            tracker.set_tags(run_id, {"t2i.recommended": comparison.recommendation.run})
+        if report is not None:
+            tracker.log_artifact(run_id, report, "report")
+
+
+def _write(report: Path, comparison: Comparison, rows: Sequence[RunRow], images: Sequence[ImageRow]) -> None:
+    from t2i_track.report.explorer import write_report
+
+    try:
+        write_report(report, comparison, rows, images)
+    except OSError as error:
+        raise CompareError(f"cannot write the report {report} ({error.strerror}): choose another --report") from None
+
+
+def _parent(session: Session, sweep: str | None, names: Sequence[str | None]) -> str | None:
+    """The MLflow run of the sweep that was asked for, or that all ranked runs belong to."""
+    if sweep is None:
+        counted = Counter(names)
+        if len(counted) != 1 or None in counted:
+            return None
+        sweep = next(iter(counted))
+    assert sweep is not None
+    return lineage.find_sweep(session, sweep).mlflow_run_id

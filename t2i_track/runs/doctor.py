@@ -1,0 +1,114 @@
+"""What a run needs, and whether it is here."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from t2i_track import assets
+from t2i_track.environment import versions
+from t2i_track.errors import DatabaseError, T2IError
+from t2i_track.workspace import Workspace
+
+LITTLE_DISK = 2 * 10**9
+
+
+@dataclass(frozen=True)
+class Finding:
+    """``broken`` keeps runs from being made; ``note`` only limits what they can do."""
+
+    check: str
+    status: Literal["ok", "note", "broken"]
+    detail: str
+
+
+def check(workspace: Workspace, tracking_uri: str | None) -> list[Finding]:
+    """Every check, whatever the others find."""
+    checks: list[tuple[str, Callable[[], Finding]]] = [
+        ("versions", _versions),
+        ("device", _device),
+        ("embedded model", _embedded_model),
+        ("home", lambda: _home(workspace)),
+        ("database", lambda: _database(workspace)),
+        ("mlflow", lambda: _mlflow(workspace, tracking_uri)),
+        ("inception weights", _inception),
+    ]
+    findings = []
+    for name, look in checks:
+        try:
+            findings.append(look())
+        except (T2IError, ImportError, OSError) as error:
+            findings.append(Finding(name, "broken", " ".join(str(error).split())))
+    return findings
+
+
+def _versions() -> Finding:
+    found = versions()
+    return Finding("versions", "ok", ", ".join(f"{name} {version}" for name, version in found.items()))
+
+
+def _device() -> Finding:
+    import torch
+
+    # A torchvision that does not fit torch fails here, and with it diffusers would later.
+    importlib.import_module("torchvision")
+
+    from t2i_track.images.loading import choose_device, choose_dtype
+
+    device = choose_device(None)
+    name = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads"
+    detail = f"{device} ({name}), {choose_dtype(None, device)}"
+    return Finding("device", "ok" if device != "cpu" else "note", detail)
+
+
+def _embedded_model() -> Finding:
+    folder = assets.shapes_sd()
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    if not (folder / "model_index.json").is_file():
+        return Finding("embedded model", "broken", f"missing from {folder}: install t2i-track again")
+    return Finding("embedded model", "ok", f"{size / 1e6:.1f} MB")
+
+
+def _home(workspace: Workspace) -> Finding:
+    existing = workspace.home.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    detail = f"{workspace.home}, {free / 1e9:.1f} GB free"
+    return Finding("home", "note" if free < LITTLE_DISK else "ok", detail)
+
+
+def _database(workspace: Workspace) -> Finding:
+    from t2i_track.db.session import any_read_engine, require_current, schema_version
+
+    try:
+        engine = any_read_engine(workspace.url)
+    except DatabaseError as error:
+        return Finding("database", "note", str(error))
+    version = schema_version(engine)
+    if version is not None:
+        require_current(version, workspace.url)
+    return Finding("database", "ok", f"schema {version or 'none yet'}")
+
+
+def _mlflow(workspace: Workspace, tracking_uri: str | None) -> Finding:
+    from t2i_track.tracking import Tracker, waiting
+
+    with Tracker(tracking_uri, workspace.outbox) as tracker:
+        tracker.check()
+    unsent = waiting(workspace.outbox)
+    if unsent:
+        return Finding("mlflow", "note", f"{tracker.uri}; {unsent} records wait to be sent: run 't2i resync'")
+    return Finding("mlflow", "ok", tracker.uri)
+
+
+def _inception() -> Finding:
+    from t2i_track.metrics.extractors import inception_file
+
+    file = inception_file()
+    if file.is_file():
+        return Finding("inception weights", "ok", str(file))
+    return Finding("inception weights", "note", f"not at {file}: fetched when first needed; see docs/metrics.md")

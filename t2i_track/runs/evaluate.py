@@ -1,0 +1,315 @@
+"""Score runs: images from the database, measured by `metrics`, stored as typed rows and sent to MLflow."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session, joinedload
+
+from t2i_track.db import lineage
+from t2i_track.db.models import Image, MetricValue, Protocol, Run, RunStatus
+from t2i_track.errors import MetricError, ProtocolMismatch
+from t2i_track.images.loading import choose_device
+from t2i_track.metrics.evaluate import EvaluationResult, MetricResult, default_metrics, evaluate, plan
+from t2i_track.metrics.extractors import INCEPTION
+from t2i_track.metrics.inputs import ImageItem
+from t2i_track.metrics.measurement import METRICS
+from t2i_track.metrics.protocol import ProtocolRecord
+from t2i_track.metrics.published import check_protocol, load_protocol
+from t2i_track.metrics.reference import Reference, open_reference
+from t2i_track.settings import EMBEDDED_MODEL
+from t2i_track.workspace import Workspace
+
+if TYPE_CHECKING:
+    from t2i_track.tracking import Tracker
+
+EMBEDDED = "shapes"
+RUN_REFERENCE = "run:"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to measure and with what; None: what suits the run's prompts."""
+
+    metrics: tuple[str, ...] | None = None
+    extractor: str | None = None
+    weights: Path | None = None
+    clip: str | None = None
+    reference: str | None = None
+    resize: int | None = None
+    parameters: dict[str, Any] = field(default_factory=dict)
+    device: str | None = None
+    skip_bad: bool = False
+    protocol: str | None = None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A run's scores under the request: those that were known and those measured now."""
+
+    run: str
+    name: str
+    scores: tuple[dict[str, Any], ...]
+    measured: int
+    warnings: tuple[str, ...]
+
+    def values(self) -> dict[str, Any]:
+        """Name -> value and interval."""
+        names = ("value", "ci_low", "ci_high", "n", "note")
+        return {score["name"]: {name: score[name] for name in names} for score in self.scores}
+
+
+def after_generation(
+    workspace: Workspace, tracker: Tracker, run: str, *, wanted: bool | None, reference: str | None
+) -> Scored | None:
+    """Score a run that was just made: when asked to, or when the embedded reference fits its prompts."""
+    with workspace.reading() as session:
+        embedded = _is_embedded(session, lineage.find_run(session, run))
+    if wanted is None and reference is None and not embedded:
+        return None
+    return score(workspace, tracker, [run], Request(reference=reference))[0]
+
+
+def score(workspace: Workspace, tracker: Tracker, addresses: Sequence[str], request: Request) -> list[Scored]:
+    """Measure each run, store what is new, and tell MLflow.
+
+    A second evaluation under the same protocol reads the stored values and measures nothing.
+
+    Raises:
+        MetricError: and its kinds; nothing is stored of a run that cannot be measured.
+    """
+    with workspace.reading() as session:
+        runs = [lineage.find_run(session, address) for address in addresses]
+        if request.protocol is not None:
+            request = _following(request, runs)
+        reference = _reference(session, workspace, request, runs)
+        for run in runs:
+            _require_images(session, run)
+    workspace.require_writable()
+    return [_score_one(workspace, tracker, run, request, reference) for run in runs]
+
+
+def protocol_settings(run: Run) -> dict[str, Any]:
+    """A run's settings under the names that protocols use."""
+    resolved = {name: getattr(run, name) for name in ("height", "width", "dtype", "num", "guidance", "steps")}
+    return {**run.config["settings"], **resolved}
+
+
+def _following(request: Request, runs: Sequence[Run]) -> Request:
+    """The request with what its protocol says and the user left open.
+
+    Raises:
+        ProtocolMismatch: a run does not follow the protocol; every setting that differs is named.
+    """
+    assert request.protocol is not None
+    protocol = load_protocol(request.protocol)
+    for run in runs:
+        differing = check_protocol(protocol, protocol_settings(run))
+        if differing:
+            raise ProtocolMismatch(
+                f"run {run.name} does not follow protocol {protocol.name}: {'; '.join(map(str, differing))}"
+            )
+    said = {name: tuple(value) if name == "metrics" else value for name, value in protocol.evaluation.items()}
+    if said.get("reference") not in (None, EMBEDDED) and request.reference is None:
+        raise MetricError(
+            f"protocol {protocol.name} measures against {said['reference']}, which t2i-track does not ship:"
+            " name it with --reference"
+        )
+    open_fields: dict[str, Any] = {name: value for name, value in said.items() if not getattr(request, name)}
+    return dataclasses.replace(request, **open_fields)
+
+
+def _score_one(
+    workspace: Workspace, tracker: Tracker, run: Run, request: Request, reference: Reference | None
+) -> Scored:
+    with workspace.reading() as session:
+        items = run_items(session, workspace, run)
+        embedded = _is_embedded(session, run)
+        known = known_scores(session, run)
+    clip = request.clip or (EMBEDDED if embedded else None)
+    extractor = request.extractor or (EMBEDDED if embedded else INCEPTION)
+    metrics = request.metrics or tuple(
+        # Of pictures without a reference and a CLIP model, an Inception Score alone is not what was meant.
+        default_metrics(extractor, reference, clip) if reference is not None or clip is not None else ()
+    )
+    if not metrics:
+        raise MetricError(
+            f"nothing to measure of run {run.name}: give --reference (a folder, a manifest with image paths, an .npz,"
+            " shapes or run:RUN), --clip, or --metrics"
+        )
+    shared: dict[str, Any] = {
+        "metrics": metrics,
+        "extractor": extractor,
+        "weights": request.weights,
+        "reference": reference,
+        "clip": clip,
+        "cache_dir": workspace.cache,
+        "size": (run.width, run.height),
+        "resize": request.resize,
+        "parameters": request.parameters,
+    }
+    if _all_known(plan(items, **shared), known):
+        found = EvaluationResult([], [])
+    else:
+        with _progress(run.name) as progress:
+            device = choose_device(request.device)
+            found = evaluate(items, **shared, device=device, skip_bad=request.skip_bad, known=known, progress=progress)
+    store(workspace, run, found)
+    if found.results:
+        log_scores(tracker, run, found.results)
+    wanted = {name for metric in metrics for name in METRICS[metric].scores}
+    return _scored(workspace, run, wanted, found)
+
+
+def _all_known(protocols: Mapping[str, ProtocolRecord], known: set[tuple[str, str]]) -> bool:
+    """Asked before torch is imported: a second evaluation only reads."""
+    return all(
+        (name, protocol.fingerprint) in known
+        for metric, protocol in protocols.items()
+        for name in METRICS[metric].scores
+    )
+
+
+def run_items(session: Session, workspace: Workspace, run: Run) -> list[ImageItem]:
+    images = session.scalars(
+        select(Image)
+        .where(Image.run_id == run.id)
+        .options(joinedload(Image.prompt))
+        .order_by(Image.prompt_index, Image.replicate)
+    )
+    return [
+        ImageItem(
+            path=workspace.image_path(image),
+            sha256=image.pixels_sha256,
+            prompt=image.prompt.text,
+            prompt_index=image.prompt_index,
+            replicate=image.replicate,
+            key=image.id,
+        )
+        for image in images
+    ]
+
+
+def known_scores(session: Session, run: Run) -> set[tuple[str, str]]:
+    """(score, protocol fingerprint) of what is stored already."""
+    rows = session.execute(
+        select(MetricValue.name, Protocol.fingerprint).join(Protocol).where(MetricValue.run_id == run.id)
+    )
+    return {(name, fingerprint) for name, fingerprint in rows}
+
+
+def store(workspace: Workspace, run: Run, found: EvaluationResult) -> None:
+    """All scores of an evaluation in one transaction."""
+    with workspace.begin() as session:
+        for result in found.results:
+            record = dataclasses.asdict(result.protocol)
+            protocol = lineage.store_protocol(session, result.protocol.fingerprint, record)
+            values = {name: getattr(result, name) for name in ("value", "ci_low", "ci_high", "n", "note", "replicates")}
+            lineage.store_value(session, run, result.name, protocol, values)
+            if result.per_image:
+                scores = {int(key): value for key, value in result.per_image.items()}
+                lineage.store_image_scores(session, result.name, protocol, scores)
+
+
+def log_scores(tracker: Tracker, run: Run, results: Sequence[MetricResult]) -> None:
+    """Each score and its interval as metrics, its protocol as a tag, and all protocols as one artifact."""
+    if run.mlflow_run_id is None:
+        return
+    metrics: dict[str, float | None] = {}
+    for result in results:
+        metrics[result.name] = result.value
+        metrics[f"{result.name}_ci_low"] = result.ci_low
+        metrics[f"{result.name}_ci_high"] = result.ci_high
+    tracker.log_metrics(run.mlflow_run_id, metrics)
+    tracker.set_tags(
+        run.mlflow_run_id, {f"t2i.protocol.{result.name}": result.protocol.fingerprint for result in results}
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "scores.json"
+        content = [
+            {
+                **{name: getattr(result, name) for name in ("name", "value", "ci_low", "ci_high", "n", "note")},
+                "protocol": result.protocol.to_dict(),
+            }
+            for result in results
+        ]
+        file.write_text(json.dumps(content, indent=2, default=dict), encoding="utf-8")
+        tracker.log_artifact(run.mlflow_run_id, file)
+    tracker.flush(run.mlflow_run_id)
+
+
+def _scored(workspace: Workspace, run: Run, wanted: set[str], found: EvaluationResult) -> Scored:
+    """The newest stored value of each score that was asked for."""
+    with workspace.reading() as session:
+        rows = session.scalars(
+            select(MetricValue).where(MetricValue.run_id == run.id).order_by(MetricValue.created_at, MetricValue.id)
+        )
+        newest = {row.name: row for row in rows if row.name in wanted or row.name.startswith("alignment_")}
+        names = ("name", "value", "ci_low", "ci_high", "n", "note")
+        scores = tuple({name: getattr(row, name) for name in names} for row in newest.values())
+    return Scored(run.uuid, run.name, scores, len(found.results), tuple(found.warnings))
+
+
+def _reference(session: Session, workspace: Workspace, request: Request, runs: Sequence[Run]) -> Reference | None:
+    spec = request.reference
+    if spec is None:
+        wanted = request.metrics is None or any(METRICS[name].reference for name in request.metrics if name in METRICS)
+        if not wanted or not all(_is_embedded(session, run) for run in runs):
+            return None
+        spec = EMBEDDED
+    if spec.startswith(RUN_REFERENCE):
+        other = lineage.find_run(session, spec.removeprefix(RUN_REFERENCE))
+        return open_reference(run_items(session, workspace, other), workspace.cache, label=f"run {other.uuid[:12]}")
+    return open_reference(spec, workspace.cache)
+
+
+def _require_images(session: Session, run: Run) -> None:
+    made = lineage.image_counts(session, [run.id]).get(run.id, 0)
+    if run.status != RunStatus.FINISHED:
+        raise MetricError(
+            f"run {run.name} is {run.status.value} with {made} of {run.num * run.images_per_prompt} images: finish it"
+            f" with 't2i generate --resume {run.uuid[:12]}', then evaluate it"
+        )
+
+
+def _is_embedded(session: Session, run: Run) -> bool:
+    """Whether every prompt is one of the embedded grammar, so that its pictures can be judged by it."""
+    from t2i_track import shapes
+    from t2i_track.runs.plan import stored_prompts
+
+    if run.model.name != EMBEDDED_MODEL and (run.height, run.width) != (shapes.SIDE, shapes.SIDE):
+        return False
+    return all(shapes.parse(prompt) is not None for prompt in stored_prompts(session, run))
+
+
+class _progress:
+    """A bar that appears when features have to be made."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._bar: Any = None
+
+    def __enter__(self) -> _progress:
+        return self
+
+    def __call__(self, done: int, total: int) -> None:
+        from tqdm import tqdm
+
+        if self._bar is None or self._bar.total != total:
+            self.__exit__()
+            pause = 0.1 if sys.stderr.isatty() else 30.0
+            self._bar = tqdm(total=total, unit="image", desc=f"features of {self._name}", mininterval=pause)
+        self._bar.update(done - self._bar.n)
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

@@ -1,0 +1,328 @@
+"""A generation run from start to finish: made, stored, tracked; interrupted and resumed."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+from sqlalchemy import select
+
+from t2i_track.db import lineage
+from t2i_track.db.models import Image, Run, RunStatus
+from t2i_track.db.types import utc_now
+from t2i_track.environment import peak_memory_bytes
+from t2i_track.errors import Interrupted, ModelError, SettingsError, T2IError
+from t2i_track.images import png, writing
+from t2i_track.images.loading import (
+    LoadedPipeline,
+    check_local,
+    choose_memory_format,
+    load,
+    set_memory_format,
+)
+from t2i_track.images.sampling import Job, Picture, PromptEncoder, jobs, sample
+from t2i_track.images.schedulers import set_scheduler
+from t2i_track.images.writing import Record
+from t2i_track.runs import record
+from t2i_track.runs.plan import Plan, Summary, create_run, settings_of, stored_prompts
+from t2i_track.settings import Resolved, Settings
+from t2i_track.workspace import Workspace
+
+if TYPE_CHECKING:
+    from t2i_track.tracking import Tracker
+
+LOCK = ".lock"
+PROGRESS_SECONDS = 2.0
+"""Progress metrics go to MLflow this often at most: a chart of a run needs no more points."""
+
+
+class Generator:
+    """Makes runs one after another with one loaded model and one tracker; the driver and only writer."""
+
+    def __init__(self, workspace: Workspace, tracker: Tracker, *, allow_pickle: bool = False) -> None:
+        self._workspace = workspace
+        self._tracker = tracker
+        self._allow_pickle = allow_pickle
+        self._loaded: tuple[tuple[Any, ...], LoadedPipeline, dict[str, Any]] | None = None
+        self._memory_format: str | None = None
+        self._encoders: dict[int, PromptEncoder] = {}
+
+    def resolve(self, plan: Plan) -> Resolved:
+        """Load the plan's model and make every open choice."""
+        settings = plan.settings
+        loaded, scheduler_config = self._pipeline(settings)
+        height, width = loaded.size(settings)
+        return Resolved(
+            settings=settings,
+            weights_sha256=loaded.weights_sha256,
+            lora_sha256=loaded.lora_sha256,
+            scheduler_config=scheduler_config,
+            height=height,
+            width=width,
+            dtype=loaded.dtype,
+            memory_format=choose_memory_format(settings.memory_format, loaded.device),
+            device=loaded.device,
+            manifest_sha256=plan.manifest.sha256,
+            num=len(plan.manifest.head(settings.num)),
+        )
+
+    def generate(self, plan: Plan) -> Summary:
+        """Make a new run.
+
+        Raises:
+            Interrupted: Ctrl-C; the run is marked so and the message has the command that resumes it.
+            T2IError: whatever else a user can do something about; a run that had begun is marked failed.
+        """
+        check_local(plan.settings, allow_pickle=self._allow_pickle)
+        self._workspace.require_writable()
+        self._tracker.check()
+        resolved = self.resolve(plan)
+        with self._workspace.begin() as session:
+            run = create_run(session, plan, resolved, self._pipeline(plan.settings)[0])
+        return self._carry_out(run, join=plan.join, parent=plan.parent, tags=plan.tags)
+
+    def resume(self, address: str, given: Mapping[str, Any] | None = None, *, parent: str | None = None) -> Summary:
+        """Make exactly what is missing of a run.
+
+        ``given`` are settings that the user repeated; one that differs from the run's is refused.
+
+        Raises:
+            SettingsError: changed settings. ModelError: the model's weights are not those of the run.
+        """
+        with self._workspace.reading() as session:
+            run = lineage.find_run(session, address)
+            stored = settings_of(run)
+        for key, value in (given or {}).items():
+            if getattr(stored, key) != value:
+                raise SettingsError(
+                    f"run {run.uuid[:12]} was made with {key} {getattr(stored, key)}, not {value}: leave the option out"
+                    " to resume it, or start a new run without --resume"
+                )
+        self._workspace.require_writable()
+        self._tracker.check()
+        with self._workspace.begin() as session:
+            run = lineage.find_run(session, run.uuid)
+            self._require_same_model(run, stored)
+        return self._carry_out(run, join=None, parent=parent, tags={})
+
+    def _pipeline(self, settings: Settings) -> tuple[LoadedPipeline, dict[str, Any]]:
+        """The pipeline for these settings, loaded once, with their scheduler and memory format."""
+        key = (settings.model, settings.revision, settings.lora, settings.dtype, settings.device)
+        if self._loaded is None or self._loaded[0] != key:
+            self._loaded = None  # frees the old weights before the new ones are read
+            self._memory_format = None
+            self._encoders.clear()
+            loaded = load(settings, allow_pickle=self._allow_pickle)
+            self._loaded = (key, loaded, dict(loaded.pipe.scheduler.config))
+        _, loaded, model_config = self._loaded
+        memory_format = choose_memory_format(settings.memory_format, loaded.device)
+        if memory_format != self._memory_format:
+            set_memory_format(loaded.pipe, memory_format)
+            self._memory_format = memory_format
+        return loaded, set_scheduler(loaded.pipe, model_config, settings.scheduler)
+
+    def _encoder(self, batch_size: int) -> PromptEncoder:
+        assert self._loaded is not None
+        if batch_size not in self._encoders:
+            self._encoders[batch_size] = PromptEncoder(self._loaded[1].pipe, batch_size)
+        return self._encoders[batch_size]
+
+    def _require_same_model(self, run: Run, settings: Settings) -> None:
+        loaded, _ = self._pipeline(settings)
+        if loaded.weights_sha256 != run.model.weights_sha256 or loaded.lora_sha256 != run.config["lora_sha256"]:
+            raise ModelError(
+                f"the weights of '{settings.model}' have changed since run {run.uuid[:12]} began"
+                f" ({run.model.weights_sha256[:12]} then, {loaded.weights_sha256[:12]} now): start a new run"
+            )
+        if (loaded.device, loaded.dtype) != (run.device, run.dtype):
+            raise SettingsError(
+                f"run {run.uuid[:12]} was made on {run.device} in {run.dtype}, here it would go on on {loaded.device}"
+                f" in {loaded.dtype}: resume it on a machine like the first, or start a new run"
+            )
+
+    def _carry_out(self, run: Run, *, join: str | None, parent: str | None, tags: Mapping[str, str]) -> Summary:
+        folder = self._workspace.run_folder(run)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder / LOCK)
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise SettingsError(f"run {run.uuid[:12]} is being made by another process: wait for it to end") from None
+        except OSError as error:
+            self._close(run, RunStatus.FAILED, f"cannot write {folder}: {error.strerror}")
+            raise SettingsError(
+                f"cannot write {folder} ({error.strerror}): choose another --outdir or --home"
+            ) from None
+        try:
+            with self._marking(run):
+                self._open(run, join, parent, tags)
+                return self._make_and_report(run, folder)
+        finally:
+            lock.release()
+            (folder / LOCK).unlink(missing_ok=True)
+
+    def _open(self, run: Run, join: str | None, parent: str | None, tags: Mapping[str, str]) -> None:
+        """Mark the run running in both stores, joining or making its MLflow run; idempotent."""
+        run.mlflow_run_id = self._tracker.start_run(
+            run.experiment,
+            run.name,
+            record.parameters(run),
+            {**record.tags(run), **tags},
+            parent=parent,
+            join=join,
+            resume=run.mlflow_run_id or self._tracker.find_run(run.experiment, {"t2i.run": run.uuid}),
+            system_metrics=True,
+        )
+        # A run that `mlflow run` opened is in the experiment that was named there.
+        run.experiment = self._tracker.info(run.mlflow_run_id).experiment
+        with self._workspace.begin() as session:
+            stored = session.get_one(Run, run.id)
+            stored.mlflow_run_id, stored.experiment = run.mlflow_run_id, run.experiment
+            stored.status = RunStatus.RUNNING
+            stored.started_at = stored.started_at or utc_now()
+            stored.ended_at = stored.error = None
+
+    @contextlib.contextmanager
+    def _marking(self, run: Run) -> Iterator[None]:
+        """Mark the run in both stores when it does not end well, with the reason."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self._close(run, RunStatus.INTERRUPTED, "interrupted by the user")
+            raise Interrupted(
+                f"interrupted; what is made is kept. Go on with: t2i generate --resume {run.uuid[:12]}{self._where()}"
+            ) from None
+        except OSError as error:
+            reason = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
+            self._close(run, RunStatus.FAILED, reason)
+            raise T2IError(
+                f"run {run.uuid[:12]} stopped ({reason}); put that right, then: t2i generate --resume {run.uuid[:12]}"
+            ) from None
+        except BaseException as error:
+            self._close(run, RunStatus.FAILED, f"{type(error).__name__}: {error}")
+            raise
+
+    def _close(self, run: Run, status: RunStatus, reason: str | None = None) -> int:
+        """Close the run in both stores; the number of MLflow records that could not be sent."""
+        with self._workspace.begin() as session:
+            lineage.finish_run(session, session.get_one(Run, run.id), status, reason)
+        if run.mlflow_run_id is None:
+            return 0
+        sent = self._tracker.finish(run.mlflow_run_id, status.value, reason)
+        return sent.pending + sent.refused
+
+    def _where(self) -> str:
+        workspace = self._workspace
+        parts = [] if workspace.home == Workspace().home else ["--home", str(workspace.home)]
+        return " " + shlex.join(parts) if parts else ""
+
+    def _make_and_report(self, run: Run, folder: Path) -> Summary:
+        for leftover in folder.glob("*" + png.TEMPORARY):
+            leftover.unlink()
+        with self._workspace.begin() as session:
+            made = lineage.made_images(session, run)
+            prompts = stored_prompts(session, run)
+        todo = [
+            job
+            for job in jobs(prompts, run.base_seed, run.images_per_prompt)
+            if (job.prompt_index, job.replicate) not in made
+        ]
+        started = time.monotonic()
+        for count in self._make(run, folder, prompts, todo, len(made)):
+            self._log_progress(run, len(made) + count, count, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        assert run.mlflow_run_id is not None
+        rate = len(todo) / seconds if todo else None
+        self._log_cost(run, rate)
+        with self._workspace.begin() as session:
+            record.log_run(self._tracker, self._workspace, session, run)
+        unsent = self._close(run, RunStatus.FINISHED)
+        with self._workspace.begin() as session:
+            images = session.scalars(select(Image).where(Image.run_id == run.id)).all()
+            return Summary(
+                run=run.uuid,
+                name=run.name,
+                experiment=run.experiment,
+                status=RunStatus.FINISHED.value,
+                mlflow_run_id=run.mlflow_run_id,
+                guidance=run.guidance,
+                steps=run.steps,
+                scheduler=run.scheduler,
+                folder=str(folder),
+                images=len(images),
+                made=len(todo),
+                truncated=sum(image.truncated for image in images),
+                flagged=sum(image.flagged for image in images),
+                seconds=seconds,
+                images_per_second=rate,
+                unsent=unsent,
+            )
+
+    def _make(self, run: Run, folder: Path, prompts: list[str], todo: list[Job], done: int) -> Iterator[int]:
+        """Make the jobs; yield the number made so far after each batch of rows is committed."""
+        if not todo:
+            return
+        from tqdm import tqdm
+
+        settings = settings_of(run)
+        loaded, _ = self._pipeline(settings)
+        with self._workspace.begin() as session:
+            prompt_ids = lineage.store_prompts(session, prompts)
+        stream = sample(
+            loaded.pipe,
+            self._encoder(run.batch_size),
+            todo,
+            guidance=run.guidance,
+            steps=run.steps,
+            negative_prompt=run.negative_prompt,
+            height=run.height,
+            width=run.width,
+            batch_size=run.batch_size,
+        )
+        shared = record.picture_record(run)
+
+        def describe(picture: Picture) -> dict[str, Any]:
+            return shared | record.place_record(picture)
+
+        count = 0
+        # A log file gets a line twice a minute, a terminal a moving bar.
+        pause = 0.1 if sys.stderr.isatty() else 30.0
+        with tqdm(total=done + len(todo), initial=done, unit="image", desc=run.name, mininterval=pause) as bar:
+            for records in writing.write(stream, folder, describe, run.batch_size):
+                with self._workspace.begin() as session:
+                    lineage.add_images(session, run.id, prompt_ids, [self._row(written) for written in records])
+                count += len(records)
+                bar.update(len(records))
+                yield count
+
+    def _row(self, written: Record) -> dict[str, Any]:
+        return dataclasses.asdict(written) | {"path": self._workspace.stored_path(written.path)}
+
+    def _log_progress(self, run: Run, done: int, made: int, seconds: float) -> None:
+        now = time.monotonic()
+        if now - getattr(self, "_logged_at", -PROGRESS_SECONDS) < PROGRESS_SECONDS:
+            return
+        self._logged_at = now
+        assert run.mlflow_run_id is not None
+        progress = {"images_done": done, "images_per_second_so_far": made / max(seconds, 1e-9)}
+        self._tracker.log_metrics(run.mlflow_run_id, progress, step=done)
+
+    def _log_cost(self, run: Run, rate: float | None) -> None:
+        assert run.mlflow_run_id is not None
+        metrics = {"peak_memory_mb": peak_memory_bytes(run.device) / 1e6}
+        if rate is not None:
+            metrics["images_per_second"] = rate
+        self._tracker.log_metrics(run.mlflow_run_id, metrics)
+
+
+def joined_run() -> str | None:
+    """The MLflow run that `mlflow run` opened for this process."""
+    return os.environ.get("MLFLOW_RUN_ID") or None

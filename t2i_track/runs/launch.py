@@ -1,0 +1,116 @@
+"""From the options of `t2i generate` to a run with its scores."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from t2i_track.errors import SettingsError
+from t2i_track.prompts import manifest as manifests
+from t2i_track.prompts.manifest import Entry, Manifest
+from t2i_track.runs.generate import Generator, joined_run
+from t2i_track.runs.plan import Plan, Summary
+from t2i_track.settings import Settings
+from t2i_track.workspace import Workspace
+
+if TYPE_CHECKING:
+    from t2i_track.runs.evaluate import Scored
+
+EMBEDDED_PROMPTS = 512
+EMBEDDED_NUM = 64
+EMBEDDED_MANIFEST = "shapes-val"
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """A run and, where it was scored, its scores."""
+
+    summary: Summary
+    scored: Scored | None
+    notes: list[str]
+
+
+def open_manifest(path: str | None, prompts: Sequence[str]) -> Manifest:
+    """The prompts that were asked for; the embedded held-out captions where none were."""
+    if path and prompts:
+        raise SettingsError(f"--manifest {path} and --prompt exclude each other: give one of them")
+    if prompts:
+        return manifests.from_prompts(list(prompts))
+    if path:
+        return manifests.load(Path(path))
+    from t2i_track import shapes
+
+    rows = shapes.manifest_rows("val", EMBEDDED_PROMPTS)
+    entries = (Entry(str(row["caption"]), str(row["image_id"]), str(row["caption_id"])) for row in rows)
+    return Manifest(EMBEDDED_MANIFEST, tuple(entries))
+
+
+def with_default_num(settings: Settings, manifest: Manifest) -> Settings:
+    """All of a user's prompts; of the embedded ones as many as make a first run short."""
+    if settings.num is None and manifest.name == EMBEDDED_MANIFEST:
+        return dataclasses.replace(settings, num=EMBEDDED_NUM)
+    if settings.num is not None and settings.num > len(manifest):
+        raise SettingsError(f"num {settings.num} is more than the {len(manifest)} prompts of {manifest.name}")
+    return settings
+
+
+def generate(
+    workspace: Workspace,
+    *,
+    settings: dict[str, Any],
+    given: Sequence[str],
+    manifest: str | None,
+    prompts: Sequence[str],
+    tracking_uri: str | None,
+    outdir: Path | None,
+    experiment: str,
+    run_name: str | None,
+    resume: str | None,
+    evaluate: bool | None,
+    reference: str | None,
+    allow_pickle: bool,
+) -> Outcome:
+    """Make a run, or resume one, and score it where that was asked for or costs next to nothing."""
+    from t2i_track.tracking import Tracker
+
+    chosen = Settings.from_mapping(settings)
+    plan = None
+    if resume is None:
+        opened = open_manifest(manifest, prompts)
+        plan = Plan(
+            settings=with_default_num(chosen, opened),
+            manifest=opened,
+            experiment=experiment,
+            run_name=run_name,
+            outdir=outdir,
+            join=joined_run(),
+        )
+    with Tracker(tracking_uri, workspace.outbox) as tracker:
+        generator = Generator(workspace, tracker, allow_pickle=allow_pickle)
+        if plan is None:
+            assert resume is not None
+            summary = generator.resume(resume, {name: getattr(chosen, name) for name in given})
+        else:
+            summary = generator.generate(plan)
+        notes = _notes(summary)
+        scored = None
+        if evaluate is not False:
+            from t2i_track.runs import evaluate as evaluation
+
+            scored = evaluation.after_generation(workspace, tracker, summary.run, wanted=evaluate, reference=reference)
+    return Outcome(summary, scored, notes)
+
+
+def _notes(summary: Summary) -> list[str]:
+    notes = []
+    if summary.truncated:
+        notes.append(
+            f"{summary.truncated} of {summary.images} prompts are longer than the encoder's window and were cut"
+        )
+    if summary.flagged:
+        notes.append(f"{summary.flagged} images were blacked out by the model's safety checker")
+    if summary.unsent:
+        notes.append(f"{summary.unsent} records could not be sent to MLflow and are kept: send them with 't2i resync'")
+    return notes

@@ -1,0 +1,178 @@
+"""From stored rows to what `compare` and the report take. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Row, select
+from sqlalchemy.orm import Session, joinedload
+
+from t2i_track.db import lineage
+from t2i_track.db.models import Image, ImageScore, Manifest, MetricValue, Model, Protocol, Run, Sweep, SweepRun
+from t2i_track.ranking.rows import ImageRow, RunRow, Score, protocol_label
+from t2i_track.workspace import Workspace
+
+CHUNK = 500
+_PROTOCOL = ("extractor", "weights_sha256", "layer", "resize", "n", "reference", "reference_sha256", "reference_n")
+
+
+def run_rows(
+    session: Session, addresses: Sequence[str] = (), *, experiment: str | None = None, sweep: str | None = None
+) -> list[RunRow]:
+    """Runs with their newest value of every score, the oldest run first.
+
+    Args:
+        addresses: runs; where there are none, all.
+        experiment: of this experiment only.
+        sweep: cells of this sweep only.
+    """
+    runs = _chosen(session, addresses, experiment, sweep)
+    ids = [run.id for run in runs]
+    counts = lineage.image_counts(session, ids)
+    sweeps = _sweeps(session, ids)
+    if sweep is not None:  # a run may be a cell of several
+        sweeps = dict.fromkeys(ids, lineage.find_sweep(session, sweep).name)
+    scores = _scores(session, ids)
+    return [
+        RunRow(
+            **dict(zip(_FIELDS, run[1:], strict=True)) | {"status": run.status.value},
+            sweep=sweeps.get(run.id),
+            images=counts.get(run.id, 0),
+            scores=scores.get(run.id, {}),
+        )
+        for run in runs
+    ]
+
+
+def image_rows(session: Session, workspace: Workspace, rows: Iterable[RunRow]) -> list[ImageRow]:
+    """Every image of the runs, with its record and its own scores."""
+    found: list[ImageRow] = []
+    for row in rows:
+        run = lineage.find_run(session, row.run)
+        images = list(
+            session.scalars(
+                select(Image)
+                .where(Image.run_id == run.id)
+                .options(joinedload(Image.prompt))
+                .order_by(Image.prompt_index, Image.replicate)
+            )
+        )
+        scores: dict[int, dict[str, float]] = {}
+        for score in session.scalars(
+            select(ImageScore).join(Image).where(Image.run_id == run.id).order_by(ImageScore.id)
+        ):
+            scores.setdefault(score.image_id, {})[score.name] = score.value
+        found += [
+            ImageRow(
+                run=row.run,
+                prompt_index=image.prompt_index,
+                replicate=image.replicate,
+                prompt=image.prompt.text,
+                seed=image.seed,
+                path=workspace.image_path(image),
+                record=_shown(image, workspace),
+                scores=scores.get(image.id, {}),
+            )
+            for image in images
+        ]
+    return found
+
+
+# Field of a RunRow -> the column it comes from: columns, since a thousand whole runs with their JSON take long to read.
+_FIELDS = {
+    "run": Run.uuid,
+    "model": Model.name,
+    "manifest": Manifest.sha256,
+    "seed": Run.base_seed,
+    **{
+        name: getattr(Run, name)
+        for name in ("name", "experiment", "status", "guidance", "steps", "scheduler", "negative_prompt", "lora")
+    },
+    **{name: getattr(Run, name) for name in ("height", "width", "dtype", "device", "batch_size")},
+    **{name: getattr(Run, name) for name in ("seconds_per_image", "mlflow_run_id")},
+}
+
+
+def _chosen(session: Session, addresses: Sequence[str], experiment: str | None, sweep: str | None) -> list[Row[Any]]:
+    """``id`` and ``_FIELDS`` of the runs."""
+    query = select(Run.id, *_FIELDS.values()).join(Model).join(Manifest).order_by(Run.created_at, Run.id)
+    if addresses:
+        ids = list(dict.fromkeys(lineage.find_run(session, address).id for address in addresses))
+        found = {run.id: run for some in _chunks(ids) for run in session.execute(query.where(Run.id.in_(some)))}
+        return [found[number] for number in ids]
+    if experiment is not None:
+        query = query.where(Run.experiment == experiment)
+    if sweep is not None:
+        members = select(SweepRun.run_id).where(SweepRun.sweep_id == lineage.find_sweep(session, sweep).id)
+        query = query.where(Run.id.in_(members))
+    return list(session.execute(query))
+
+
+def _sweeps(session: Session, runs: Sequence[int]) -> dict[int, str]:
+    """Run -> the name of the newest sweep it is a cell of."""
+    names: dict[int, str] = {}
+    for ids in _chunks(runs):
+        rows = session.execute(
+            select(SweepRun.run_id, Sweep.name).join(Sweep).where(SweepRun.run_id.in_(ids)).order_by(Sweep.id)
+        )
+        names |= {run_id: str(name) for run_id, name in rows}
+    return names
+
+
+def _scores(session: Session, runs: Sequence[int]) -> dict[int, dict[str, Score]]:
+    found: dict[int, dict[str, Score]] = {}
+    labels: dict[int, tuple[str, str]] = {}
+    columns = ("run_id", "name", "value", "ci_low", "ci_high", "n", "note", "protocol_id", "replicates")
+    for protocol in session.scalars(select(Protocol)):
+        fields = {name: getattr(protocol, name) for name in _PROTOCOL}
+        fields |= {"parameters": protocol.parameters, "versions": protocol.versions}
+        labels[protocol.id] = (protocol.fingerprint, protocol_label(fields))
+    for ids in _chunks(runs):
+        query = select(*(getattr(MetricValue, name) for name in columns)).where(MetricValue.run_id.in_(ids))
+        for run_id, name, value, low, high, n, note, protocol_id, replicates in session.execute(
+            query.order_by(MetricValue.created_at, MetricValue.id)
+        ):
+            fingerprint, label = labels[protocol_id]
+            found.setdefault(run_id, {})[name] = Score(
+                name=name,
+                value=value,
+                ci_low=low,
+                ci_high=high,
+                n=n,
+                protocol=fingerprint,
+                protocol_label=label,
+                replicates=None if replicates is None else tuple(replicates),
+                note=note,
+            )
+    return found
+
+
+def _shown(image: Image, workspace: Workspace) -> dict[str, object]:
+    """An image's record without what the report shows of the run anyway."""
+    run = image.run
+    return {
+        "id": image.id,
+        "run": run.uuid,
+        "prompt": image.prompt.text,
+        "negative_prompt": run.negative_prompt,
+        "seed": image.seed,
+        "guidance": run.guidance,
+        "steps": run.steps,
+        "scheduler": run.scheduler,
+        "model": run.model.name,
+        "weights_sha256": run.model.weights_sha256,
+        "size": f"{image.width}x{image.height}",
+        "dtype": run.dtype,
+        "device": run.device,
+        "batch_size": run.batch_size,
+        "tokens": image.tokens,
+        "truncated": image.truncated,
+        "path": image.path,
+        "sha256": image.sha256,
+        "pixels_sha256": image.pixels_sha256,
+    }
+
+
+def _chunks(ids: Sequence[int]) -> Iterable[Sequence[int]]:
+    return (ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK))

@@ -1,0 +1,120 @@
+"""What `runs` and `show` print."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from t2i_track.db import lineage
+from t2i_track.db.models import Base, Image, ImageScore, Label, MetricValue, Run, RunStatus
+from t2i_track.errors import NotFound
+from t2i_track.images.png import parameters_text
+from t2i_track.runs.record import picture_record
+from t2i_track.workspace import Workspace
+
+RUN_COLUMNS = (
+    "run",
+    "name",
+    "experiment",
+    "status",
+    "guidance",
+    "steps",
+    "scheduler",
+    "seed",
+    "images",
+    "seconds_per_image",
+    "created",
+)
+
+
+def run_rows(session: Session, experiment: str | None, status: str | None, limit: int | None) -> list[dict[str, Any]]:
+    """A row for each run, the newest first."""
+    found = lineage.list_runs(
+        session, experiment=experiment, status=None if status is None else RunStatus(status), limit=limit
+    )
+    counts = lineage.image_counts(session, [run.id for run in found])
+    return [
+        {
+            "run": run.uuid[:12],
+            "name": run.name,
+            "experiment": run.experiment,
+            "status": run.status.value,
+            "guidance": run.guidance,
+            "steps": run.steps,
+            "scheduler": run.scheduler,
+            "seed": run.base_seed,
+            "images": counts.get(run.id, 0),
+            "seconds_per_image": run.seconds_per_image,
+            "created": run.created_at,
+        }
+        for run in found
+    ]
+
+
+def record_of(session: Session, workspace: Workspace, address: str) -> dict[str, Any]:
+    """The whole record of the run or image with that address.
+
+    Raises:
+        NotFound: neither a run nor an image has it. Ambiguous: several have.
+    """
+    try:
+        run = lineage.find_run(session, address)
+    except NotFound:
+        try:
+            image = lineage.find_image(session, address, workspace.home)
+        except NotFound:
+            raise NotFound(f"no run or image '{address}': 't2i runs' lists the runs") from None
+        return image_record(session, workspace, image)
+    return run_record(session, workspace, run)
+
+
+def run_record(session: Session, workspace: Workspace, run: Run) -> dict[str, Any]:
+    """A run's row, its model and manifest, and every score with its protocol."""
+    values = session.scalars(
+        select(MetricValue).where(MetricValue.run_id == run.id).order_by(MetricValue.name, MetricValue.created_at)
+    )
+    record = _columns(run, leave_out={"id", "model_id", "manifest_id"})
+    record["model"] = _columns(run.model, leave_out={"id"})
+    record["manifest"] = _columns(run.manifest, leave_out={"id"})
+    record["images"] = lineage.image_counts(session, [run.id]).get(run.id, 0)
+    record["folder"] = str(workspace.run_folder(run))
+    record["scores"] = [
+        {
+            **{name: getattr(value, name) for name in ("name", "value", "ci_low", "ci_high", "n", "note")},
+            "protocol": _columns(value.protocol, leave_out={"id"}),
+        }
+        for value in values
+    ]
+    return record
+
+
+def image_record(session: Session, workspace: Workspace, image: Image) -> dict[str, Any]:
+    """An image's row, how it was made, its scores and labels."""
+    made = {
+        **picture_record(image.run),
+        "prompt": image.prompt.text,
+        "seed": image.seed,
+    }
+    scores = session.scalars(select(ImageScore).where(ImageScore.image_id == image.id).order_by(ImageScore.name))
+    labels = session.scalars(select(Label).where(Label.image_id == image.id).order_by(Label.created_at))
+    return {
+        **_columns(image, leave_out={"run_id", "prompt_id"}),
+        "file": str(workspace.image_path(image)),
+        "prompt": image.prompt.text,
+        "run": image.run.uuid,
+        "made_with": made,
+        "parameters": parameters_text(made),
+        "scores": {score.name: score.value for score in scores},
+        "labels": [_columns(label, leave_out={"image_id"}) for label in labels],
+    }
+
+
+def _columns(row: Base, leave_out: set[str]) -> dict[str, Any]:
+    found = {column.key: getattr(row, column.key) for column in row.__mapper__.column_attrs}
+    return {key: _plain(value) for key, value in found.items() if key not in leave_out}
+
+
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, RunStatus) else value

@@ -1,0 +1,152 @@
+"""Scoring stored runs: kept values, named protocols and gates, from the database to MLflow."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+from sqlalchemy import select
+
+from t2i_track.db.models import MetricValue, Run, RunStatus
+from t2i_track.errors import MetricError, ProtocolMismatch
+from t2i_track.runs import launch
+from t2i_track.runs.evaluate import Request, score
+from t2i_track.runs.gate import gate
+from t2i_track.tracking import Tracker
+from t2i_track.workspace import Workspace
+
+NUM = 24
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, fresh_mlflow_store: Path) -> str:
+    folder = tmp_path_factory.mktemp("evaluation")
+    shutil.copyfile(fresh_mlflow_store, folder / "mlflow.db")
+    return f"sqlite:///{folder / 'mlflow.db'}"
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory, store: str) -> Workspace:
+    """One run of the embedded model, scored as `t2i generate` scores it."""
+    workspace = Workspace(home=tmp_path_factory.mktemp("evaluation-home"))
+    launch.generate(
+        workspace,
+        settings={"steps": 4, "guidance": 2, "batch_size": 8, "device": "cpu", "num": NUM},
+        given=[],
+        manifest=None,
+        prompts=[],
+        tracking_uri=store,
+        outdir=None,
+        experiment="tests",
+        run_name="scored",
+        resume=None,
+        evaluate=None,
+        reference=None,
+        allow_pickle=False,
+    )
+    return workspace
+
+
+@pytest.fixture
+def tracker(workspace: Workspace, store: str) -> Iterator[Tracker]:
+    with Tracker(store, workspace.outbox) as opened:
+        yield opened
+
+
+def protocol(folder: Path, text: str) -> str:
+    (folder / "own.yaml").write_text(text)
+    return str(folder / "own.yaml")
+
+
+def test_every_score_has_its_protocol_and_is_in_both_stores(workspace: Workspace, store: str) -> None:
+    with workspace.reading() as session:
+        run = session.scalars(select(Run)).one()
+        rows = {row.name: row for row in session.scalars(select(MetricValue))}
+        assert {"fid", "kid_mean", "precision", "clip_score", "cmmd", "alignment"} <= set(rows)
+        assert {row.protocol.n for row in rows.values()} == {NUM}
+        assert {row.n for name, row in rows.items() if name != "alignment_relation"} == {NUM}
+        assert all(row.replicates is None or len(row.replicates) == 32 for row in rows.values())
+        assert run.mlflow_run_id is not None
+        sent = MlflowClient(store).get_run(run.mlflow_run_id).data
+        for name, row in rows.items():
+            assert sent.metrics[name] == pytest.approx(row.value)
+            assert (f"{name}_ci_low" in sent.metrics) == (row.ci_low is not None)
+            assert sent.tags[f"t2i.protocol.{name}"] == row.protocol.fingerprint
+
+
+def test_a_second_evaluation_only_reads(
+    workspace: Workspace, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_args: object, **_options: object) -> None:
+        raise AssertionError("features were made again")
+
+    monkeypatch.setattr("t2i_track.runs.evaluate.evaluate", never)
+    found = score(workspace, tracker, ["scored"], Request())[0]
+    assert found.measured == 0
+    assert found.values()["fid"]["n"] == NUM
+
+
+def test_a_run_that_follows_the_named_protocol(workspace: Workspace, tracker: Tracker) -> None:
+    found = score(workspace, tracker, ["scored"], Request(protocol="shapes"))[0]
+    assert found.measured == 0  # the protocol is what `generate` measures by
+    assert "alignment" in found.values()
+
+
+def test_what_differs_from_a_protocol_is_named(workspace: Workspace, tracker: Tracker, tmp_path: Path) -> None:
+    own = protocol(tmp_path, "run: {steps: 50, guidance: [3, 7.5], num: 24}\n")
+    with pytest.raises(ProtocolMismatch, match=r"run scored .*guidance is 2.0, not 'one of 3, 7.5'; steps is 4, not 50|"
+                       r"run scored .*steps is 4, not 50; guidance is 2.0, not 'one of 3, 7.5'"):  # fmt: skip
+        score(workspace, tracker, ["scored"], Request(protocol=own))
+    with pytest.raises(ProtocolMismatch, match="num is 24, not 30000"):
+        score(workspace, tracker, ["scored"], Request(protocol="bk-sdm-30k"))
+    with pytest.raises(ProtocolMismatch, match="steps is 4, not 50"):
+        gate(workspace, ["scored"], own)
+
+
+def test_a_gate_passes_and_fails_by_its_window(workspace: Workspace, tmp_path: Path) -> None:
+    with workspace.reading() as session:
+        value = session.scalars(select(MetricValue.value).where(MetricValue.name == "clip_score")).one()
+    text = (
+        "run: {{steps: 4}}\nevaluation: {{extractor: shapes}}\nwindows: {{clip_score: [{}, {}], fid: [0, 1000000]}}\n"
+    )
+    rows, failures = gate(workspace, ["scored"], protocol(tmp_path, text.format(value - 1, value + 1)))
+    assert failures == []
+    assert [row["inside"] for row in rows] == [True, True]
+    rows, failures = gate(workspace, ["scored"], protocol(tmp_path, text.format(value + 1, value + 2)))
+    assert [row["inside"] for row in rows] == [False, True]
+    assert failures[0].startswith("scored: clip_score is ")
+
+
+def test_a_gate_takes_no_value_of_another_extractor(workspace: Workspace, tmp_path: Path) -> None:
+    own = protocol(
+        tmp_path, "run: {steps: 4}\nevaluation: {extractor: inception-v3-compat}\nwindows: {fid: [0, 1000000]}\n"
+    )
+    rows, failures = gate(workspace, ["scored"], own)
+    assert rows[0]["value"] is None
+    assert failures == ["scored: fid has no value measured as the protocol says, window 0 to 1000000"]
+
+
+def test_the_gate_s_exit_status(workspace: Workspace, tmp_path: Path, cli) -> None:
+    own = protocol(tmp_path, "run: {steps: 4}\nwindows: {alignment: [0.99, 1]}\n")
+    done = cli("gate", "scored", "--protocol", own, "--home", workspace.home)
+    assert done.code == 1
+    assert "alignment" in done.out
+    assert "scored: alignment is 0." in done.err
+    own = protocol(tmp_path, "run: {steps: 4}\nwindows: {alignment: [0, 1]}\n")
+    assert cli("gate", "scored", "--protocol", own, "--home", workspace.home).code == 0
+
+
+def test_an_unfinished_run_is_not_scored(workspace: Workspace, tracker: Tracker) -> None:
+    with workspace.begin() as session:
+        session.scalars(select(Run)).one().status = RunStatus.INTERRUPTED
+    try:
+        with pytest.raises(
+            MetricError, match=r"interrupted with 24 of 24 images: finish it with 't2i generate --resume"
+        ):
+            score(workspace, tracker, ["scored"], Request())
+    finally:
+        with workspace.begin() as session:
+            session.scalars(select(Run)).one().status = RunStatus.FINISHED

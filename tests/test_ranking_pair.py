@@ -1,0 +1,122 @@
+import json
+from pathlib import Path
+
+import pytest
+from ranking_rows import constant, mean_score, noise, run
+
+from t2i_track.errors import CompareError
+from t2i_track.ranking import PAIR_FORMATS, ImageRow, compare_two
+
+SHARED = noise(0)
+A = run("a", {"fid": mean_score("fid", 20 + SHARED), "alignment": mean_score("alignment", 0.5 + 0.1 * SHARED)})
+B = run(
+    "b",
+    {
+        "fid": mean_score("fid", 21 + SHARED + 0.1 * noise(1)),
+        "alignment": mean_score("alignment", 0.5 + 0.1 * SHARED + 0.01 * noise(2)),
+        "cmmd": constant("cmmd", 0.2),
+        "clip_score": constant("clip_score", 0.3),
+    },
+    guidance=12.0,
+)
+
+
+def image(name: str, index: int, replicate: int, score: float) -> ImageRow:
+    path = Path(f"{name}/{index}-{replicate}.png")
+    return ImageRow(name, index, replicate, f"prompt {index}", 1, path, {}, {"alignment": score})
+
+
+def images(name: str, scores: list[float], replicates: int = 1) -> list[ImageRow]:
+    return [image(name, index, r, score) for index, score in enumerate(scores) for r in range(replicates)]
+
+
+def test_metrics_are_compared_in_pairs_with_a_verdict() -> None:
+    found = {row.metric: row for row in compare_two(A, B).metrics}
+    assert {name: row.verdict for name, row in found.items()} == {
+        "fid": "A better", "cmmd": "unknown", "clip_score": "unknown", "alignment": "cannot be told apart",
+        "seconds_per_image": "unknown",
+    }  # fmt: skip
+    assert found["fid"].change is not None
+    assert found["fid"].change.estimate == pytest.approx(1.0, abs=0.05)
+    assert found["cmmd"].note == "A has no cmmd"
+    assert (found["cmmd"].a, found["cmmd"].b) == (None, 0.2)
+
+
+def test_protocols_are_never_mixed() -> None:
+    other = run("b", {"fid": mean_score("fid", SHARED, protocol="o", protocol_label="metric=fid · n=99")})
+    row = compare_two(A, other).metrics[0]
+    assert row.change is None
+    assert row.note == "another protocol: in B n is 99, not 128"
+
+
+def test_what_is_no_number_is_said() -> None:
+    row = compare_two(A, run("b", {"fid": constant("fid", float("nan"))})).metrics[0]
+    assert (row.a, row.b, row.verdict, row.note) == (None, None, "unknown", "fid of B is not a number")
+
+
+def test_the_settings_that_differ_are_named() -> None:
+    assert compare_two(A, B).differing == {"guidance": (7.5, 12.0)}
+
+
+def test_prompts_won_and_lost_and_the_largest_changes() -> None:
+    ours, theirs = images("a", [0.1, 0.5, 0.5, 0.9]), images("b", [0.9, 0.5, 0.4, 0.95])
+    found = compare_two(A, B, ours, theirs, top=2)
+    assert [(c.metric, c.a_wins, c.b_wins, c.ties) for c in found.prompts] == [("alignment", 1, 2, 1)]
+    assert [(c.prompt, round(c.change, 6)) for c in found.changes] == [("prompt 0", 0.8), ("prompt 2", -0.1)]
+    assert found.by == "alignment"
+
+
+def test_replicates_of_a_prompt_are_averaged_and_other_prompts_ignored() -> None:
+    found = compare_two(A, B, images("a", [0.2, 0.4], replicates=2), images("b", [0.6], replicates=2))
+    assert [(c.prompt_index, c.a, c.b) for c in found.changes] == [(0, 0.2, 0.6)]
+    assert found.changes[0].a_path == Path("a/0-0.png")
+
+
+def test_no_image_scores_is_said() -> None:
+    bare = [ImageRow(name, 0, 0, "x", 1, Path("x.png")) for name in ("a", "b")]
+    found = compare_two(A, B, bare[:1], bare[1:])
+    assert found.changes == ()
+    assert found.notes == ("No image has a score of its own; `t2i evaluate RUN --metrics alignment,clip` makes them.",)
+
+
+def test_an_unknown_image_score_is_refused() -> None:
+    with pytest.raises(CompareError, match="no score 'fid' for each image of both runs; there is alignment"):
+        compare_two(A, B, images("a", [0.1]), images("b", [0.2]), by="fid")
+
+
+def test_a_run_is_not_compared_with_itself() -> None:
+    with pytest.raises(CompareError, match=r"both addresses are run 'a' \(a0000000\); name two different runs"):
+        compare_two(A, A)
+
+
+KEYS = "schema a b level correction differing metrics prompts by changes notes"
+
+
+def test_the_json_keeps_its_documented_schema() -> None:
+    record = json.loads(json.dumps(compare_two(A, B, images("a", [0.1]), images("b", [0.2])).to_dict()))
+    assert record["schema"] == "t2i-track/compare-two/1"
+    assert " ".join(record) == KEYS
+    assert " ".join(record["metrics"][0]) == "metric a b change p_adjusted verdict note"
+    assert " ".join(record["prompts"][0]) == "metric a_wins b_wins ties"
+    assert " ".join(record["changes"][0]) == "prompt_index prompt a b a_path b_path change"
+
+
+def test_the_table_says_who_wins_and_where() -> None:
+    text = PAIR_FORMATS["table"](compare_two(A, B, images("a", [0.1, 0.5]), images("b", [0.9, 0.4])))
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert lines[0] == "A: a (a0000000), guidance 7.5 with 30 steps, 128 images"
+    assert lines[2] == "differ in: guidance 7.5 -> 12"
+    assert lines[4] == "metric A B B - A verdict"
+    assert lines[5].startswith("fid 20.0")
+    assert lines[5].endswith("A better")
+    assert "alignment, prompt by prompt: A better on 1, B better on 1, equal on 0." in lines
+    assert lines[-2:] == ["0 0.1 0.9 +0.8 prompt 0", "1 0.5 0.4 -0.1 prompt 1"]
+
+
+def test_the_other_formats() -> None:
+    pair = compare_two(A, B)
+    assert json.loads(PAIR_FORMATS["json"](pair)) == json.loads(json.dumps(pair.to_dict()))
+    table = PAIR_FORMATS["csv"](pair).splitlines()
+    assert table[0] == "metric,a,b,change,change_low,change_high,p_adjusted,verdict,note"
+    assert table[2] == "cmmd,,0.2,,,,,unknown,A has no cmmd"
+    assert "| cmmd |  | 0.2 |  | unknown (A has no cmmd) |" in PAIR_FORMATS["markdown"](pair)
