@@ -12,6 +12,7 @@ run     a whole tracked run: files, hashes, rows, MLflow; without loading the mo
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import tempfile
 import time
 from collections.abc import Callable
@@ -63,16 +64,13 @@ def main() -> None:
     prompts = [str(row["caption"]) for row in shapes.manifest_rows("val", args.num)]
     pipe = load(settings).pipe
     set_memory_format(pipe, choose_memory_format(args.memory_format, "cpu"))  # the same for all three
-    encoder = PromptEncoder(pipe, args.batch_size)
+    values = dataclasses.replace(settings, height=64, width=64)
+    encoder = PromptEncoder(pipe, values)
     embeds = torch.stack([encoding.embeds for encoding in encoder(prompts)])
     empty = encoder([""])[0].embeds.expand(args.batch_size, -1, -1)
 
     def stream() -> None:
-        made = sample(
-            pipe, PromptEncoder(pipe, args.batch_size), jobs(prompts, 42, 1), guidance=7.5, steps=args.steps,
-            negative_prompt="", height=64, width=64, batch_size=args.batch_size,
-        )  # fmt: skip
-        for _ in made:
+        for _ in sample(pipe, PromptEncoder(pipe, values), jobs(prompts, 42, 1), values):
             pass
 
     with tempfile.TemporaryDirectory() as name:

@@ -1,18 +1,24 @@
-"""The settings of a generation run: one frozen record behind the options, the database row and MLflow's parameters."""
+"""The settings of a generation run, each declared once: what it is, where it acts and what it decides.
+
+Everything else is derived from these declarations: the options of `generate` and `sweep`, the axes, validation, the
+fingerprint, the record in each PNG, MLflow's parameters, the rows that are compared, what two runs differ in, which
+runs do equal work, the keys of protocols. A new setting is a field here and, where it has a column, a migration.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import enum
 import hashlib
 import json
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
 
 from t2i_track.errors import SettingsError
+from t2i_track.schedulers import SCHEDULERS
 
-SCHEDULERS = ("pndm", "ddim", "dpm++2m", "dpm++2m-karras", "euler", "euler-a", "heun", "lms", "unipc")
 DTYPES = ("fp32", "fp16", "bf16")
 CONTIGUOUS = "contiguous"
 MEMORY_FORMATS = ("channels-last", CONTIGUOUS)
@@ -20,110 +26,298 @@ EMBEDDED_MODEL = "shapes"
 SIZE_MULTIPLE = 8
 
 
+class Stage(enum.StrEnum):
+    """Where a setting acts."""
+
+    LOAD = "load"
+    """Which pipeline is in memory, and how."""
+    SCHEDULER = "scheduler"
+    """The scheduler, or an argument of its ``step``, which the pipeline's call hands on where ``step`` takes it."""
+    ENCODE = "encode"
+    """An argument of ``encode_prompt``."""
+    CALL = "call"
+    """An argument of the pipeline's call."""
+    NONE = "none"
+    """Not in the pipeline: which images are made, and with which seeds."""
+
+
+class Decides(enum.StrEnum):
+    """What a setting decides about a picture."""
+
+    PIXELS = "pixels"
+    ROUNDING = "rounding"
+    """Pixels, but only by how sums are rounded: within the tolerance that docs/reproducibility.md states."""
+    EXTENT = "extent"
+    """How many pictures there are."""
+    NOTHING = "nothing"
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What a user chooses for a run. ``None`` means: as the model or the machine says, resolved when it is loaded."""
+class Setting:
+    """The declaration of one setting."""
 
-    model: str = EMBEDDED_MODEL
-    revision: str | None = None
-    lora: str | None = None
-    guidance: float = 7.5
-    steps: int = 30
-    scheduler: str = "pndm"
-    seed: int = 42
-    negative_prompt: str = ""
-    num: int | None = None
-    images_per_prompt: int = 1
-    height: int | None = None
-    width: int | None = None
-    batch_size: int = 8
-    dtype: str | None = None
-    memory_format: str | None = None
-    device: str | None = None
+    help: str
+    kind: type[float] | type[int] | type[str]
+    stage: Stage
+    decides: Decides
+    cost: bool = False
+    """Whether it decides what an image costs: runs that differ in one of these do unequal work."""
+    axis: bool = True
+    """Whether a sweep may vary it."""
+    column: str | None = None
+    """The column of ``runs`` that holds its value as resolved, or ``model.COLUMN``; None: JSON in ``config``."""
+    choices: tuple[str, ...] = ()
+    least: float | None = None
+    most: float | None = None
+    multiple: int | None = None
+    open: str | None = None
+    """What None means, in words; for settings that may be left open until the model is loaded."""
+    prose: bool = False
+    """A text in which commas are commas: several values are given by repeating the option."""
+    passed_as: str | None = None
+    """The name of the argument at its stage, where it is one."""
+    neutral: Any = None
+    """The value that leaves pictures as if the setting were not there; it is never ignored, since it does nothing."""
+    later: bool = False
+    """It came after the first release: runs and records without it have the neutral value, and the neutral value
+    leaves fingerprints as they were."""
+    needs_guidance: bool = False
+    """It acts on the guided sum, so without guidance it would be ignored."""
 
-    def __post_init__(self) -> None:
-        """Refuse impossible values.
+    def read(self, name: str, value: Any) -> Any:
+        """The value as its kind wants it: YAML and JSON write 12 for 12.0, and the fingerprint must not notice.
 
         Raises:
             SettingsError: names the setting, its value and what it may be.
         """
-        if not math.isfinite(self.guidance):
-            raise SettingsError(f"guidance must be a finite number, not {self.guidance}: try --guidance 7.5")
-        for name in ("steps", "batch_size", "images_per_prompt", "num"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                option = name.replace("_", "-")
-                raise SettingsError(f"{name} must be 1 or more, not {value}: give --{option} a positive whole number")
-        for name in ("height", "width"):
-            value = getattr(self, name)
-            if value is not None and (value < SIZE_MULTIPLE or value % SIZE_MULTIPLE):
-                near = max(SIZE_MULTIPLE, round(value / SIZE_MULTIPLE) * SIZE_MULTIPLE)
-                raise SettingsError(f"{name} must be a positive multiple of {SIZE_MULTIPLE}, not {value}: try {near}")
-        if not 0 <= self.seed < 2**63:
-            raise SettingsError(f"seed must be in [0, 2**63), not {self.seed}")
-        _one_of("scheduler", self.scheduler, SCHEDULERS)
-        if self.dtype is not None:
-            _one_of("dtype", self.dtype, DTYPES)
-        if self.memory_format is not None:
-            _one_of("memory format", self.memory_format, MEMORY_FORMATS)
+        if value is None:
+            return None
+        if isinstance(value, bool):
+            raise SettingsError(f"{name} cannot be {value}")
+        if self.kind is not str:
+            return _number(name, value, whole=self.kind is int)
+        if not isinstance(value, str):
+            raise SettingsError(f"{name} must be text, not {value!r}")
+        return value
+
+    def check(self, name: str, value: Any) -> None:
+        """Refuse an impossible value.
+
+        Raises:
+            SettingsError: names the setting, its value and what it may be.
+        """
+        if self.choices and value not in self.choices:
+            raise SettingsError(f"unknown {name.replace('_', ' ')} '{value}'{suggestion(value, self.choices)}")
+        if self.kind is str:
+            return
+        if not math.isfinite(value):
+            raise SettingsError(f"{name} must be a finite number, not {value}: try {option(name)} {example(name)}")
+        least, most, multiple = self.least, self.most, self.multiple
+        if multiple is not None and (value < multiple or value % multiple):
+            near = max(multiple, round(value / multiple) * multiple)
+            raise SettingsError(f"{name} must be a positive multiple of {multiple}, not {value}: try {near}")
+        if least is not None and most is not None and not least <= value <= most:
+            raise SettingsError(f"{name} must be in [{least:g}, {_shown(most)}], not {value}")
+        if least is not None and value < least:
+            raise SettingsError(
+                f"{name} must be {least:g} or more, not {value}: give {option(name)} a positive whole number"
+            )
+
+
+def _setting(default: Any, **facts: Any) -> Any:
+    return dataclasses.field(default=default, metadata={"setting": Setting(**facts)})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Values:
+    """A value for every setting, not validated: what older versions stored is read as it is.
+
+    ``None`` means: as the model or the machine says, resolved when it is loaded.
+    """
+
+    guidance: float = _setting(
+        7.5, kind=float, stage=Stage.CALL, decides=Decides.PIXELS, cost=True, column="guidance",
+        passed_as="guidance_scale", help="Guidance scale; 1 or less: none.",
+    )  # fmt: skip
+    steps: int = _setting(
+        30, kind=int, least=1, stage=Stage.CALL, decides=Decides.PIXELS, cost=True, column="steps",
+        passed_as="num_inference_steps", help="Denoising steps.",
+    )  # fmt: skip
+    scheduler: str = _setting(
+        "pndm", kind=str, choices=tuple(SCHEDULERS), stage=Stage.SCHEDULER, decides=Decides.PIXELS, cost=True,
+        column="scheduler", help="Sampler.",
+    )  # fmt: skip
+    seed: int = _setting(
+        42, kind=int, least=0, most=2**63 - 1, stage=Stage.NONE, decides=Decides.PIXELS, column="base_seed",
+        help="Base seed; every image's own comes from it.",
+    )  # fmt: skip
+    model: str = _setting(
+        EMBEDDED_MODEL, kind=str, stage=Stage.LOAD, decides=Decides.PIXELS, cost=True, column="model.name",
+        help="'shapes' (embedded), a Hugging Face id, or a folder.",
+    )  # fmt: skip
+    revision: str | None = _setting(
+        None, kind=str, stage=Stage.LOAD, decides=Decides.NOTHING, axis=False, column="model.revision",
+        open="the newest", help="Branch, tag or commit of a Hugging Face id.",
+    )  # fmt: skip
+    lora: str | None = _setting(
+        None, kind=str, stage=Stage.LOAD, decides=Decides.PIXELS, cost=True, column="lora", open="none",
+        help="A LoRA's safetensors file.",
+    )  # fmt: skip
+    negative_prompt: str = _setting(
+        "", kind=str, prose=True, stage=Stage.ENCODE, decides=Decides.PIXELS, column="negative_prompt", neutral="",
+        needs_guidance=True, help="What to steer away from; needs guidance.",
+    )  # fmt: skip
+    num: int | None = _setting(
+        None, kind=int, least=1, stage=Stage.NONE, decides=Decides.EXTENT, axis=False, column="num",
+        open="all; 64 of the embedded ones", help="Prompts to take.",
+    )  # fmt: skip
+    images_per_prompt: int = _setting(
+        1, kind=int, least=1, stage=Stage.NONE, decides=Decides.EXTENT, axis=False, column="images_per_prompt",
+        help="Images of each prompt.",
+    )  # fmt: skip
+    height: int | None = _setting(
+        None, kind=int, multiple=SIZE_MULTIPLE, stage=Stage.CALL, decides=Decides.PIXELS, cost=True, column="height",
+        passed_as="height", open="the model's own", help="Pixels, a multiple of 8.",
+    )  # fmt: skip
+    width: int | None = _setting(
+        None, kind=int, multiple=SIZE_MULTIPLE, stage=Stage.CALL, decides=Decides.PIXELS, cost=True, column="width",
+        passed_as="width", open="the model's own", help="Pixels, a multiple of 8.",
+    )  # fmt: skip
+    dtype: str | None = _setting(
+        None, kind=str, choices=DTYPES, stage=Stage.LOAD, decides=Decides.PIXELS, cost=True, column="dtype",
+        open="fp16 on CUDA, else fp32", help="Precision.",
+    )  # fmt: skip
+    memory_format: str | None = _setting(
+        None, kind=str, choices=MEMORY_FORMATS, stage=Stage.LOAD, decides=Decides.ROUNDING, cost=True,
+        neutral=CONTIGUOUS, later=True, open="channels-last, on mps contiguous",
+        help="Layout of the convolutions: decides speed and rounding.",
+    )  # fmt: skip
+    batch_size: int = _setting(
+        8, kind=int, least=1, stage=Stage.CALL, decides=Decides.ROUNDING, cost=True, column="batch_size",
+        help="Images made at once.",
+    )  # fmt: skip
+    device: str | None = _setting(
+        None, kind=str, stage=Stage.LOAD, decides=Decides.ROUNDING, cost=True, axis=False, column="device",
+        open="cuda, else mps, else cpu", help="cpu, cuda, cuda:1, mps.",
+    )  # fmt: skip
 
     @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> Settings:
-        """Settings from stored or written values; unknown keys are refused, with the nearest known one."""
-        known = {field.name: field for field in dataclasses.fields(cls)}
-        for key in values:
-            if key not in known:
-                raise SettingsError(f"unknown setting '{key}'{suggestion(key, known)}")
-        try:
-            return cls(**{key: _coerce(key, value) for key, value in values.items()})
-        except (TypeError, ValueError) as error:
-            raise SettingsError(str(error)) from None
+    def stored(cls, values: Mapping[str, Any]) -> Values:
+        """From what an older or this version stored: unknown keys are left out, later settings have their neutral
+        value where there is none."""
+        before = {name: declared.neutral for name, declared in DECLARED.items() if declared.later}
+        known = {**before, **{name: value for name, value in values.items() if name in DECLARED}}
+        return Values(**known)
 
     def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """The settings alone, also of a class that adds fields."""
+        return {name: getattr(self, name) for name in DECLARED}
+
+    def used(self) -> Iterator[tuple[str, Setting, Any]]:
+        """Every setting that does something, with its declaration and value."""
+        for name, declared in DECLARED.items():
+            value = getattr(self, name)
+            if value is not None and value != declared.neutral:
+                yield name, declared, value
+
+    def arguments(self, *stages: Stage) -> dict[str, Any]:
+        """What these stages pass to the pipeline, by the arguments' own names."""
+        return {
+            declared.passed_as: value
+            for _, declared, value in self.used()
+            if declared.stage in stages and declared.passed_as is not None
+        }
+
+
+DECLARED: Mapping[str, Setting] = {field.name: field.metadata["setting"] for field in dataclasses.fields(Values)}
+"""Every setting by its name, in the order in which they are shown."""
+
+
+AXES = tuple(name for name, declared in DECLARED.items() if declared.axis)
+"""What a sweep may vary."""
+COSTLY = tuple(name for name, declared in DECLARED.items() if declared.cost)
+"""What decides the cost of an image."""
+DECISIVE = tuple(name for name, declared in DECLARED.items() if declared.decides is not Decides.NOTHING)
+"""What decides the set of images."""
+RECORDED = tuple(
+    name for name, declared in DECLARED.items() if declared.decides is not Decides.EXTENT and name != "seed"
+)
+"""What every picture of a run has in common, by which it can be made again; its seed is its own."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(Values):
+    """What a user chooses for a run."""
+
+    def __post_init__(self) -> None:
+        """Refuse impossible values, and such as would be ignored.
+
+        Raises:
+            SettingsError: names the setting, its value and what it may be.
+        """
+        for name, declared in DECLARED.items():
+            value = getattr(self, name)
+            if value is None and declared.open is None:
+                raise SettingsError(f"{name} has no value: give {option(name)} one, or leave it out")
+            if value is not None:
+                declared.check(name, value)
+        for name, declared, value in self.used():
+            if declared.needs_guidance and self.guidance <= 1:
+                raise SettingsError(
+                    f"{name} {value!r} would be ignored at guidance {self.guidance:g}: leave it out, or give a"
+                    " --guidance above 1 (in a sweep, exclude that cell)"
+                )
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Self:
+        """Settings from written values; unknown keys are refused, with the nearest known one."""
+        for key in values:
+            if key not in DECLARED:
+                raise SettingsError(f"unknown setting '{key}'{suggestion(key, DECLARED)}")
+        return cls(**{key: DECLARED[key].read(key, value) for key, value in values.items()})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Resolved:
     """Settings with every open choice made: what decides the pixels, together with prompt and seed."""
 
-    settings: Settings
+    settings: Values
     weights_sha256: str
     lora_sha256: str | None
     scheduler_config: dict[str, Any]
-    height: int
-    width: int
-    dtype: str
-    memory_format: str
-    device: str
     manifest_sha256: str
-    num: int
 
     @property
     def fingerprint(self) -> str:
-        """sha256 of all that decides the set of images; equal fingerprints mean that the work is the same."""
-        chosen = self.settings
+        """sha256 of all that decides the set of images; equal fingerprints mean that the work is the same.
+
+        Weights count by their bytes, not by their names. A later setting counts where it is not neutral, so that
+        fingerprints of before it existed stay as they were.
+        """
         record = {
+            name: value
+            for name, value in self.settings.to_dict().items()
+            if name in DECISIVE and not (DECLARED[name].later and value == DECLARED[name].neutral)
+        }
+        record |= {
             "weights": self.weights_sha256,
             "lora": self.lora_sha256,
-            "guidance": float(chosen.guidance),
-            "steps": chosen.steps,
-            "scheduler": chosen.scheduler,
             "scheduler_config": self.scheduler_config,
-            "negative_prompt": chosen.negative_prompt,
-            "height": self.height,
-            "width": self.width,
-            "dtype": self.dtype,
-            "device": self.device,
-            "seed": chosen.seed,
             "manifest": self.manifest_sha256,
-            "num": self.num,
-            "images_per_prompt": chosen.images_per_prompt,
-            "batch_size": chosen.batch_size,
+            "guidance": float(self.settings.guidance),
         }
-        if self.memory_format != CONTIGUOUS:  # the only one of older runs, whose fingerprints stay as they were
-            record["memory_format"] = self.memory_format
+        del record["model"]
         return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def option(name: str) -> str:
+    """The setting as it is written on a command line."""
+    return f"--{name.replace('_', '-')}"
+
+
+def example(name: str) -> str:
+    default = Values.__dataclass_fields__[name].default
+    return f"{default:g}" if isinstance(default, float) else str(default)
 
 
 def suggestion(word: str, known: Mapping[str, Any] | tuple[str, ...]) -> str:
@@ -132,33 +326,18 @@ def suggestion(word: str, known: Mapping[str, Any] | tuple[str, ...]) -> str:
     return f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}"
 
 
-def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise SettingsError(f"unknown {name} '{value}'{suggestion(value, choices)}")
+def _shown(number: float) -> str:
+    return str(number) if isinstance(number, int) else f"{number:g}"
 
 
-def _coerce(key: str, value: Any) -> Any:
-    """A number as its field wants it: YAML and JSON write 12 for 12.0, and the fingerprint must not notice."""
-    if value is None:
-        return None
-    if isinstance(value, bool):
-        raise SettingsError(f"{key} cannot be {value}")
-    if key == "guidance":
-        return _number(key, value, float)
-    if key in {"steps", "seed", "num", "images_per_prompt", "height", "width", "batch_size"}:
-        return _number(key, value, int)
-    if not isinstance(value, str):
-        raise SettingsError(f"{key} must be text, not {value!r}")
-    return value
-
-
-def _number(key: str, value: Any, kind: type) -> Any:
+def _number(name: str, value: Any, *, whole: bool) -> float | int:
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise SettingsError(f"{key} must be a number, not {value!r}") from None
-    if kind is int:
-        if not math.isfinite(number) or number != int(number):
-            raise SettingsError(f"{key} must be a whole number, not {value!r}")
-        return int(value) if isinstance(value, int | str) and str(value).lstrip("+-").isdigit() else int(number)
-    return number
+        raise SettingsError(f"{name} must be a number, not {value!r}") from None
+    if not whole:
+        return number
+    if not math.isfinite(number) or number != int(number):
+        raise SettingsError(f"{name} must be a whole number, not {value!r}")
+    # Through text, a large seed keeps every digit.
+    return int(value) if isinstance(value, int | str) and str(value).lstrip("+-").isdigit() else int(number)

@@ -14,8 +14,7 @@ from click.testing import CliRunner
 
 import t2i_track
 from t2i_track.cli import cli as command
-from t2i_track.cli.generate import SETTINGS
-from t2i_track.settings import Settings
+from t2i_track.settings import DECLARED, Settings
 
 HEAVY = ("torch", "mlflow", "diffusers", "transformers", "torch_fidelity", "sqlalchemy", "pandas", "numpy", "plotly")
 Cli = Callable[..., Any]
@@ -67,7 +66,7 @@ def test_options_are_the_settings() -> None:
     assert generate is not None
     options = {parameter.name: parameter for parameter in generate.params}
     defaults = Settings()
-    for name in SETTINGS:
+    for name in DECLARED:
         assert options[name].default in (getattr(defaults, name), None) or getattr(defaults, name) is None
 
 

@@ -23,7 +23,7 @@ from t2i_track.images.writing import Record
 from t2i_track.prompts import manifest as manifests
 from t2i_track.runs.generate import Generator
 from t2i_track.runs.plan import Plan, Summary
-from t2i_track.settings import Settings
+from t2i_track.settings import Settings, Values
 from t2i_track.tracking import Tracker
 from t2i_track.workspace import Workspace
 
@@ -257,31 +257,19 @@ def test_the_record_is_enough(workspace: Workspace, generator: Generator) -> Non
     record = png.read_record(workspace.image_path(row))
     assert record is not None
     json.dumps(record)
-    names = ("model", "guidance", "steps", "scheduler", "negative_prompt", "height", "width", "batch_size", "device")
-    from t2i_track.images.loading import load
+    from t2i_track.images.loading import load, set_memory_format
     from t2i_track.images.sampling import Job, PromptEncoder, sample
     from t2i_track.images.schedulers import set_scheduler
 
-    settings = Settings(**{name: record[name] for name in names})
+    settings = Values.stored(record)
     loaded = load(settings)
+    set_memory_format(loaded.pipe, record["memory_format"])
     assert loaded.weights_sha256 == record["weights_sha256"]
     assert (
         set_scheduler(loaded.pipe, dict(loaded.pipe.scheduler.config), settings.scheduler) == record["scheduler_config"]
     )
     job = Job(record["prompt_index"], record["replicate"], record["prompt"], record["seed"])
-    picture = next(
-        sample(
-            loaded.pipe,
-            PromptEncoder(loaded.pipe, settings.batch_size),
-            [job],
-            guidance=settings.guidance,
-            steps=settings.steps,
-            negative_prompt=settings.negative_prompt,
-            height=record["height"],
-            width=record["width"],
-            batch_size=settings.batch_size,
-        )
-    )
+    picture = next(sample(loaded.pipe, PromptEncoder(loaded.pipe, settings), [job], settings))
     assert png.pixels_sha256(picture.pixels) == record["pixels_sha256"]
 
 

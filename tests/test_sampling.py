@@ -35,21 +35,15 @@ def make(
     guidance: float = 7.5,
     scheduler: str = "pndm",
     memory_format: str = "channels-last",
+    **more: Any,
 ) -> dict[tuple[int, int], np.ndarray[Any, Any]]:
     config = dict(loaded.pipe.scheduler.config)
+    settings = Settings(
+        guidance=guidance, steps=STEPS, scheduler=scheduler, height=64, width=64, batch_size=batch_size, **more
+    )
     set_memory_format(loaded.pipe, memory_format)
     set_scheduler(loaded.pipe, config, scheduler)
-    made = sample(
-        loaded.pipe,
-        PromptEncoder(loaded.pipe, batch_size),
-        todo,
-        guidance=guidance,
-        steps=STEPS,
-        negative_prompt="",
-        height=64,
-        width=64,
-        batch_size=batch_size,
-    )
+    made = sample(loaded.pipe, PromptEncoder(loaded.pipe, settings), todo, settings)
     return {(picture.job.prompt_index, picture.job.replicate): picture.pixels for picture in made}
 
 
@@ -155,7 +149,7 @@ def test_no_unconditional_half_without_guidance(pipeline: LoadedPipeline) -> Non
 
 
 def test_prompts_are_encoded_once(pipeline: LoadedPipeline) -> None:
-    encoder = PromptEncoder(pipeline.pipe, 4)
+    encoder = PromptEncoder(pipeline.pipe, Settings(batch_size=4))
     calls: list[int] = []
     hook = pipeline.pipe.text_encoder.register_forward_pre_hook(lambda *_: calls.append(1))
     try:
@@ -169,8 +163,8 @@ def test_prompts_are_encoded_once(pipeline: LoadedPipeline) -> None:
 
 
 def test_the_encoder_forgets_the_oldest(pipeline: LoadedPipeline) -> None:
-    size = PromptEncoder(pipeline.pipe, 1)([""])[0].embeds.nbytes
-    encoder = PromptEncoder(pipeline.pipe, 1, cache_bytes=2 * size)
+    size = PromptEncoder(pipeline.pipe, Settings(batch_size=1))([""])[0].embeds.nbytes
+    encoder = PromptEncoder(pipeline.pipe, Settings(batch_size=1), cache_bytes=2 * size)
     encoder(["a", "b", "c"])
     calls: list[int] = []
     hook = pipeline.pipe.text_encoder.register_forward_pre_hook(lambda *_: calls.append(1))
@@ -187,7 +181,7 @@ def test_the_encoder_forgets_the_oldest(pipeline: LoadedPipeline) -> None:
     ("prompt", "truncated"), [("", False), ("红色的圆", False), ("🦊" * 5, False), ("one red circle " * 170, True)]
 )
 def test_any_text_is_a_prompt(pipeline: LoadedPipeline, prompt: str, truncated: bool) -> None:
-    encoding = PromptEncoder(pipeline.pipe, 1)([prompt])[0]
+    encoding = PromptEncoder(pipeline.pipe, Settings(batch_size=1))([prompt])[0]
     assert encoding.truncated is truncated
     assert (encoding.tokens > 77) is truncated
     assert make(pipeline, [Job(0, 0, prompt, 1)], 1)[0, 0].shape == (64, 64, 3)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from t2i_track.errors import SettingsError
-from t2i_track.settings import Resolved, Settings
+from t2i_track.settings import DECLARED, Resolved, Settings
 
 
 @pytest.mark.parametrize(
@@ -47,20 +47,14 @@ def test_round_trip() -> None:
 
 
 def resolved(**changes: Any) -> Resolved:
-    resolved_fields = set(Resolved.__dataclass_fields__)
-    own = {name: changes.pop(name) for name in list(changes) if name not in resolved_fields}
+    own = {name: changes.pop(name) for name in list(changes) if name in DECLARED}
+    values = {"height": 64, "width": 64, "dtype": "fp32", "memory_format": "channels-last", "device": "cpu", "num": 8}
     found = Resolved(
-        settings=Settings(**own),
+        settings=Settings(**{**values, **own}),
         weights_sha256="w",
         lora_sha256=None,
         scheduler_config={"class": "PNDMScheduler"},
-        height=64,
-        width=64,
-        dtype="fp32",
-        memory_format="channels-last",
-        device="cpu",
         manifest_sha256="m",
-        num=8,
     )
     return dataclasses.replace(found, **changes)
 

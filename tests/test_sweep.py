@@ -150,7 +150,13 @@ def test_a_forecast_reads_only(workspace: Workspace, tracker: Tracker) -> None:
     sweep(workspace, tracker, grid(axes={"steps": [2]}))
     cells = sweeping.forecast(workspace, grid(axes={"steps": [2, 4]}))
     assert cells[0].seconds is not None
-    assert cells[1].seconds == pytest.approx(2 * cells[0].seconds)
+    assert cells[1].seconds == pytest.approx(cells[0].seconds * 5 / 3)  # pndm calls the network n + 1 times
+    heun, two = sweeping.forecast(
+        workspace, grid(axes={"scheduler": ["heun", "ddim"]}, settings={"steps": 4, "batch_size": 2})
+    )
+    assert heun.seconds is not None
+    assert two.seconds is not None
+    assert heun.seconds / two.seconds == pytest.approx(7 / 4)  # 2 n - 1 and n
 
 
 def test_comparing_what_cannot_be_compared(workspace: Workspace, tracker: Tracker) -> None:

@@ -10,13 +10,10 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from t2i_track.cli.options import PATH, blank, format_option, memory_format_option, tracking_option, workspace_options
+from t2i_track.cli.options import PATH, blank, format_option, settings_options, tracking_option, workspace_options
 from t2i_track.cli.output import print_record, print_rows
-from t2i_track.settings import DTYPES, SCHEDULERS, Settings
+from t2i_track.settings import DECLARED
 from t2i_track.workspace import Workspace
-
-DEFAULTS = Settings()
-SETTINGS = tuple(field.name for field in dataclasses.fields(Settings))
 
 
 def _read_config(ctx: click.Context, _param: click.Parameter, path: Path | None) -> Path | None:
@@ -34,33 +31,6 @@ def _read_config(ctx: click.Context, _param: click.Parameter, path: Path | None)
                     err=True,
                 )
     return path
-
-
-def settings_options(command: Any) -> Any:
-    """The options that make a `Settings`."""
-    options = [
-        click.option("--model", default=DEFAULTS.model, help="'shapes' (embedded), a Hugging Face id, or a folder."),
-        click.option("--revision", help="Branch, tag or commit of a Hugging Face id."),
-        click.option("--lora", help="A LoRA's safetensors file."),
-        click.option("--guidance", type=float, default=DEFAULTS.guidance, help="Guidance scale; 1 or less: none."),
-        click.option("--steps", type=int, default=DEFAULTS.steps, help="Denoising steps."),
-        click.option("--scheduler", type=click.Choice(SCHEDULERS), default=DEFAULTS.scheduler, help="Sampler."),
-        click.option("--seed", type=int, default=DEFAULTS.seed, help="Base seed; every image's own comes from it."),
-        click.option("--negative-prompt", default=DEFAULTS.negative_prompt, help="What to steer away from."),
-        click.option("--num", type=int, show_default="all; 64 of the embedded ones", help="Prompts to take."),
-        click.option(
-            "--images-per-prompt", type=int, default=DEFAULTS.images_per_prompt, help="Images of each prompt."
-        ),
-        click.option("--height", type=int, show_default="the model's own", help="Pixels, a multiple of 8."),
-        click.option("--width", type=int, show_default="the model's own", help="Pixels, a multiple of 8."),
-        click.option("--batch-size", type=int, default=DEFAULTS.batch_size, help="Images made at once."),
-        click.option("--dtype", type=click.Choice(DTYPES), show_default="fp16 on CUDA, else fp32", help="Precision."),
-        memory_format_option,
-        click.option("--device", show_default="cuda, else mps, else cpu", help="cpu, cuda, cuda:1, mps."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
 
 
 @click.command()
@@ -100,10 +70,10 @@ def generate(ctx: click.Context, /, workspace: Workspace, **options: Any) -> Non
 
     # Slurm and other supervisors stop a job with SIGTERM: it ends as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    given = [name for name in SETTINGS if ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE]
+    given = [name for name in DECLARED if ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE]
     outcome = launch.generate(
         workspace,
-        settings={name: options.pop(name) for name in SETTINGS},
+        settings={name: options.pop(name) for name in DECLARED},
         given=given,
         **{name: options.pop(name) for name in ("tracking_uri", "manifest", "prompts", "outdir", "experiment")},
         **{name: options.pop(name) for name in ("run_name", "resume", "evaluate", "reference", "allow_pickle")},

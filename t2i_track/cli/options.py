@@ -8,12 +8,13 @@ from typing import Any, TypeVar
 
 import click
 
-from t2i_track.settings import MEMORY_FORMATS
+from t2i_track.settings import DECLARED, Setting, Settings, option
 from t2i_track.workspace import DEFAULT_HOME, Workspace
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 PATH = click.Path(path_type=Path)
+DEFAULTS = Settings().to_dict()
 
 
 def blank(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
@@ -47,12 +48,47 @@ def workspace_options(command: F) -> F:
     return wrapped  # type: ignore[return-value]
 
 
-memory_format_option = click.option(
-    "--memory-format",
-    type=click.Choice(MEMORY_FORMATS),
-    show_default="channels-last, on mps contiguous",
-    help="Layout of the convolutions: decides speed and rounding.",
-)
+def settings_options(command: F) -> F:
+    """An option for every setting, one value each."""
+    for name, declared in reversed(list(DECLARED.items())):
+        command = _setting(name, declared, default=DEFAULTS[name], show_default=declared.open or True)(command)
+    return command
+
+
+def axes_options(command: F) -> F:
+    """The same options for a grid: an axis takes a list; what is not given is left to the file or the default."""
+    for name, declared in reversed(list(DECLARED.items())):
+        shown = declared.open or str(DEFAULTS[name])
+        if declared.prose:
+            listed = click.option(option(name), multiple=True, help=f"{declared.help} Repeat it to vary it.")
+        elif declared.axis:
+            listed = click.option(option(name), callback=_list, metavar="LIST", show_default=shown, help=declared.help)
+        else:
+            listed = _setting(name, declared, show_default=shown)
+        command = listed(command)
+    return command
+
+
+def given_settings(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+    """Take what `axes_options` added out of the options: what is held, and what is listed, of those that were given."""
+    found = {name: options.pop(name) for name in DECLARED}
+    axes = {name: list(value) for name, value in found.items() if DECLARED[name].axis and value}
+    return {name: value for name, value in found.items() if not DECLARED[name].axis and value is not None}, axes
+
+
+def _setting(name: str, declared: Setting, **shown: Any) -> Callable[[F], F]:
+    kind: Any = click.Choice(declared.choices) if declared.choices else declared.kind
+    return click.option(option(name), type=kind, help=declared.help, **shown)
+
+
+def _list(_ctx: click.Context, param: click.Parameter, value: str | None) -> list[str]:
+    """The values of an axis; a comma separates them."""
+    if value is None:
+        return []
+    values = [part.strip() for part in value.split(",")]
+    if not all(values):
+        raise click.BadParameter(f"'{value}' has an empty value: write --{param.name} 1,2,3")
+    return values
 
 
 def format_option(*formats: str) -> Callable[[F], F]:

@@ -7,50 +7,20 @@ from typing import Any
 
 import click
 
-from t2i_track.cli.options import PATH, format_option, memory_format_option, tracking_option, workspace_options
+from t2i_track.cli.options import PATH, axes_options, format_option, given_settings, tracking_option, workspace_options
 from t2i_track.cli.output import print_rows
 from t2i_track.errors import T2IError
-from t2i_track.settings import DTYPES, Settings
 from t2i_track.workspace import Workspace
-
-LISTS = ("guidance", "steps", "scheduler", "seed", "model", "lora", "height", "width")
-HELD = ("num", "images_per_prompt", "batch_size", "dtype", "memory_format", "device", "revision")
-
-
-def _list(_ctx: click.Context, param: click.Parameter, value: str | None) -> list[str]:
-    """The values of an axis; a comma separates them."""
-    if value is None:
-        return []
-    values = [part.strip() for part in value.split(",")]
-    if not all(values):
-        raise click.BadParameter(f"'{value}' has an empty value: write --{param.name} 1,2,3")
-    return values
-
-
-def axis_options(command: Any) -> Any:
-    for name in reversed(LISTS):
-        command = click.option(f"--{name}", callback=_list, metavar="LIST", help=f"{name}: one value, or several.")(
-            command
-        )
-    return command
 
 
 @click.command()
 @click.argument("file", type=PATH, required=False, metavar="[FILE.yaml]")
-@axis_options
-@click.option("--negative-prompt", multiple=True, help="A negative prompt; repeat it to vary it.")
+@axes_options
 @click.option("--zip", "zipped", is_flag=True, help="Run the axes side by side instead of every combination.")
-@click.option("--manifest", "--val-csv", help="CSV, TSV, JSONL or TXT.  [default: the embedded captions]")
+@click.option("--manifest", "--val-csv", show_default="the embedded captions", help="CSV, TSV, JSONL or TXT.")
 @click.option("--prompt", "prompts", multiple=True, help="A prompt; may be repeated. Instead of --manifest.")
-@click.option("--num", type=int, show_default="all; 64 of the embedded ones", help="Prompts to take.")
-@click.option("--images-per-prompt", type=int, show_default=str(Settings().images_per_prompt), help="Images of each.")
-@click.option("--batch-size", type=int, show_default=str(Settings().batch_size), help="Images made at once.")
-@click.option("--dtype", type=click.Choice(DTYPES), show_default="fp16 on CUDA, else fp32", help="Precision.")
-@memory_format_option
-@click.option("--device", show_default="cuda, else mps, else cpu", help="cpu, cuda, cuda:1, mps.")
-@click.option("--revision", help="Branch, tag or commit of a Hugging Face id.")
-@click.option("--name", help="Name of the sweep.  [default: sweep]")
-@click.option("--experiment", help="MLflow experiment.  [default: t2i]")
+@click.option("--name", show_default="the names of its axes", help="Name of the sweep.")
+@click.option("--experiment", show_default="t2i", help="MLflow experiment.")
 @click.option("--evaluate/--no-evaluate", default=None, show_default="on for embedded captions or --reference")
 @click.option("--reference", help="What to score against: 'shapes', a folder, a manifest, an .npz, or run:RUN.")
 @click.option("--report", type=PATH, help="Also write a static HTML report here.")
@@ -74,12 +44,10 @@ def sweep(workspace: Workspace, file: Path | None, fmt: str, **options: Any) -> 
     """
     from t2i_track.runs import sweep as sweeping
 
-    axes = {name: options[name] for name in LISTS if options[name]}
-    if options["negative_prompt"]:
-        axes["negative_prompt"] = list(options["negative_prompt"])
+    held, axes = given_settings(options)
     given = {name: options[name] for name in ("name", "experiment", "manifest", "evaluate", "reference")}
     given["prompts"] = list(options["prompts"]) or None
-    given["settings"] = {name: options[name] for name in HELD if options[name] is not None}
+    given["settings"] = held
     experiment = sweeping.experiment_from(file, given, axes, options["zipped"])
     if options["dry_run"]:
         print_forecast(sweeping.forecast(workspace, experiment), list(experiment.axes), fmt)

@@ -140,7 +140,7 @@ class Run(Base):
     """Prompts taken from the front of the manifest."""
     images_per_prompt: Mapped[int] = mapped_column(default=1)
     settings_sha256: Mapped[digest] = mapped_column(index=True)
-    """Hash of everything that decides the pixels; equal hashes mean equal images (see ``Settings.fingerprint``)."""
+    """Hash of all that decides the pixels; equal hashes mean equal images (``settings.Resolved.fingerprint``)."""
     config: Mapped[json]
     environment: Mapped[json]
     created_at: Mapped[utc] = mapped_column(default=utc_now)

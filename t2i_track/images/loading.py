@@ -12,7 +12,7 @@ from typing import Any
 from t2i_track import assets
 from t2i_track.errors import ModelError, PickledWeights, SettingsError
 from t2i_track.images.weights import SAFE, weights_sha256
-from t2i_track.settings import CONTIGUOUS, EMBEDDED_MODEL, Settings
+from t2i_track.settings import CONTIGUOUS, EMBEDDED_MODEL, Values
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
@@ -31,7 +31,7 @@ class LoadedPipeline:
     device: str
     default_size: int
 
-    def size(self, settings: Settings) -> tuple[int, int]:
+    def size(self, settings: Values) -> tuple[int, int]:
         """(height, width) in pixels: as chosen, else the size that the model was trained at."""
         return settings.height or self.default_size, settings.width or self.default_size
 
@@ -70,7 +70,7 @@ def choose_memory_format(memory_format: str | None, device: str) -> str:
     return memory_format or (CONTIGUOUS if device.startswith("mps") else "channels-last")
 
 
-def load(settings: Settings, *, allow_pickle: bool = False) -> LoadedPipeline:
+def load(settings: Values, *, allow_pickle: bool = False) -> LoadedPipeline:
     """Load the model that the settings name, ready to sample.
 
     Raises:
@@ -98,7 +98,7 @@ def load(settings: Settings, *, allow_pickle: bool = False) -> LoadedPipeline:
     )
 
 
-def check_local(settings: Settings, *, allow_pickle: bool = False) -> None:
+def check_local(settings: Values, *, allow_pickle: bool = False) -> None:
     """Refuse a model folder or LoRA file that cannot be loaded, before anything is written or imported.
 
     Raises:
@@ -121,7 +121,7 @@ def set_memory_format(pipe: Any, memory_format: str) -> None:
         module.to(memory_format=layout)
 
 
-def _folder(settings: Settings, allow_pickle: bool) -> tuple[Path, str]:
+def _folder(settings: Values, allow_pickle: bool) -> tuple[Path, str]:
     if settings.model == EMBEDDED_MODEL:
         return assets.shapes_sd(), ""
     local = Path(settings.model).expanduser()

@@ -13,22 +13,11 @@ import numpy as np
 from PIL import Image as PilImage
 from PIL.PngImagePlugin import PngInfo
 
+from t2i_track.schedulers import SCHEDULERS
+
 RECORD_CHUNK = "t2i"
 PARAMETERS_CHUNK = "parameters"
 TEMPORARY = ".tmp"
-
-# The sampler names that other tools of the field write in their `parameters` text.
-_SAMPLERS = {
-    "pndm": "PLMS",
-    "ddim": "DDIM",
-    "dpm++2m": "DPM++ 2M",
-    "dpm++2m-karras": "DPM++ 2M Karras",
-    "euler": "Euler",
-    "euler-a": "Euler a",
-    "heun": "Heun",
-    "lms": "LMS",
-    "unipc": "UniPC",
-}
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -49,11 +38,12 @@ def pixels_sha256(pixels: Pixels) -> str:
 
 def parameters_text(record: dict[str, Any]) -> str:
     """The record in the `parameters` format that AUTOMATIC1111's web UI began and other tools read."""
+    name = record["scheduler"]
     lines = [record["prompt"]]
     if record["negative_prompt"]:
         lines.append(f"Negative prompt: {record['negative_prompt']}")
     lines.append(
-        f"Steps: {record['steps']}, Sampler: {_SAMPLERS.get(record['scheduler'], record['scheduler'])}, "
+        f"Steps: {record['steps']}, Sampler: {SCHEDULERS[name].sampler if name in SCHEDULERS else name}, "
         f"CFG scale: {record['guidance']:g}, Seed: {record['seed']}, Size: {record['width']}x{record['height']}, "
         f"Model hash: {record['weights_sha256'][:10]}, Model: {Path(record['model']).name}"
     )

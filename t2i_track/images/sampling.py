@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from t2i_track.errors import SettingsError
+from t2i_track.images.schedulers import scheduler_class
 from t2i_track.images.seeds import image_seed
+from t2i_track.schedulers import SCHEDULERS
+from t2i_track.settings import Setting, Stage, Values
 
 if TYPE_CHECKING:
     import torch
@@ -68,34 +73,40 @@ class PromptEncoder:
     must not depend on which prompts were encoded beside its own.
     """
 
-    def __init__(self, pipe: Any, batch_size: int, *, cache_bytes: int = EMBEDDING_CACHE_BYTES) -> None:
+    def __init__(self, pipe: Any, settings: Values, *, cache_bytes: int = EMBEDDING_CACHE_BYTES) -> None:
         self._pipe = pipe
-        self._batch_size = batch_size
+        self._batch_size = settings.batch_size
+        self._arguments = settings.arguments(Stage.ENCODE)
         self._cache_bytes = cache_bytes
         self._used = 0
-        self._cache: OrderedDict[str, Encoding] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, bool], Encoding] = OrderedDict()
+
+    @staticmethod
+    def key(settings: Values) -> tuple[Any, ...]:
+        """Settings of one key are encoded alike."""
+        return settings.batch_size, tuple(sorted(settings.arguments(Stage.ENCODE).items()))
 
     @property
     def window(self) -> int:
         return int(self._pipe.tokenizer.model_max_length)
 
-    def __call__(self, prompts: Sequence[str]) -> list[Encoding]:
-        """The encodings of the prompts, in order."""
+    def __call__(self, prompts: Sequence[str], *, negative: bool = False) -> list[Encoding]:
+        """The encodings of the prompts, in order; ``negative`` as what is steered away from."""
         found: dict[str, Encoding] = {}
         missing: list[str] = []
         for prompt in dict.fromkeys(prompts):
-            if prompt in self._cache:
-                self._cache.move_to_end(prompt)
-                found[prompt] = self._cache[prompt]
+            if (prompt, negative) in self._cache:
+                self._cache.move_to_end((prompt, negative))
+                found[prompt] = self._cache[prompt, negative]
             else:
                 missing.append(prompt)
         for batch in _batches(missing, self._batch_size):
-            for prompt, encoding in zip(batch, self._encode(batch), strict=True):
+            for prompt, encoding in zip(batch, self._encode(batch, negative), strict=True):
                 found[prompt] = encoding
-                self._remember(prompt, encoding)
+                self._remember((prompt, negative), encoding)
         return [found[prompt] for prompt in prompts]
 
-    def _encode(self, prompts: Sequence[str]) -> list[Encoding]:
+    def _encode(self, prompts: Sequence[str], negative: bool) -> list[Encoding]:
         import torch
 
         padded = [*prompts, *[prompts[-1]] * (self._batch_size - len(prompts))]
@@ -103,44 +114,67 @@ class PromptEncoder:
         texts = [self._pipe.maybe_convert_prompt(text, tokenizer) for text in padded]
         # The tokenizer's own warning for long prompts would come once for each; the summary counts them instead.
         lengths = [len(ids) for ids in tokenizer(texts, truncation=False, verbose=False).input_ids]
+        # diffusers' encoders apply such arguments (clip_skip) to positive prompts only.
+        arguments = {} if negative else self._arguments
         with torch.inference_mode():
-            embeds, _ = self._pipe.encode_prompt(texts, self._pipe.device, 1, do_classifier_free_guidance=False)
+            embeds, _ = self._pipe.encode_prompt(
+                texts, self._pipe.device, 1, do_classifier_free_guidance=False, **arguments
+            )
         return [
             Encoding(embeds[row], length, length > self.window)
             for row, length in zip(range(len(prompts)), lengths, strict=False)
         ]
 
-    def _remember(self, prompt: str, encoding: Encoding) -> None:
-        self._cache[prompt] = encoding
+    def _remember(self, key: tuple[str, bool], encoding: Encoding) -> None:
+        self._cache[key] = encoding
         self._used += encoding.embeds.nbytes
         while self._used > self._cache_bytes and len(self._cache) > 1:
             _, oldest = self._cache.popitem(last=False)
             self._used -= oldest.embeds.nbytes
 
 
-def sample(
-    pipe: Any,
-    encoder: PromptEncoder,
-    todo: Iterable[Job],
-    *,
-    guidance: float,
-    steps: int,
-    negative_prompt: str,
-    height: int,
-    width: int,
-    batch_size: int,
-) -> Iterator[Picture]:
-    """Make the images, ``batch_size`` at a time, in the order of ``todo``.
+def refuse_ignored(pipe: Any, settings: Values) -> None:
+    """Refuse what this pipeline, with its present scheduler, would silently leave out.
 
-    Every batch is run at exactly ``batch_size`` rows; a short one is padded with copies of its last job, which are
+    Raises:
+        SettingsError: names the setting, its value, and what ignores it.
+    """
+    places: dict[Stage, tuple[Callable[..., Any], str]] = {
+        Stage.ENCODE: (pipe.encode_prompt, type(pipe).__name__),
+        Stage.CALL: (pipe.__call__, type(pipe).__name__),
+        Stage.SCHEDULER: (pipe.scheduler.step, f"scheduler {settings.scheduler}"),
+    }
+    for name, declared, value in settings.used():
+        if declared.passed_as is not None and not _takes(places[declared.stage][0], declared.passed_as):
+            raise SettingsError(
+                f"{name} {value!r} would be ignored by {places[declared.stage][1]}: leave it out{_takers(declared)}"
+            )
+
+
+def _takes(function: Callable[..., Any], argument: str) -> bool:
+    return argument in inspect.signature(function).parameters
+
+
+def _takers(declared: Setting) -> str:
+    """The schedulers that would not ignore it."""
+    if declared.stage is not Stage.SCHEDULER or declared.passed_as is None:
+        return ""
+    found = [name for name in SCHEDULERS if _takes(scheduler_class(name).step, declared.passed_as)]
+    return f", or take --scheduler {' or '.join(found)}"
+
+
+def sample(pipe: Any, encoder: PromptEncoder, todo: Iterable[Job], settings: Values) -> Iterator[Picture]:
+    """Make the images, ``settings.batch_size`` at a time, in the order of ``todo``; ``settings`` are resolved.
+
+    Every batch is run at exactly that many rows; a short one is padded with copies of its last job, which are
     thrown away. Each row has its own CPU generator, so a picture depends on its own job and on the tensor shapes
     alone. ``guidance`` of 1 or less leaves out the unconditional half (Ho & Salimans 2022, arXiv:2207.12598).
     """
-    negative = encoder([negative_prompt])[0] if guidance > 1 else None
-    for batch in _batches(todo, batch_size):
+    negative = encoder([settings.negative_prompt], negative=True)[0] if settings.guidance > 1 else None
+    for batch in _batches(todo, settings.batch_size):
         started = time.perf_counter()
         encodings = encoder([job.prompt for job in batch])
-        pixels, flagged = _run(pipe, batch, encodings, negative, guidance, steps, height, width, batch_size)
+        pixels, flagged = _run(pipe, batch, encodings, negative, settings)
         seconds = (time.perf_counter() - started) / len(batch)
         for row, (job, encoding) in enumerate(zip(batch, encodings, strict=True)):
             yield Picture(job, pixels[row], encoding.tokens, encoding.truncated, flagged[row], seconds)
@@ -159,26 +193,20 @@ def _run(
     batch: Sequence[Job],
     encodings: Sequence[Encoding],
     negative: Encoding | None,
-    guidance: float,
-    steps: int,
-    height: int,
-    width: int,
-    batch_size: int,
+    settings: Values,
 ) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], list[bool]]:
     import torch
 
+    batch_size = settings.batch_size
     rows = [min(row, len(batch) - 1) for row in range(batch_size)]
     generators = [torch.Generator("cpu").manual_seed(batch[row].seed) for row in rows]
     with torch.inference_mode():
         output = pipe(
             prompt_embeds=torch.stack([encodings[row].embeds for row in rows]),
             negative_prompt_embeds=None if negative is None else negative.embeds.expand(batch_size, -1, -1),
-            guidance_scale=guidance,
-            num_inference_steps=steps,
-            height=height,
-            width=width,
             generator=generators,
             output_type="np",
+            **settings.arguments(Stage.CALL, Stage.SCHEDULER),
         )
     # Rounding as diffusers' numpy_to_pil, so that a plain pipeline call gives the same picture.
     pixels = (output.images[: len(batch)] * 255).round().astype(np.uint8)

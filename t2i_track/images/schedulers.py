@@ -1,26 +1,11 @@
-"""Schedulers by short names: their classes, and what is set on top of a model's own configuration."""
+"""A pipeline's scheduler, by its short name."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-# Short name -> diffusers class and what is set on top of the model's own scheduler config.
-_SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
-    # PLMS, as latent diffusion uses it: the Runge-Kutta warm-up is left out (Liu et al. 2022, arXiv:2202.09778).
-    "pndm": ("PNDMScheduler", {"skip_prk_steps": True}),
-    "ddim": ("DDIMScheduler", {}),
-    "dpm++2m": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}),
-    "dpm++2m-karras": (
-        "DPMSolverMultistepScheduler",
-        {"algorithm_type": "dpmsolver++", "solver_order": 2, "use_karras_sigmas": True},
-    ),
-    "euler": ("EulerDiscreteScheduler", {}),
-    "euler-a": ("EulerAncestralDiscreteScheduler", {}),
-    "heun": ("HeunDiscreteScheduler", {}),
-    "lms": ("LMSDiscreteScheduler", {}),
-    "unipc": ("UniPCMultistepScheduler", {}),
-}
+from t2i_track.schedulers import SCHEDULERS
 
 
 def set_scheduler(pipe: Any, model_config: dict[str, Any], name: str) -> dict[str, Any]:
@@ -29,11 +14,15 @@ def set_scheduler(pipe: Any, model_config: dict[str, Any], name: str) -> dict[st
     Returns:
         The scheduler's full configuration (JSON types), for the record.
     """
+    kind = SCHEDULERS[name]
+    pipe.scheduler = scheduler_class(name).from_config(model_config, **kind.changes)
+    return scheduler_record(pipe.scheduler)
+
+
+def scheduler_class(name: str) -> Any:
     import diffusers
 
-    class_name, changes = _SCHEDULERS[name]
-    pipe.scheduler = getattr(diffusers, class_name).from_config(model_config, **changes)
-    return scheduler_record(pipe.scheduler)
+    return getattr(diffusers, SCHEDULERS[name].diffusers)
 
 
 def scheduler_record(scheduler: Any) -> dict[str, Any]:

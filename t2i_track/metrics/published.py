@@ -18,11 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from t2i_track.errors import MetricError
+from t2i_track.settings import DECLARED
 
-SETTINGS = (
-    "model", "revision", "guidance", "steps", "scheduler", "num", "images_per_prompt", "height", "width",
-    "negative_prompt", "dtype", "lora", "seed",
-)  # fmt: skip
 EVALUATION = ("metrics", "extractor", "clip", "reference", "resize", "parameters")
 FIELDS = ("name", "description", "source", "run", "evaluation", "windows", "published")
 
@@ -89,7 +86,7 @@ def parse_protocol(text: str, name: str) -> NamedProtocol:
     if not isinstance(content, dict):
         raise MetricError(f"protocol '{name}' is not a mapping of {', '.join(FIELDS)}")
     run, evaluation, windows = (content.get(part) or {} for part in ("run", "evaluation", "windows"))
-    for part, known in ((content, FIELDS), (run, SETTINGS), (evaluation, EVALUATION)):
+    for part, known in ((content, FIELDS), (run, tuple(DECLARED)), (evaluation, EVALUATION)):
         unknown = sorted(set(part) - set(known)) if isinstance(part, dict) else repr(part)
         if unknown:
             raise MetricError(f"protocol '{name}' may have {', '.join(known)}, not {unknown}")

@@ -13,8 +13,9 @@ from t2i_track.ranking.effects import Effect, Knee, effect, knee
 from t2i_track.ranking.frontier import Frontier, alignment_metric, frontier
 from t2i_track.ranking.ranking import Excluded, Ranked, any_apart, eligible, rank
 from t2i_track.ranking.recommend import Recommendation, recommend
-from t2i_track.ranking.rows import AXES, SECONDS, Direction, RunRow, Score, direction, metric_group
+from t2i_track.ranking.rows import SECONDS, Direction, RunRow, Score, direction, metric_group
 from t2i_track.ranking.where import where as matching
+from t2i_track.settings import AXES
 
 SCHEMA = "t2i-track/compare/1"
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from t2i_track.ranking.rows import RunRow
+from t2i_track.settings import COSTLY
 
 TOLERANCE = 1.05
 """Timings of equal work differ by some percent, so costs within 5 % of each other count as equal."""
@@ -26,5 +27,4 @@ def costs(rows: Sequence[RunRow]) -> dict[str, float]:
 
 
 def _work(row: RunRow) -> tuple[object, ...]:
-    passes = row.steps, row.guidance > 1, row.scheduler
-    return *passes, row.model, row.lora, row.height, row.width, row.dtype, row.device, row.batch_size
+    return row.guidance > 1, *(getattr(row, name) for name in COSTLY if name != "guidance")

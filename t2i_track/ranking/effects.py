@@ -20,8 +20,9 @@ from t2i_track.ranking.differences import (
     p_values,
     paired_p_values,
 )
-from t2i_track.ranking.rows import AXES, RunRow, Score, direction
+from t2i_track.ranking.rows import RunRow, Score, direction
 from t2i_track.ranking.words import change, number
+from t2i_track.settings import AXES
 
 Axis = Literal["guidance", "steps"]
 MOST_EXCEPTIONS = 2

@@ -11,8 +11,9 @@ from typing import Any
 from t2i_track.ranking.comparison import Comparison
 from t2i_track.ranking.frontier import alignment_metric
 from t2i_track.ranking.ranking import Ranked
-from t2i_track.ranking.rows import AXES, varied
+from t2i_track.ranking.rows import varied
 from t2i_track.ranking.words import bounds, change, number
+from t2i_track.settings import AXES
 
 Cells = list[list[str]]
 MOST_POINTS = 16

@@ -15,6 +15,7 @@ from t2i_track.errors import CompareError
 from t2i_track.metrics.uncertainty import Interval
 from t2i_track.ranking.differences import difference, holm
 from t2i_track.ranking.rows import ALIGNMENT, HIGHER, LOWER, ImageRow, RunRow, direction, protocol_difference
+from t2i_track.settings import DECISIVE
 
 SCHEMA = "t2i-track/compare-two/1"
 Verdict = Literal["A better", "B better", "cannot be told apart", "unknown"]
@@ -117,21 +118,10 @@ def compare_two(
         raise CompareError(f"no score {by!r} for each image of both runs; there is {', '.join(scored) or 'none'}")
     by = by or next((name for name in (*ALIGNMENT, *scored) if name in scored), None)
     changes = sorted(_changes(pairs, by), key=lambda c: (-abs(c.change), c.prompt_index)) if by else []
-    settings = (
-        "model",
-        "manifest",
-        "guidance",
-        "steps",
-        "scheduler",
-        "seed",
-        "negative_prompt",
-        "lora",
-        "height",
-        "width",
-        "dtype",
-    )
     differing = {
-        name: (getattr(a, name), getattr(b, name)) for name in settings if getattr(a, name) != getattr(b, name)
+        name: (getattr(a, name), getattr(b, name))
+        for name in (*DECISIVE, "manifest")
+        if getattr(a, name) != getattr(b, name)
     }
     counts = tuple(_counts(name, _changes(pairs, name)) for name in scored)
     return PairComparison(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from t2i_track.errors import CompareError
+from t2i_track.settings import AXES, Values
 
 Direction = Literal["lower", "higher"]
 
@@ -16,8 +17,6 @@ LOWER = ("fid", "kid_mean", "cmmd", "fid_infinity", SECONDS)
 HIGHER = ("inception_score_mean", "precision", "recall", "clip_score", "alignment")
 ALIGNMENT = ("alignment", "clip_score")
 """Measures of how well pictures follow their prompts, the preferred one first."""
-AXES = ("guidance", "steps", "scheduler", "seed", "model", "lora", "negative_prompt", "height", "width", "dtype")
-"""Settings a sweep can vary, in the order in which they are shown."""
 _GROUPS = {"inception_score_mean": "is", "kid_mean": "kid", "precision": "prc", "recall": "prc", "clip_score": "clip"}
 
 
@@ -45,29 +44,17 @@ class Score:
         return self.ci_low is None or self.ci_high is None or self.ci_low <= self.value <= self.ci_high
 
 
-@dataclass(frozen=True)
-class RunRow:
-    """One run: what decided its images, what they cost (seconds) and how they scored."""
+@dataclass(frozen=True, kw_only=True)
+class RunRow(Values):
+    """One run: its settings as resolved, what its images cost (seconds) and how they scored."""
 
     run: str
     name: str
     experiment: str
     sweep: str | None
     status: str
-    model: str
     manifest: str
-    guidance: float
-    steps: int
-    scheduler: str
-    negative_prompt: str
-    lora: str | None
-    height: int
-    width: int
-    dtype: str
-    seed: int
     images: int
-    device: str | None = None
-    batch_size: int | None = None
     seconds_per_image: float | None = None
     mlflow_run_id: str | None = None
     scores: Mapping[str, Score] = field(default_factory=dict)

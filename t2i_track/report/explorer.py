@@ -17,9 +17,10 @@ from string import Template
 from typing import Any
 
 from t2i_track.ranking import Comparison, ImageRow, RunRow
-from t2i_track.ranking.rows import AXES, varied
+from t2i_track.ranking.rows import varied
 from t2i_track.report.charts import charts, labels
 from t2i_track.report.embed import Picture, pictures
+from t2i_track.settings import AXES
 
 SCRIPTS = ("dom.js", "pictures.js", "summary.js", "charts.js", "grid.js", "viewer.js", "changes.js", "main.js")
 

@@ -25,6 +25,7 @@ from t2i_track.metrics.measurement import METRICS
 from t2i_track.metrics.protocol import ProtocolRecord
 from t2i_track.metrics.published import check_protocol, load_protocol
 from t2i_track.metrics.reference import Reference, open_reference
+from t2i_track.runs.plan import values_of
 from t2i_track.settings import EMBEDDED_MODEL
 from t2i_track.workspace import Workspace
 
@@ -99,8 +100,7 @@ def score(workspace: Workspace, tracker: Tracker, addresses: Sequence[str], requ
 
 def protocol_settings(run: Run) -> dict[str, Any]:
     """A run's settings under the names that protocols use."""
-    resolved = {name: getattr(run, name) for name in ("height", "width", "dtype", "num", "guidance", "steps")}
-    return {**run.config["settings"], **resolved}
+    return values_of(run).to_dict()
 
 
 def _following(request: Request, runs: Sequence[Run]) -> Request:

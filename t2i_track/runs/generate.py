@@ -28,12 +28,12 @@ from t2i_track.images.loading import (
     load,
     set_memory_format,
 )
-from t2i_track.images.sampling import Job, Picture, PromptEncoder, jobs, sample
+from t2i_track.images.sampling import Job, Picture, PromptEncoder, jobs, refuse_ignored, sample
 from t2i_track.images.schedulers import set_scheduler
 from t2i_track.images.writing import Record
 from t2i_track.runs import record
-from t2i_track.runs.plan import Plan, Summary, create_run, settings_of, stored_prompts
-from t2i_track.settings import Resolved, Settings
+from t2i_track.runs.plan import Plan, Summary, create_run, settings_of, stored_prompts, values_of
+from t2i_track.settings import Resolved, Values
 from t2i_track.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -53,25 +53,32 @@ class Generator:
         self._allow_pickle = allow_pickle
         self._loaded: tuple[tuple[Any, ...], LoadedPipeline, dict[str, Any]] | None = None
         self._memory_format: str | None = None
-        self._encoders: dict[int, PromptEncoder] = {}
+        self._encoders: dict[tuple[Any, ...], PromptEncoder] = {}
 
     def resolve(self, plan: Plan) -> Resolved:
-        """Load the plan's model and make every open choice."""
+        """Load the plan's model and make every open choice.
+
+        Raises:
+            SettingsError: a setting that this model or scheduler would ignore.
+        """
         settings = plan.settings
         loaded, scheduler_config = self._pipeline(settings)
+        refuse_ignored(loaded.pipe, settings)
         height, width = loaded.size(settings)
         return Resolved(
-            settings=settings,
+            settings=dataclasses.replace(
+                settings,
+                height=height,
+                width=width,
+                dtype=loaded.dtype,
+                memory_format=choose_memory_format(settings.memory_format, loaded.device),
+                device=loaded.device,
+                num=len(plan.manifest.head(settings.num)),
+            ),
             weights_sha256=loaded.weights_sha256,
             lora_sha256=loaded.lora_sha256,
             scheduler_config=scheduler_config,
-            height=height,
-            width=width,
-            dtype=loaded.dtype,
-            memory_format=choose_memory_format(settings.memory_format, loaded.device),
-            device=loaded.device,
             manifest_sha256=plan.manifest.sha256,
-            num=len(plan.manifest.head(settings.num)),
         )
 
     def generate(self, plan: Plan) -> Summary:
@@ -113,7 +120,7 @@ class Generator:
             self._require_same_model(run, stored)
         return self._carry_out(run, join=None, parent=parent, tags={})
 
-    def _pipeline(self, settings: Settings) -> tuple[LoadedPipeline, dict[str, Any]]:
+    def _pipeline(self, settings: Values) -> tuple[LoadedPipeline, dict[str, Any]]:
         """The pipeline for these settings, loaded once, with their scheduler and memory format."""
         key = (settings.model, settings.revision, settings.lora, settings.dtype, settings.device)
         if self._loaded is None or self._loaded[0] != key:
@@ -129,13 +136,14 @@ class Generator:
             self._memory_format = memory_format
         return loaded, set_scheduler(loaded.pipe, model_config, settings.scheduler)
 
-    def _encoder(self, batch_size: int) -> PromptEncoder:
+    def _encoder(self, settings: Values) -> PromptEncoder:
         assert self._loaded is not None
-        if batch_size not in self._encoders:
-            self._encoders[batch_size] = PromptEncoder(self._loaded[1].pipe, batch_size)
-        return self._encoders[batch_size]
+        key = PromptEncoder.key(settings)
+        if key not in self._encoders:
+            self._encoders[key] = PromptEncoder(self._loaded[1].pipe, settings)
+        return self._encoders[key]
 
-    def _require_same_model(self, run: Run, settings: Settings) -> None:
+    def _require_same_model(self, run: Run, settings: Values) -> None:
         loaded, _ = self._pipeline(settings)
         if loaded.weights_sha256 != run.model.weights_sha256 or loaded.lora_sha256 != run.config["lora_sha256"]:
             raise ModelError(
@@ -166,8 +174,11 @@ class Generator:
                 self._open(run, join, parent, tags)
                 return self._make_and_report(run, folder)
         finally:
+            # Removed while it is held: filelock lets nobody have a file that is gone. Removed after its release, one
+            # process could hold the removed file and another a new one.
+            with contextlib.suppress(OSError):  # Windows removes no open file
+                (folder / LOCK).unlink()
             lock.release()
-            (folder / LOCK).unlink(missing_ok=True)
 
     def _open(self, run: Run, join: str | None, parent: str | None, tags: Mapping[str, str]) -> None:
         """Mark the run running in both stores, joining or making its MLflow run; idempotent."""
@@ -272,21 +283,11 @@ class Generator:
             return
         from tqdm import tqdm
 
-        settings = settings_of(run)
-        loaded, _ = self._pipeline(settings)
+        loaded, _ = self._pipeline(settings_of(run))
         with self._workspace.begin() as session:
             prompt_ids = lineage.store_prompts(session, prompts)
-        stream = sample(
-            loaded.pipe,
-            self._encoder(run.batch_size),
-            todo,
-            guidance=run.guidance,
-            steps=run.steps,
-            negative_prompt=run.negative_prompt,
-            height=run.height,
-            width=run.width,
-            batch_size=run.batch_size,
-        )
+        values = values_of(run)
+        stream = sample(loaded.pipe, self._encoder(values), todo, values)
         shared = record.picture_record(run)
 
         def describe(picture: Picture) -> dict[str, Any]:

@@ -2,65 +2,78 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from t2i_track.errors import SettingsError
-from t2i_track.settings import Settings, suggestion
-
-AXES = ("guidance", "steps", "scheduler", "seed", "model", "lora", "negative_prompt", "height", "width")
+from t2i_track.settings import AXES, DECLARED, Settings, suggestion
 
 
-class Experiment(BaseModel):
-    """One experiment file."""
+def _about(kind: Any, words: str) -> dict[str, Any]:
+    return {"kind": kind, "help": words}
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = "sweep"
-    experiment: str = "t2i"
-    description: str = ""
-    manifest: str | None = None
-    prompts: list[str] = Field(default_factory=list)
-    settings: dict[str, Any] = Field(default_factory=dict)
-    axes: dict[str, list[Any]] = Field(default_factory=dict)
-    zip: bool = False
-    """Run the axes side by side, cell i taking the i-th value of each, rather than every combination."""
-    exclude: list[dict[str, Any]] = Field(default_factory=list)
-    """Cells to leave out: every rule is a set of axis values, and a cell that has them all is excluded."""
-    evaluate: bool | None = None
-    reference: str | None = None
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One experiment file; every key declares what it holds and what it is for."""
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Experiment:
+    name: str = field(
+        default="sweep", metadata=_about(str, "Name of the sweep; on the command line, by default, that of its axes.")
+    )
+    experiment: str = field(default="t2i", metadata=_about(str, "MLflow experiment of the runs."))
+    description: str = field(default="", metadata=_about(str, "For readers of the file; changes nothing."))
+    manifest: str | None = field(default=None, metadata=_about(str, "Prompt file; its path is relative to this file."))
+    prompts: list[str] = field(
+        default_factory=list, metadata=_about(list[str], "The prompts themselves, instead of `manifest`.")
+    )
+    settings: dict[str, Any] = field(
+        default_factory=dict, metadata=_about(dict, "Settings that all cells have in common.")
+    )
+    axes: dict[str, list[Any]] = field(
+        default_factory=dict,
+        metadata=_about(dict[str, list[Any]], "Settings that vary, each with the list of its values."),
+    )
+    zip: bool = field(
+        default=False, metadata=_about(bool, "Run the axes side by side, cell i taking the i-th value of each.")
+    )
+    exclude: list[dict[str, Any]] = field(
+        default_factory=list,
+        metadata=_about(list[dict[str, Any]], "Cells to leave out: those that have all values of one of these rules."),
+    )
+    evaluate: bool | None = field(
+        default=None, metadata=_about(bool, "Whether to score the runs; left out: where it costs next to nothing.")
+    )
+    reference: str | None = field(
+        default=None,
+        metadata=_about(str, "What to score against: `shapes`, a folder, a manifest, an .npz, or `run:RUN`."),
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse what does not fit together.
+
+        Raises:
+            SettingsError: names the key, its value and what it may be.
+        """
         for name, values in self.axes.items():
-            _known_axis(name)
-            if not values:
-                raise ValueError(f"axis '{name}' has no values")
-            if name in self.settings:
-                raise ValueError(f"'{name}' is both a setting and an axis: keep one of them")
-            keys = [_plain(name, value) for value in values]
-            twice = next((value for value, key in zip(values, keys, strict=True) if keys.count(key) > 1), None)
-            if twice is not None:
-                raise ValueError(f"axis '{name}' has {twice!r} twice")
+            _check_axis(name, values, self.settings)
         lengths = {name: len(values) for name, values in self.axes.items()}
         if self.zip and len(set(lengths.values())) > 1:
-            raise ValueError(f"zip wants axes of one length, not {lengths}")
+            raise SettingsError(f"zip wants axes of one length, not {lengths}")
         for rule in self.exclude:
             for name in rule:
                 if name not in self.axes:
-                    raise ValueError(
-                        f"exclude names '{name}', which is not an axis{suggestion(name, tuple(self.axes))}"
-                    )
+                    near = suggestion(name, tuple(self.axes))
+                    raise SettingsError(f"exclude names '{name}', which is not an axis{near}")
         if self.manifest is not None and self.prompts:
-            raise ValueError("'manifest' and 'prompts' exclude each other: keep one of them")
+            raise SettingsError("'manifest' and 'prompts' exclude each other: keep one of them")
         Settings.from_mapping(self.settings)
-        return self
 
     @property
     def size(self) -> int:
@@ -106,8 +119,9 @@ class Experiment(BaseModel):
 
     def spec(self) -> dict[str, Any]:
         """What decides the cells, as JSON types: equal specs are the same sweep."""
-        record: dict[str, Any] = json.loads(self.model_dump_json(exclude={"description"}))
-        return record
+        record = {name: value for name, value in dataclasses.asdict(self).items() if name != "description"}
+        found: dict[str, Any] = json.loads(json.dumps(record, default=str))
+        return found
 
 
 def load(path: Path) -> Experiment:
@@ -133,32 +147,73 @@ def load(path: Path) -> Experiment:
     experiment = build(values, str(path))
     if experiment.manifest is not None:
         # A path inside a file is relative to the file, so that the file works from any folder.
-        experiment = experiment.model_copy(update={"manifest": str(path.parent / experiment.manifest)})
+        experiment = dataclasses.replace(experiment, manifest=str(path.parent / experiment.manifest))
     return experiment
 
 
-def build(values: dict[str, Any], source: str) -> Experiment:
-    """Validate the content of an experiment file, or what the command line's axes make of it."""
+def build(values: Mapping[str, Any], source: str) -> Experiment:
+    """Validate the content of an experiment file, or what the command line's axes make of it.
+
+    Raises:
+        SettingsError: an unknown key or one in a wrong place, a value of a wrong kind, an impossible setting.
+    """
     try:
-        return Experiment.model_validate(values)
+        for key, value in values.items():
+            _check_key(key, value)
+        for place in ("settings", "axes"):
+            for name in values.get(place) or {}:
+                _check_place(place, str(name))
+        return Experiment(**{key: value for key, value in values.items() if value is not None})
     except SettingsError as error:
         raise SettingsError(f"{source}: {error}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            raise SettingsError(
-                f"{source}: unknown key '{place}'{suggestion(place, tuple(Experiment.model_fields))}"
-            ) from None
-        message = first["msg"].removeprefix("Value error, ")
-        where = f"{place}: " if place else ""
-        value = "" if isinstance(first.get("input"), dict) else f" (found {first.get('input')!r})"
-        raise SettingsError(f"{source}: {where}{message}{value}") from None
 
 
-def _known_axis(name: str) -> None:
+KEYS = {key.name: key for key in dataclasses.fields(Experiment)}
+
+
+def _check_key(key: str, value: Any) -> None:
+    if key not in KEYS:
+        if key in DECLARED:
+            raise SettingsError(f"'{key}' is a setting: it belongs under 'settings', or under 'axes' with a list")
+        raise SettingsError(f"unknown key '{key}'{suggestion(str(key), tuple(KEYS))}")
+    kind = KEYS[key].metadata["kind"]
+    outer, inner = get_origin(kind) or kind, get_args(kind)
+    _check_kind(key, value, outer)
+    if outer is list and value is not None:
+        for item in value:
+            _check_kind(f"an entry of {key}", item, get_origin(inner[0]) or inner[0])
+    elif inner and value is not None:
+        for name, item in value.items():
+            _check_kind(f"{key}.{name}", item, get_origin(inner[1]) or inner[1])
+
+
+_KINDS = {str: "text", bool: "true or false", list: "a list", dict: "a mapping of names to values"}
+
+
+def _check_kind(what: str, value: Any, kind: type) -> None:
+    if value is not None and not isinstance(value, kind):
+        raise SettingsError(f"{what} must be {_KINDS[kind]}, not {value!r}")
+
+
+def _check_place(place: str, name: str) -> None:
+    """A key of the file's top level, written among the settings."""
+    if name in KEYS and name not in DECLARED:
+        raise SettingsError(f"'{name}' belongs at the top level of the file, not under '{place}'")
+
+
+def _check_axis(name: str, values: list[Any], settings: Mapping[str, Any]) -> None:
     if name not in AXES:
-        raise ValueError(f"'{name}' is not an axis{suggestion(name, AXES)}")
+        if name in DECLARED:
+            raise SettingsError(f"'{name}' cannot vary within a sweep: put it under 'settings'")
+        raise SettingsError(f"'{name}' is not an axis{suggestion(name, AXES)}")
+    if not values:
+        raise SettingsError(f"axis '{name}' has no values")
+    if name in settings:
+        raise SettingsError(f"'{name}' is both a setting and an axis: keep one of them")
+    keys = [_plain(name, value) for value in values]
+    twice = next((value for value, key in zip(values, keys, strict=True) if keys.count(key) > 1), None)
+    if twice is not None:
+        raise SettingsError(f"axis '{name}' has {twice!r} twice")
 
 
 def _plain(name: str, value: Any) -> Any:

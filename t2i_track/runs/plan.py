@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -14,10 +15,14 @@ from t2i_track.db import lineage
 from t2i_track.db.models import ManifestEntry, Prompt, Run, RunStatus
 from t2i_track.environment import environment
 from t2i_track.prompts.manifest import Manifest
-from t2i_track.settings import CONTIGUOUS, Resolved, Settings
+from t2i_track.settings import DECLARED, Resolved, Settings, Values
 
 if TYPE_CHECKING:
     from t2i_track.images.loading import LoadedPipeline
+
+
+RESOLVED = "resolved"
+"""The key of a run's ``config`` under which the settings that have no column stand, as resolved."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,10 +74,10 @@ class Summary:
 
 def create_run(session: Session, plan: Plan, resolved: Resolved, loaded: LoadedPipeline) -> Run:
     """Store a new run, with its model and manifest."""
-    settings = plan.settings
+    values = resolved.settings
     model = lineage.store_model(
         session,
-        name=settings.model,
+        name=values.model,
         revision=loaded.revision,
         weights_sha256=loaded.weights_sha256,
         pipeline_class=loaded.pipeline_class,
@@ -90,28 +95,20 @@ def create_run(session: Session, plan: Plan, resolved: Resolved, loaded: LoadedP
         status=RunStatus.RUNNING,
         model=model,
         manifest=manifest,
-        guidance=settings.guidance,
-        steps=settings.steps,
-        scheduler=settings.scheduler,
         scheduler_config=resolved.scheduler_config,
-        negative_prompt=settings.negative_prompt,
-        lora=settings.lora,
-        height=resolved.height,
-        width=resolved.width,
-        dtype=resolved.dtype,
-        device=resolved.device,
-        batch_size=settings.batch_size,
-        base_seed=settings.seed,
-        num=resolved.num,
-        images_per_prompt=settings.images_per_prompt,
         settings_sha256=resolved.fingerprint,
         config={
-            "settings": settings.to_dict(),
+            "settings": plan.settings.to_dict(),
             "outdir": None if plan.outdir is None else str(plan.outdir.absolute()),
             "lora_sha256": resolved.lora_sha256,
-            "memory_format": resolved.memory_format,
+            RESOLVED: {name: getattr(values, name) for name, declared in DECLARED.items() if declared.column is None},
         },
-        environment=environment(resolved.device),
+        environment=environment(str(values.device)),
+        **{
+            declared.column: getattr(values, name)
+            for name, declared in DECLARED.items()
+            if declared.column is not None and "." not in declared.column
+        },
     )
     session.add(run)
     session.flush()
@@ -121,15 +118,22 @@ def create_run(session: Session, plan: Plan, resolved: Resolved, loaded: LoadedP
     return run
 
 
-def memory_format_of(run: Run) -> str:
-    """Runs of before it was recorded were all made contiguous."""
-    return str(run.config.get("memory_format", CONTIGUOUS))
+def values_of(run: Run) -> Values:
+    """Every setting of the run as it was resolved, of runs of any version."""
+    columns = {name: attrgetter(declared.column)(run) for name, declared in DECLARED.items() if declared.column}
+    return Values.stored({**beside_columns(run.config.get(RESOLVED), run.config.get("memory_format")), **columns})
 
 
-def settings_of(run: Run) -> Settings:
+def beside_columns(resolved: Mapping[str, Any] | None, memory_format: str | None) -> dict[str, Any]:
+    """What a run's ``config`` says of the settings that have no column; the first of them had a key of its own."""
+    if resolved is not None:
+        return dict(resolved)
+    return {} if memory_format is None else {"memory_format": memory_format}
+
+
+def settings_of(run: Run) -> Values:
     """What the run was asked for, with the memory format that it got: a resume must not choose another."""
-    stored = Settings.from_mapping(run.config["settings"])
-    return dataclasses.replace(stored, memory_format=memory_format_of(run))
+    return dataclasses.replace(Values.stored(run.config["settings"]), memory_format=values_of(run).memory_format)
 
 
 def stored_prompts(session: Session, run: Run) -> list[str]:

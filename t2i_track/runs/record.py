@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session, joinedload
 
 from t2i_track.db.models import Image, ManifestEntry, Run
 from t2i_track.images.sampling import Picture
-from t2i_track.runs.plan import memory_format_of
+from t2i_track.runs.plan import values_of
+from t2i_track.settings import RECORDED
 from t2i_track.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -29,20 +30,13 @@ GRID_KEY = "sample_grid"
 
 def parameters(run: Run) -> dict[str, str | int | float | None]:
     """MLflow's parameters: the settings under their own names, as resolved, and what they were applied to."""
-    stored = dict(run.config["settings"])
-    resolved = {
-        "height": run.height,
-        "width": run.width,
-        "dtype": run.dtype,
-        "memory_format": memory_format_of(run),
-        "device": run.device,
-        "num": run.num,
+    # A revision as it was asked for: what it was resolved to is the weights' hash.
+    return {
+        **values_of(run).to_dict(),
+        "revision": run.config["settings"].get("revision"),
+        "manifest_sha256": run.manifest.sha256[:12],
+        "weights_sha256": run.model.weights_sha256[:12],
     }
-    return (
-        stored
-        | resolved
-        | {"manifest_sha256": run.manifest.sha256[:12], "weights_sha256": run.model.weights_sha256[:12]}
-    )
 
 
 def tags(run: Run) -> dict[str, str]:
@@ -63,23 +57,11 @@ def picture_record(run: Run) -> dict[str, Any]:
     return {
         "t2i_record": RECORD_VERSION,
         "run": run.uuid,
-        "model": run.model.name,
-        "revision": run.model.revision,
+        **{name: value for name, value in values_of(run).to_dict().items() if name in RECORDED},
         "weights_sha256": run.model.weights_sha256,
-        "lora": run.lora,
         "lora_sha256": run.config["lora_sha256"],
         "pipeline_class": run.model.pipeline_class,
-        "negative_prompt": run.negative_prompt,
-        "guidance": run.guidance,
-        "steps": run.steps,
-        "scheduler": run.scheduler,
         "scheduler_config": run.scheduler_config,
-        "height": run.height,
-        "width": run.width,
-        "dtype": run.dtype,
-        "memory_format": memory_format_of(run),
-        "device": run.device,
-        "batch_size": run.batch_size,
         "base_seed": run.base_seed,
         "manifest_sha256": run.manifest.sha256,
         "threads": run.environment["threads"],

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from t2i_track.environment import versions
 from t2i_track.errors import ModelError, NotFound, SettingsError
 from t2i_track.images import png
-from t2i_track.images.sampling import Job, PromptEncoder, sample
-from t2i_track.settings import CONTIGUOUS, Settings
+from t2i_track.images.sampling import Job, PromptEncoder, refuse_ignored, sample
+from t2i_track.settings import Values
 from t2i_track.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -138,13 +138,11 @@ def _load(
     from t2i_track.images.loading import load, set_memory_format
     from t2i_track.images.schedulers import set_scheduler
 
-    settings = Settings(
+    settings = dataclasses.replace(
+        Values.stored(record),
         model=model or record["model"],
         revision=None if model else record["revision"] or None,
-        lora=record["lora"],
-        dtype=record["dtype"],
         device=device or record["device"],
-        scheduler=record["scheduler"],
     )
     # Before anything is computed: the number of threads decides how sums are split, and so the rounding.
     torch.set_num_threads(record["threads"])
@@ -154,10 +152,9 @@ def _load(
             f"the weights of '{settings.model}' are not those of the record ({record['weights_sha256'][:12]} then,"
             f" {loaded.weights_sha256[:12]} now): give the folder or id that has them with --model"
         )
-    # Pictures of before it was recorded were all made contiguous.
-    set_memory_format(loaded.pipe, record.get("memory_format", CONTIGUOUS))
+    set_memory_format(loaded.pipe, str(settings.memory_format))
     notes = []
-    config = set_scheduler(loaded.pipe, dict(loaded.pipe.scheduler.config), record["scheduler"])
+    config = set_scheduler(loaded.pipe, dict(loaded.pipe.scheduler.config), settings.scheduler)
     then = record["scheduler_config"]
     changed = sorted(key for key in config.keys() | then.keys() if config.get(key) != then.get(key))
     if changed:
@@ -175,10 +172,9 @@ def _load(
 
 def _make(record: Mapping[str, Any], loaded: LoadedPipeline) -> Pixels:
     job = Job(record["prompt_index"], record["replicate"], record["prompt"], record["seed"])
-    names = ("guidance", "steps", "negative_prompt", "height", "width", "batch_size")
-    encoder = PromptEncoder(loaded.pipe, record["batch_size"])
-    picture = next(sample(loaded.pipe, encoder, [job], **{name: record[name] for name in names}))
-    return picture.pixels
+    settings = Values.stored(record)
+    refuse_ignored(loaded.pipe, settings)
+    return next(sample(loaded.pipe, PromptEncoder(loaded.pipe, settings), [job], settings)).pixels
 
 
 def _write(out: Path, pixels: Pixels, record: dict[str, Any]) -> None:

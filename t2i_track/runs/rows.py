@@ -11,6 +11,8 @@ from sqlalchemy.orm import Session, joinedload
 from t2i_track.db import lineage
 from t2i_track.db.models import Image, ImageScore, Manifest, MetricValue, Model, Protocol, Run, Sweep, SweepRun
 from t2i_track.ranking.rows import ImageRow, RunRow, Score, protocol_label
+from t2i_track.runs.plan import RESOLVED, beside_columns, values_of
+from t2i_track.settings import DECLARED, RECORDED, Values
 from t2i_track.workspace import Workspace
 
 CHUNK = 500
@@ -36,7 +38,7 @@ def run_rows(
     scores = _scores(session, ids)
     return [
         RunRow(
-            **dict(zip(_FIELDS, run[1:], strict=True)) | {"status": run.status.value},
+            **_fields(run),
             sweep=sweeps.get(run.id),
             images=counts.get(run.id, 0),
             scores=scores.get(run.id, {}),
@@ -79,24 +81,39 @@ def image_rows(session: Session, workspace: Workspace, rows: Iterable[RunRow]) -
     return found
 
 
+def _column(place: str) -> Any:
+    table, _, name = place.rpartition(".")
+    return getattr({"": Run, "model": Model}[table], name)
+
+
 # Field of a RunRow -> the column it comes from: columns, since a thousand whole runs with their JSON take long to read.
 _FIELDS = {
     "run": Run.uuid,
-    "model": Model.name,
     "manifest": Manifest.sha256,
-    "seed": Run.base_seed,
-    **{
-        name: getattr(Run, name)
-        for name in ("name", "experiment", "status", "guidance", "steps", "scheduler", "negative_prompt", "lora")
-    },
-    **{name: getattr(Run, name) for name in ("height", "width", "dtype", "device", "batch_size")},
-    **{name: getattr(Run, name) for name in ("seconds_per_image", "mlflow_run_id")},
+    **{name: getattr(Run, name) for name in ("name", "experiment", "status", "seconds_per_image", "mlflow_run_id")},
+    **{name: _column(declared.column) for name, declared in DECLARED.items() if declared.column is not None},
 }
+_RESOLVED, _MEMORY_FORMAT = Run.config[RESOLVED].label(RESOLVED), Run.config["memory_format"].label("memory_format")
+
+
+def _fields(run: Row[Any]) -> dict[str, Any]:
+    """What a ``RunRow`` has of the run's own row."""
+    values: Sequence[Any] = tuple(run)
+    (resolved, memory_format), columns = values[1:3], values[3:]
+    found = dict(zip(_FIELDS, columns, strict=True))
+    settings = {name: found.pop(name) for name in DECLARED if name in found}
+    stored = Values.stored({**beside_columns(resolved, memory_format), **settings})
+    return {**found, "status": run.status.value, **stored.to_dict()}
 
 
 def _chosen(session: Session, addresses: Sequence[str], experiment: str | None, sweep: str | None) -> list[Row[Any]]:
-    """``id`` and ``_FIELDS`` of the runs."""
-    query = select(Run.id, *_FIELDS.values()).join(Model).join(Manifest).order_by(Run.created_at, Run.id)
+    """``id``, what stands beside the columns, and ``_FIELDS`` of the runs."""
+    query = (
+        select(Run.id, _RESOLVED, _MEMORY_FORMAT, *_FIELDS.values())
+        .join(Model)
+        .join(Manifest)
+        .order_by(Run.created_at, Run.id)
+    )
     if addresses:
         ids = list(dict.fromkeys(lineage.find_run(session, address).id for address in addresses))
         found = {run.id: run for some in _chunks(ids) for run in session.execute(query.where(Run.id.in_(some)))}
@@ -155,17 +172,9 @@ def _shown(image: Image, workspace: Workspace) -> dict[str, object]:
         "id": image.id,
         "run": run.uuid,
         "prompt": image.prompt.text,
-        "negative_prompt": run.negative_prompt,
         "seed": image.seed,
-        "guidance": run.guidance,
-        "steps": run.steps,
-        "scheduler": run.scheduler,
-        "model": run.model.name,
+        **{name: value for name, value in values_of(run).to_dict().items() if name in RECORDED},
         "weights_sha256": run.model.weights_sha256,
-        "size": f"{image.width}x{image.height}",
-        "dtype": run.dtype,
-        "device": run.device,
-        "batch_size": run.batch_size,
         "tokens": image.tokens,
         "truncated": image.truncated,
         "path": image.path,

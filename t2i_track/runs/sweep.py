@@ -19,8 +19,9 @@ from t2i_track.prompts.manifest import Manifest
 from t2i_track.runs.generate import Generator, joined_run
 from t2i_track.runs.grid import Experiment
 from t2i_track.runs.launch import open_manifest, with_default_num
-from t2i_track.runs.plan import Plan, Summary
-from t2i_track.settings import Settings
+from t2i_track.runs.plan import Plan, Summary, values_of
+from t2i_track.schedulers import network_calls
+from t2i_track.settings import COSTLY, DECLARED, Settings, Stage, Values
 from t2i_track.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -254,18 +255,29 @@ def _seconds_per_image(session: Session, settings: Settings) -> float | None:
         .order_by(Run.created_at.desc(), Run.id.desc())
     )
     for run in session.scalars(query.limit(100)):
-        same_size = (settings.height or run.height, settings.width or run.width) == (run.height, run.width)
-        if same_size and run.batch_size == settings.batch_size and run.seconds_per_image is not None:
-            return run.seconds_per_image * _passes(settings.guidance, settings.steps) / _passes(run.guidance, run.steps)
+        timed = values_of(run)
+        if run.seconds_per_image is not None and _same_work(settings, timed):
+            return run.seconds_per_image * _passes(settings) / _passes(timed)
     return None
 
 
-def _passes(guidance: float, steps: int) -> int:
-    return steps * (2 if guidance > 1 else 1)
+SCALED = ("guidance", "steps", "scheduler")
+"""Settings that decide the cost by the passes of the network alone."""
 
 
-def _model_key(settings: Settings) -> tuple[str, str]:
-    return settings.model, settings.lora or ""
+def _same_work(settings: Settings, timed: Values) -> bool:
+    """Whether a pass costs the same; what is still open will be as it was."""
+    compared = [name for name in COSTLY if name not in (*SCALED, "lora")]
+    same = all(getattr(settings, name) in (None, getattr(timed, name)) for name in compared)
+    return same and settings.lora == timed.lora  # no LoRA is not an open choice
+
+
+def _passes(settings: Values) -> int:
+    return network_calls(settings.scheduler, settings.steps) * (2 if settings.guidance > 1 else 1)
+
+
+def _model_key(settings: Settings) -> tuple[str, ...]:
+    return tuple(str(getattr(settings, name)) for name, declared in DECLARED.items() if declared.stage is Stage.LOAD)
 
 
 def listed(cells: Sequence[CellForecast], axes: Sequence[str]) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,272 @@
+"""A walk over every declared setting: each is changed in turn, and everything that follows from it must follow.
+
+A setting that is declared but does not reach one of these places fails here by its name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import click
+import pytest
+from sqlalchemy.orm import Session
+
+from t2i_track.cli import cli as commands
+from t2i_track.db.models import Run
+from t2i_track.errors import SettingsError
+from t2i_track.images.sampling import Job, PromptEncoder, sample
+from t2i_track.metrics.published import check_protocol, parse_protocol
+from t2i_track.prompts.manifest import from_prompts
+from t2i_track.ranking import RunRow, compare_two
+from t2i_track.ranking.cost import costs
+from t2i_track.runs import record
+from t2i_track.runs.evaluate import protocol_settings
+from t2i_track.runs.grid import build
+from t2i_track.runs.plan import Plan, create_run, settings_of, values_of
+from t2i_track.runs.rows import run_rows
+from t2i_track.runs.sweep import SCALED, _same_work
+from t2i_track.settings import COSTLY, DECLARED, RECORDED, Decides, Resolved, Settings, Stage, Values, option
+from t2i_track.workspace import Workspace
+
+RESOLVED = {"height": 64, "width": 64, "dtype": "fp32", "memory_format": "channels-last", "device": "cpu", "num": 2}
+OTHERS: dict[str, Any] = {"height": 72, "width": 72, "device": "cuda", "revision": "abc", "num": 1, "guidance": 3.0}
+"""Another value of a setting where ``other`` finds none by its declaration."""
+BY_CONTENT = {"model", "lora"}
+"""Known to the fingerprint by the hash of their tensors, not by their names."""
+NO_ARGUMENT = {"scheduler", "negative_prompt", "batch_size"}
+"""They act at their stage by what is done there, not as an argument of that name."""
+
+
+def other(name: str) -> Any:
+    """A value that the setting may have and that is not the one of ``base``."""
+    declared, now = DECLARED[name], getattr(base(), name)
+    if name in OTHERS:
+        return OTHERS[name]
+    if declared.choices:
+        return next(choice for choice in declared.choices if choice != now)
+    if declared.kind is str:
+        return "other"
+    step = 1 if declared.kind is int else (declared.most or 2.0) / 2
+    return now + step
+
+
+def base(**changes: Any) -> Settings:
+    return Settings(**{**RESOLVED, **changes})
+
+
+def changed(name: str) -> Settings:
+    return base(**{name: other(name)})
+
+
+def resolved(settings: Values) -> Resolved:
+    return Resolved(
+        settings=settings, weights_sha256="w" * 64, lora_sha256=None, scheduler_config={}, manifest_sha256="m" * 64
+    )
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return Workspace(home=tmp_path_factory.mktemp("walk"))
+
+
+def store(session: Session, settings: Settings) -> Run:
+    """A finished run in the database; nothing of it is made."""
+    plan = Plan(settings=settings, manifest=from_prompts(["a", "b"]), experiment="walk", run_name="run")
+    loaded: Any = SimpleNamespace(revision=settings.revision or "", weights_sha256="w" * 64, pipeline_class="P")
+    run = create_run(session, plan, resolved(settings), loaded)
+    run.seconds_per_image = 1.0
+    session.flush()
+    return run
+
+
+@pytest.fixture(scope="module")
+def stored(workspace: Workspace) -> dict[str, str]:
+    """Setting -> the run in which it alone was changed; "" is the run in which none was."""
+    here = {"threads": 1, "versions": {}, "git_commit": None}  # of a machine that has every device
+    with pytest.MonkeyPatch.context() as patch, workspace.begin() as session:
+        patch.setattr("t2i_track.runs.plan.environment", lambda _device: here)
+        runs = {"": store(session, base()).uuid}
+        runs |= {name: store(session, changed(name)).uuid for name in DECLARED}
+    return runs
+
+
+@pytest.fixture
+def session(workspace: Workspace, stored: dict[str, str]) -> Iterator[Session]:
+    with workspace.reading() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def rows(workspace: Workspace, stored: dict[str, str]) -> dict[str, RunRow]:
+    with workspace.reading() as session:
+        found = {row.run: row for row in run_rows(session)}
+    return {name: found[uuid] for name, uuid in stored.items()}
+
+
+def run_of(session: Session, stored: dict[str, str], name: str) -> Run:
+    return session.query(Run).filter_by(uuid=stored[name]).one()
+
+
+every = pytest.mark.parametrize("name", DECLARED)
+
+
+@every
+def test_it_says_what_it_is(name: str) -> None:
+    declared = DECLARED[name]
+    assert declared.help.endswith(".")
+    default = Values.__dataclass_fields__[name].default
+    assert default is not None or declared.open, "None must be said in words"
+    assert not declared.later or declared.neutral is not None, "older runs have the neutral value"
+    if declared.stage in (Stage.CALL, Stage.ENCODE, Stage.SCHEDULER):
+        assert (declared.passed_as is None) == (name in NO_ARGUMENT)
+
+
+@every
+@pytest.mark.parametrize("command", ["generate", "sweep"])
+def test_it_is_an_option(name: str, command: str) -> None:
+    found = commands.get_command(click.Context(commands), command)
+    assert found is not None
+    options = {opt: parameter for parameter in found.params for opt in parameter.opts}
+    parameter = options[option(name)]
+    assert isinstance(parameter, click.Option)
+    assert parameter.help
+    assert parameter.help.startswith(DECLARED[name].help)
+    assert parameter.show_default or parameter.multiple
+
+
+@every
+def test_it_is_an_axis_if_it_says_so(name: str) -> None:
+    values = {"axes": {name: [getattr(base(), name), other(name)]}}
+    if not DECLARED[name].axis:
+        with pytest.raises(SettingsError, match="cannot vary"):
+            build(values, "test")
+        return
+    assert [getattr(cell, name) for cell in build(values, "test").cells()] == values["axes"][name]
+
+
+@every
+def test_a_wrong_value_is_named(name: str) -> None:
+    with pytest.raises(SettingsError, match=name.replace("_", "[ _]")):
+        Settings.from_mapping({name: [1]})
+
+
+@every
+def test_the_fingerprint_changes_if_it_decides_the_images(name: str) -> None:
+    differs = resolved(changed(name)).fingerprint != resolved(base()).fingerprint
+    assert differs == (DECLARED[name].decides is not Decides.NOTHING and name not in BY_CONTENT)
+
+
+@pytest.mark.parametrize("name", [name for name, declared in DECLARED.items() if declared.later])
+def test_a_later_setting_leaves_older_fingerprints_and_records_alone(name: str) -> None:
+    neutral = base(**{name: DECLARED[name].neutral})
+    others = {key: value for key, value in base().to_dict().items() if key != name}
+    assert Values.stored(others).to_dict() == neutral.to_dict()
+    assert resolved(Values.stored(others)).fingerprint == resolved(neutral).fingerprint
+
+
+@every
+def test_the_database_keeps_it(name: str, session: Session, stored: dict[str, str], rows: dict[str, RunRow]) -> None:
+    run = run_of(session, stored, name)
+    assert getattr(values_of(run), name) == other(name)
+    assert getattr(settings_of(run), name) == other(name)
+    assert getattr(rows[name], name) == other(name)
+    assert values_of(run) == Values(**changed(name).to_dict() | {"revision": run.model.revision})
+
+
+@every
+def test_mlflow_and_the_picture_get_it(name: str, session: Session, stored: dict[str, str]) -> None:
+    run = run_of(session, stored, name)
+    assert record.parameters(run)[name] == other(name)
+    shared = record.picture_record(run)
+    if name == "seed":
+        assert shared["base_seed"] == other(name)
+    elif DECLARED[name].decides is Decides.EXTENT:
+        assert name not in shared
+    else:
+        assert name in RECORDED
+        assert shared[name] == other(name)
+        assert getattr(Values.stored(shared), name) == other(name), "made again with another value"
+
+
+@every
+def test_two_runs_say_that_they_differ_in_it(name: str, rows: dict[str, RunRow]) -> None:
+    differing = compare_two(rows[""], rows[name]).differing
+    expected = {name} if DECLARED[name].decides is not Decides.NOTHING else set()
+    assert set(differing) == expected
+
+
+@every
+def test_runs_that_cost_the_same_share_their_timings(name: str, rows: dict[str, RunRow]) -> None:
+    twice = dataclasses.replace(rows[name], seconds_per_image=3.0)
+    found = costs([rows[""], twice])
+    shared = found[rows[""].run] == found[twice.run]
+    # Guidance costs by being there at all.
+    assert shared == (name not in COSTLY or name == "guidance")
+
+
+@every
+def test_an_estimate_takes_the_timing_of_equal_work(name: str) -> None:
+    assert _same_work(changed(name), base()) == (name not in COSTLY or name in SCALED)
+
+
+@every
+def test_a_protocol_may_demand_it(name: str, session: Session, stored: dict[str, str]) -> None:
+    demanded = other(name)
+    protocol = dataclasses.replace(parse_protocol(f"run: {{{name}: x}}", "p"), run={name: demanded})
+    assert check_protocol(protocol, protocol_settings(run_of(session, stored, name))) == []
+    assert [found.setting for found in check_protocol(protocol, protocol_settings(run_of(session, stored, "")))] == [
+        name
+    ]
+
+
+class Stub:
+    """A pipeline that notes what it is given."""
+
+    def __init__(self) -> None:
+        self.encoded: list[dict[str, Any]] = []
+        self.called: list[dict[str, Any]] = []
+        self.tokenizer: Any = _Tokenizer()
+        self.device = "cpu"
+
+    def maybe_convert_prompt(self, text: str, _tokenizer: object) -> str:
+        return text
+
+    def encode_prompt(self, texts: list[str], *_: object, do_classifier_free_guidance: bool, **given: Any) -> Any:
+        import torch
+
+        self.encoded.append(given)
+        return torch.zeros(len(texts), 2, 3), None
+
+    def __call__(self, **given: Any) -> Any:
+        import numpy as np
+
+        self.called.append(given)
+        return SimpleNamespace(images=np.zeros((len(given["prompt_embeds"]), 8, 8, 3)))
+
+
+class _Tokenizer:
+    model_max_length = 77
+
+    def __call__(self, texts: list[str], **_: object) -> Any:
+        return SimpleNamespace(input_ids=[[0]] * len(texts))
+
+
+@pytest.mark.parametrize("name", [name for name, declared in DECLARED.items() if declared.passed_as])
+def test_it_reaches_its_stage(name: str) -> None:
+    declared, settings, pipe = DECLARED[name], changed(name), Stub()
+    assert declared.passed_as is not None
+    next(sample(pipe, PromptEncoder(pipe, settings), [Job(0, 0, "a", 1)], settings))
+    if declared.stage is Stage.ENCODE:
+        assert [given.get(declared.passed_as) for given in pipe.encoded] == [None, other(name)], "negative, positive"
+        return
+    assert pipe.called[0][declared.passed_as] == other(name)
+
+
+@pytest.mark.parametrize("name", [name for name, declared in DECLARED.items() if declared.needs_guidance])
+def test_what_needs_guidance_is_refused_without(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name} .* would be ignored at guidance 1: .*--guidance above 1"):
+        base(guidance=1.0, **{name: other(name)})
+    assert base(guidance=1.0, **{name: DECLARED[name].neutral}).guidance == 1.0
