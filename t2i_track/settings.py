@@ -147,6 +147,10 @@ class Values:
         "pndm", kind=str, choices=tuple(SCHEDULERS), stage=Stage.SCHEDULER, decides=Decides.PIXELS, cost=True,
         column="scheduler", help="Sampler.",
     )  # fmt: skip
+    eta: float = _setting(
+        0.0, kind=float, least=0, most=1, stage=Stage.SCHEDULER, decides=Decides.PIXELS, passed_as="eta", neutral=0.0,
+        later=True, help="Share of DDIM's noise that is drawn anew in each step: 0 none, 1 as DDPM.",
+    )  # fmt: skip
     seed: int = _setting(
         42, kind=int, least=0, most=2**63 - 1, stage=Stage.NONE, decides=Decides.PIXELS, column="base_seed",
         help="Base seed; every image's own comes from it.",

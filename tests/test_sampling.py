@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from t2i_track.errors import ModelError, PickledWeights
+from t2i_track.errors import ModelError, PickledWeights, SettingsError
 from t2i_track.images.loading import LoadedPipeline, load, set_memory_format
-from t2i_track.images.sampling import Job, PromptEncoder, initial_latents, jobs, sample
+from t2i_track.images.sampling import Job, PromptEncoder, initial_latents, jobs, refuse_ignored, sample
 from t2i_track.images.schedulers import set_scheduler
 from t2i_track.images.seeds import image_seed
 from t2i_track.images.weights import weights_sha256
@@ -101,8 +101,8 @@ def test_latents_do_not_depend_on_the_batch(pipeline: LoadedPipeline) -> None:
             assert torch.equal(found[row], initial_latents(job, (4, 16, 16), torch.float32))
 
 
-@pytest.mark.parametrize("memory_format", MEMORY_FORMATS)
-def test_a_plain_pipeline_call_gives_the_same_picture(pipeline: LoadedPipeline, memory_format: str) -> None:
+def plain_pipeline(memory_format: str) -> Any:
+    """The embedded model as diffusers alone loads it."""
     from diffusers import StableDiffusionPipeline
 
     from t2i_track import assets
@@ -112,6 +112,12 @@ def test_a_plain_pipeline_call_gives_the_same_picture(pipeline: LoadedPipeline, 
     if memory_format == "channels-last":
         plain.unet.to(memory_format=torch.channels_last)
         plain.vae.to(memory_format=torch.channels_last)
+    return plain
+
+
+@pytest.mark.parametrize("memory_format", MEMORY_FORMATS)
+def test_a_plain_pipeline_call_gives_the_same_picture(pipeline: LoadedPipeline, memory_format: str) -> None:
+    plain = plain_pipeline(memory_format)
     seed = image_seed(42, 0, 0)
     for guidance in (7.5, 1.0):
         output = plain(
@@ -247,3 +253,31 @@ def test_devices_that_are_not_here() -> None:
 
     with pytest.raises(SettingsError, match="device 'tpu' is not on this machine: use --device cpu"):
         load(Settings(device="tpu"))
+
+
+@pytest.mark.parametrize("memory_format", MEMORY_FORMATS)
+def test_eta_is_what_a_plain_call_makes_of_it(pipeline: LoadedPipeline, memory_format: str) -> None:
+    plain = plain_pipeline(memory_format)
+    set_scheduler(plain, dict(plain.scheduler.config), "ddim")
+    seed = image_seed(42, 0, 0)
+    output = plain(PROMPTS[0], num_inference_steps=STEPS, eta=0.8, generator=torch.Generator("cpu").manual_seed(seed))
+    job = Job(0, 0, PROMPTS[0], seed)
+    ours = make(pipeline, [job], 1, scheduler="ddim", memory_format=memory_format, eta=0.8)[0, 0]
+    np.testing.assert_array_equal(ours, np.asarray(output.images[0]))
+    without = make(pipeline, [job], 1, scheduler="ddim", memory_format=memory_format)[0, 0]
+    assert (without != ours).any()
+
+
+def test_eta_draws_each_image_its_own_noise(pipeline: LoadedPipeline) -> None:
+    todo = list(jobs(PROMPTS[:3], 1, 1))
+    together = make(pipeline, todo, 2, scheduler="ddim", eta=1.0)
+    alone = make(pipeline, todo[1:2], 2, scheduler="ddim", eta=1.0)
+    np.testing.assert_array_equal(alone[1, 0], together[1, 0])
+
+
+def test_a_scheduler_that_ignores_eta_is_refused(pipeline: LoadedPipeline) -> None:
+    set_scheduler(pipeline.pipe, dict(pipeline.pipe.scheduler.config), "euler")
+    with pytest.raises(SettingsError) as error:
+        refuse_ignored(pipeline.pipe, Settings(scheduler="euler", eta=0.5))
+    assert str(error.value) == ("eta 0.5 would be ignored by scheduler euler: leave it out, or take --scheduler ddim")
+    refuse_ignored(pipeline.pipe, Settings(scheduler="euler"))
