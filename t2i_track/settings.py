@@ -151,6 +151,11 @@ class Values:
         0.0, kind=float, least=0, most=1, stage=Stage.SCHEDULER, decides=Decides.PIXELS, passed_as="eta", neutral=0.0,
         later=True, help="Share of DDIM's noise that is drawn anew in each step: 0 none, 1 as DDPM.",
     )  # fmt: skip
+    guidance_rescale: float = _setting(
+        0.0, kind=float, least=0, most=1, stage=Stage.CALL, decides=Decides.PIXELS, passed_as="guidance_rescale",
+        neutral=0.0, later=True, needs_guidance=True,
+        help="How far the guided prediction is scaled back to its unguided spread, against overexposure.",
+    )  # fmt: skip
     seed: int = _setting(
         42, kind=int, least=0, most=2**63 - 1, stage=Stage.NONE, decides=Decides.PIXELS, column="base_seed",
         help="Base seed; every image's own comes from it.",

@@ -281,3 +281,25 @@ def test_a_scheduler_that_ignores_eta_is_refused(pipeline: LoadedPipeline) -> No
         refuse_ignored(pipeline.pipe, Settings(scheduler="euler", eta=0.5))
     assert str(error.value) == ("eta 0.5 would be ignored by scheduler euler: leave it out, or take --scheduler ddim")
     refuse_ignored(pipeline.pipe, Settings(scheduler="euler"))
+
+
+def test_guidance_rescale_is_what_a_plain_call_makes_of_it(pipeline: LoadedPipeline) -> None:
+    plain, seed = plain_pipeline("channels-last"), image_seed(42, 0, 0)
+    given = {"num_inference_steps": STEPS, "guidance_scale": 7.5, "guidance_rescale": 0.7}
+    output = plain(PROMPTS[0], generator=torch.Generator("cpu").manual_seed(seed), **given)
+    job = Job(0, 0, PROMPTS[0], seed)
+    ours = make(pipeline, [job], 1, guidance_rescale=0.7)[0, 0]
+    np.testing.assert_array_equal(ours, np.asarray(output.images[0]))
+    assert (make(pipeline, [job], 1)[0, 0] != ours).any()
+
+
+def test_a_pipeline_that_does_not_take_an_argument_refuses_its_setting(pipeline: LoadedPipeline) -> None:
+    class Plain:
+        scheduler, text_encoder = pipeline.pipe.scheduler, pipeline.pipe.text_encoder
+        encode_prompt = pipeline.pipe.encode_prompt
+
+        def __call__(self, guidance_scale: float, num_inference_steps: int) -> None: ...
+
+    with pytest.raises(SettingsError, match=r"^guidance_rescale 0.7 would be ignored by Plain: leave it out$"):
+        refuse_ignored(Plain(), Settings(guidance_rescale=0.7))
+    refuse_ignored(Plain(), Settings())
