@@ -156,6 +156,10 @@ class Values:
         neutral=0.0, later=True, needs_guidance=True,
         help="How far the guided prediction is scaled back to its unguided spread, against overexposure.",
     )  # fmt: skip
+    clip_skip: int = _setting(
+        0, kind=int, least=0, stage=Stage.ENCODE, decides=Decides.PIXELS, passed_as="clip_skip", neutral=0, later=True,
+        help="Last layers of the text encoder that are left out of the prompt's embedding.",
+    )  # fmt: skip
     seed: int = _setting(
         42, kind=int, least=0, most=2**63 - 1, stage=Stage.NONE, decides=Decides.PIXELS, column="base_seed",
         help="Base seed; every image's own comes from it.",

@@ -303,3 +303,34 @@ def test_a_pipeline_that_does_not_take_an_argument_refuses_its_setting(pipeline:
     with pytest.raises(SettingsError, match=r"^guidance_rescale 0.7 would be ignored by Plain: leave it out$"):
         refuse_ignored(Plain(), Settings(guidance_rescale=0.7))
     refuse_ignored(Plain(), Settings())
+
+
+def test_clip_skip_is_what_a_plain_call_makes_of_it(pipeline: LoadedPipeline) -> None:
+    """With a negative prompt, whose embedding diffusers takes from the last layer all the same."""
+    plain, seed = plain_pipeline("channels-last"), image_seed(42, 0, 0)
+    plain.text_encoder.__dict__["text_model"] = plain.text_encoder  # else diffusers' clip_skip fails, see sampling
+    given = {"num_inference_steps": STEPS, "clip_skip": 1, "negative_prompt": "a grey background"}
+    output = plain(PROMPTS[0], generator=torch.Generator("cpu").manual_seed(seed), **given)
+    job = Job(0, 0, PROMPTS[0], seed)
+    ours = make(pipeline, [job], 1, clip_skip=1, negative_prompt="a grey background")[0, 0]
+    np.testing.assert_array_equal(ours, np.asarray(output.images[0]))
+    assert (make(pipeline, [job], 1, negative_prompt="a grey background")[0, 0] != ours).any()
+
+
+def test_encodings_of_another_clip_skip_are_not_mixed_up(pipeline: LoadedPipeline) -> None:
+    assert PromptEncoder.key(Settings(clip_skip=1)) != PromptEncoder.key(Settings())
+    pipe = pipeline.pipe
+    one, none = (PromptEncoder(pipe, Settings(clip_skip=skip, batch_size=1))(PROMPTS[:1])[0] for skip in (1, 0))
+    ids = pipe.tokenizer(PROMPTS[:1], padding="max_length", return_tensors="pt").input_ids
+    with torch.inference_mode():
+        hidden = pipe.text_encoder(ids, output_hidden_states=True).hidden_states
+        layers = [pipe.text_encoder.final_layer_norm(hidden[-1 - skip])[0] for skip in (1, 0)]
+    assert torch.equal(one.embeds, layers[0])
+    assert torch.equal(none.embeds, layers[1])
+
+
+def test_more_layers_than_there_are_cannot_be_skipped(pipeline: LoadedPipeline) -> None:
+    layers = pipeline.pipe.text_encoder.config.num_hidden_layers
+    with pytest.raises(SettingsError, match=rf"^clip_skip {layers} leaves none of the text encoder's {layers} layers$"):
+        refuse_ignored(pipeline.pipe, Settings(clip_skip=layers))
+    refuse_ignored(pipeline.pipe, Settings(clip_skip=layers - 1))

@@ -230,6 +230,7 @@ class Stub:
         self.called: list[dict[str, Any]] = []
         self.tokenizer: Any = _Tokenizer()
         self.device = "cpu"
+        self.text_encoder = SimpleNamespace()
 
     def maybe_convert_prompt(self, text: str, _tokenizer: object) -> str:
         return text

@@ -116,6 +116,8 @@ class PromptEncoder:
         lengths = [len(ids) for ids in tokenizer(texts, truncation=False, verbose=False).input_ids]
         # diffusers' encoders apply such arguments (clip_skip) to positive prompts only.
         arguments = {} if negative else self._arguments
+        if arguments:
+            _restore_text_model(self._pipe.text_encoder)
         with torch.inference_mode():
             embeds, _ = self._pipe.encode_prompt(
                 texts, self._pipe.device, 1, do_classifier_free_guidance=False, **arguments
@@ -131,6 +133,14 @@ class PromptEncoder:
         while self._used > self._cache_bytes and len(self._cache) > 1:
             _, oldest = self._cache.popitem(last=False)
             self._used -= oldest.embeds.nbytes
+
+
+def _restore_text_model(encoder: Any) -> None:
+    """transformers 5.6 moved the parts of ``text_model`` up into ``CLIPTextModel``, and diffusers' ``clip_skip`` still
+    looks for them there (huggingface/diffusers issue 14124)."""
+    if not hasattr(encoder, "text_model"):
+        # Past torch's own setting of attributes, which would make the module a child of itself.
+        object.__setattr__(encoder, "text_model", encoder)
 
 
 def refuse_ignored(pipe: Any, settings: Values) -> None:
@@ -149,6 +159,9 @@ def refuse_ignored(pipe: Any, settings: Values) -> None:
             raise SettingsError(
                 f"{name} {value!r} would be ignored by {places[declared.stage][1]}: leave it out{_takers(declared)}"
             )
+    layers = getattr(pipe.text_encoder.config, "num_hidden_layers", settings.clip_skip + 1)
+    if settings.clip_skip >= layers:
+        raise SettingsError(f"clip_skip {settings.clip_skip} leaves none of the text encoder's {layers} layers")
 
 
 def _takes(function: Callable[..., Any], argument: str) -> bool:
