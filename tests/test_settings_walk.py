@@ -113,6 +113,19 @@ def run_of(session: Session, stored: dict[str, str], name: str) -> Run:
 every = pytest.mark.parametrize("name", DECLARED)
 
 
+def test_the_first_law_and_the_bill() -> None:
+    """What decides the pixels, exactly or by rounding, and what decides the cost, in words of their own."""
+    pixels = "guidance steps scheduler eta guidance_rescale clip_skip seed model lora negative_prompt height width"
+    pixels += " dtype"
+    rounding = "memory_format batch_size device"
+    cost = "guidance steps scheduler model lora height width dtype memory_format batch_size device"
+    of = {kind: {name for name, declared in DECLARED.items() if declared.decides is kind} for kind in Decides}
+    assert of[Decides.PIXELS] == set(pixels.split())
+    assert of[Decides.ROUNDING] == set(rounding.split())
+    assert of[Decides.EXTENT] == {"num", "images_per_prompt"}
+    assert set(COSTLY) == set(cost.split())
+
+
 @every
 def test_it_says_what_it_is(name: str) -> None:
     declared = DECLARED[name]
