@@ -20,7 +20,8 @@ from t2i_track.db.models import Image, Run, RunStatus
 from t2i_track.db.types import utc_now
 from t2i_track.environment import peak_memory_bytes
 from t2i_track.errors import Interrupted, ModelError, SettingsError, T2IError
-from t2i_track.images import png, writing
+from t2i_track.files import TEMPORARY
+from t2i_track.images import writing
 from t2i_track.images.loading import (
     LoadedPipeline,
     check_local,
@@ -225,7 +226,7 @@ class Generator:
         return " " + shlex.join(parts) if parts else ""
 
     def _make_and_report(self, run: Run, folder: Path) -> Summary:
-        for leftover in folder.glob("*" + png.TEMPORARY):
+        for leftover in folder.glob("*" + TEMPORARY):
             leftover.unlink()
         with self._workspace.begin() as session:
             made = lineage.made_images(session, run)
