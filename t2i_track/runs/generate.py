@@ -19,7 +19,7 @@ from t2i_track.db import lineage
 from t2i_track.db.models import Image, Run, RunStatus
 from t2i_track.db.types import utc_now
 from t2i_track.environment import peak_memory_bytes
-from t2i_track.errors import Interrupted, ModelError, SettingsError, T2IError
+from t2i_track.errors import Busy, Interrupted, ModelError, SettingsError, T2IError
 from t2i_track.files import TEMPORARY
 from t2i_track.images import writing
 from t2i_track.images.loading import (
@@ -156,7 +156,7 @@ class Generator:
             lock = FileLock(folder / LOCK)
             lock.acquire(timeout=0)
         except Timeout:
-            raise SettingsError(f"run {run.uuid[:12]} is being made by another process: wait for it to end") from None
+            raise Busy(f"run {run.uuid[:12]} is being made by another process: wait for it to end") from None
         except OSError as error:
             self._close(run, RunStatus.FAILED, f"cannot write {folder}: {error.strerror}")
             raise SettingsError(
