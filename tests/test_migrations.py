@@ -90,14 +90,14 @@ def test_a_changed_table_gets_a_migration(after: str, written: str, checkout: Pa
     assert done.stdout.split() == ["5", "20", "56", "0002"], done.stderr
 
 
-def test_a_migration_that_leaves_rows_without_their_run_changes_nothing(checkout: Path, python: Python) -> None:
+def test_a_migration_that_leaves_rows_without_what_they_name_changes_nothing(checkout: Path, python: Python) -> None:
     (checkout / "migrations" / "versions" / "0002_lossy.py").write_text(
         "from alembic import op\n\nrevision, down_revision = '0002', '0001'\n\n\n"
-        "def upgrade() -> None:\n    op.execute('DELETE FROM runs WHERE id = 1')\n"
+        "def upgrade() -> None:\n    op.execute('DELETE FROM sweeps')\n"
     )
     done = python("-c", COUNT)
     assert done.stderr.splitlines()[-1] == (
-        "t2i_track.errors.DatabaseError: migration 0002 leaves rows of images without their runs: it was taken back"
+        "t2i_track.errors.DatabaseError: migration 0002 leaves rows of sweep_runs without their sweeps: it was taken back"
     )
     assert python("-c", COUNT.replace("session.upgrade", "str")).stdout.split() == ["5", "20", "56", "0001"]
 
