@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 RUN := PATH="$(BIN):$$PATH"
 NUM ?= 64
 
-.PHONY: demo test lint unit docs docs-check lock train-shapes clean
+.PHONY: demo test quick lint unit docs docs-check migration lock train-shapes clean
 
 $(READY): requirements-dev.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -33,15 +33,25 @@ lint: $(READY)
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
+	$(RUN) lint-imports --no-logo
 
 unit: $(READY)
 	$(RUN) pytest
+
+# All tests but those that start whole programs.
+quick: $(READY)
+	$(RUN) pytest -m "not slow"
 
 docs: $(READY)
 	$(RUN) cog -r docs/cli.md docs/database.md
 
 docs-check: $(READY)
 	$(RUN) cog --check docs/cli.md docs/database.md
+
+# What t2i_track/db/models.py says and the last migration does not: make migration m="runs have a clip_skip"
+migration: $(READY)
+	$(RUN) python migrations/new.py "$(m)"
+	$(RUN) ruff format --quiet migrations
 
 lock: $(READY)
 	$(RUN) uv pip compile --quiet pyproject.toml -o requirements.txt --no-annotate --no-header
@@ -52,4 +62,4 @@ train-shapes: $(READY)
 	$(RUN) python -m experiments.shapes.train
 
 clean:
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

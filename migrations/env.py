@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 from alembic import context
-from sqlalchemy import create_engine
 
 from t2i_track.db.models import Base
+from t2i_track.db.types import UtcDateTime
+from t2i_track.errors import DatabaseError
 
 
-def run(connection) -> None:  # type: ignore[no-untyped-def]
-    context.configure(
-        connection=connection,
-        target_metadata=Base.metadata,
-        render_as_batch=True,
-        transaction_per_migration=True,
-        compare_type=True,
-    )
-    with context.begin_transaction():
-        context.run_migrations()
+def rendered(kind: str, item: Any, _: Any) -> str | Literal[False]:
+    """Migrations name no type of ours: they must run when the code that made them has changed."""
+    return "sa.DateTime()" if kind == "type" and isinstance(item, UtcDateTime) else False
 
 
-given = context.config.attributes.get("connection")
-if given is not None:
-    run(given)
-else:
-    # `alembic revision --autogenerate`, for whoever changes the tables.
-    url = context.config.get_main_option("sqlalchemy.url") or context.get_x_argument(as_dictionary=True).get("url")
-    if url is None:
-        raise SystemExit("give a database: alembic -x url=sqlite:///t2i-data/t2i.db ...")
-    with create_engine(url).connect() as opened:
-        run(opened)
+def require_whole(*, ctx: Any, step: Any, **_: Any) -> None:
+    """In the migration's own transaction; SQLite's foreign keys are off meanwhile (see ``upgrade``)."""
+    if ctx.dialect.name == "sqlite" and (row := ctx.connection.exec_driver_sql("PRAGMA foreign_key_check").first()):
+        raise DatabaseError(
+            f"migration {step.up_revision_id} leaves rows of {row[0]} without their {row[2]}: it was taken back"
+        )
+
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=Base.metadata,
+    render_as_batch=True,
+    render_item=rendered,
+    transaction_per_migration=True,
+    compare_type=True,
+    on_version_apply=require_whole,
+)
+with context.begin_transaction():
+    context.run_migrations()

@@ -15,11 +15,14 @@ T2IError
 │   ├── BadImages          unreadable or wrong-sized pictures
 │   └── ProtocolMismatch   a run does not follow a named protocol
 ├── CompareError           there is nothing that can be ranked
-├── TrackingError          MLflow cannot be reached or refuses
+├── TrackingError          MLflow cannot be reached, or fails in a way that may pass
+│   └── Refused            it will never take this
+├── Busy                   another process is making or sending this run
 └── Interrupted            stopped by the user; resumable
 
 Every message is one line: what is wrong, the offending value, and what to do next. The library raises these and
-never click's; ``cli`` turns them into one line on stderr and exit status 1.
+never click's; ``cli`` turns them into one line on stderr and exit status 1. Classes of other modules that are caught
+where they are raised, and never reach a user, stand there.
 """
 
 from __future__ import annotations
@@ -86,6 +89,14 @@ class CompareError(T2IError):
 
 
 class TrackingError(T2IError):
+    pass
+
+
+class Refused(TrackingError):
+    pass
+
+
+class Busy(T2IError):
     pass
 
 

@@ -15,7 +15,7 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy import select
 
 from t2i_track.db.models import Image, Run, RunStatus
-from t2i_track.errors import Interrupted, ModelError, NotFound, SettingsError, T2IError, TrackingError
+from t2i_track.errors import Busy, Interrupted, ModelError, NotFound, SettingsError, T2IError, TrackingError
 from t2i_track.images import png
 from t2i_track.images.sampling import initial_latents, jobs
 from t2i_track.images.seeds import image_seed
@@ -277,7 +277,7 @@ def test_two_processes_cannot_make_one_run(workspace: Workspace, generator: Gene
     from filelock import FileLock
 
     summary = generator.generate(plan(num=1))
-    with FileLock(Path(summary.folder) / ".lock"), pytest.raises(SettingsError, match="being made by another process"):
+    with FileLock(Path(summary.folder) / ".lock"), pytest.raises(Busy, match="being made by another process"):
         generator.resume(summary.run)
 
 

@@ -6,7 +6,7 @@ from t2i_track.ranking import where
 
 ROWS = [
     run("low", {"fid": constant("fid", 30.0)}, guidance=3.0),
-    run("high", {"fid": constant("fid", 20.0)}, guidance=12.0, scheduler="ddim", seed=7),
+    run("high", {"fid": constant("fid", 20.0)}, guidance=12.0, scheduler="ddim", seed=7, batch_size=8),
     run("lora", guidance=7.5, lora="it's/a.safetensors", seconds_per_image=None),
 ]
 
@@ -32,6 +32,7 @@ ROWS = [
         ("guidance > -1 and guidance < .5", []),
         ("fid > 1 or guidance = 7.5", ["low", "high", "lora"]),
         ("fid > 1 and guidance = 7.5", []),
+        ("batch_size = 8", ["high"]),
     ],
 )
 def test_conditions(condition: str, names: list[str]) -> None:
@@ -59,6 +60,20 @@ def test_conditions(condition: str, names: list[str]) -> None:
         ("guidance not > 3", "--where: expected 'in' or 'like', found > at character 14 in 'guidance not > 3'"),
         ("steps is 3", "--where: expected null, found 3 at character 10 in 'steps is 3'"),
         ("", "--where: expected a column, found the end in ''"),
+        # Slips that SQL takes for conditions which are always true or always false.
+        (
+            "scheduler = 'pndm' or 'ddim'",
+            "--where: expected a column, found 'ddim' at character 23 in \"scheduler = 'pndm' or 'ddim'\"",
+        ),
+        (
+            "1 < guidance < 7",
+            "--where: expected a column, found 1 at character 1 in '1 < guidance < 7'",
+        ),
+        (
+            "guidance < 7 < 9",
+            "--where: expected 'and', 'or' or the end, found < at character 14 in 'guidance < 7 < 9'",
+        ),
+        ("steps = 3 | guidance = 7", "--where: cannot read '|' in 'steps = 3 | guidance = 7'"),
         ("(" * 5000, "--where: more than 50 levels of brackets and 'not' in"),
     ],
 )
@@ -67,3 +82,11 @@ def test_errors_are_one_line_and_name_the_offender(condition: str, message: str)
         where(ROWS, condition)
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+
+
+def test_the_columns_are_listed_in_one_order() -> None:
+    with pytest.raises(CompareError) as caught:
+        where(ROWS, "__import__('os')")
+    listed = str(caught.value).partition("there are ")[2].split(", ")
+    assert listed == sorted(listed)
+    assert {"guidance", "fid", "alignment", "batch_size"} <= set(listed)

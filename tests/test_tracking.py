@@ -18,10 +18,10 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
-from t2i_track.errors import TrackingError
+from t2i_track.errors import Busy, TrackingError
 from t2i_track.prompts import manifest
 from t2i_track.tracking import Resync, Sent, Tracker, not_sent, resync, sending, server_command
-from t2i_track.tracking.outbox import Busy, Outbox
+from t2i_track.tracking.outbox import Outbox
 
 # MLflow 3.17 over SQLAlchemy 2.1.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader:sqlalchemy.exc.SADeprecationWarning")

@@ -118,7 +118,11 @@ def upgrade(url: str, revision: str = "head") -> None:
 
     _make_folder(_parse(url))
     engine = _engine(url)
-    with _explained(url), engine.connect() as connection:
+    if engine.dialect.name == "sqlite":
+        # Where SQLite cannot alter a table, Alembic makes it anew and drops the old one, and with the keys enforced
+        # the rows that point at it would be deleted too (ON DELETE CASCADE). `migrations/env.py` checks them after.
+        event.listen(engine, "connect", lambda opened, _record: opened.execute("PRAGMA foreign_keys=OFF"))
+    with _explained(url), _closed_on_error(engine), engine.connect() as connection:
         version = schema_version(engine)
         if version is not None and version not in REVISIONS:
             require_current(version, url)

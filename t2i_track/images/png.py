@@ -1,11 +1,10 @@
-"""Image files that carry their own record: written whole or not at all, hashed, read back."""
+"""Image files that carry their own record: encoded, hashed, read back."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from t2i_track.schedulers import SCHEDULERS
 
 RECORD_CHUNK = "t2i"
 PARAMETERS_CHUNK = "parameters"
-TEMPORARY = ".tmp"
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -58,19 +56,6 @@ def encode(pixels: Pixels, record: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
     PilImage.fromarray(pixels).save(buffer, format="PNG", pnginfo=info)
     return buffer.getvalue()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """All of the bytes at ``path``, on the disk, or what was there before."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_record(path: Path) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from t2i_track.files import write_atomically
 from t2i_track.images import png
 from t2i_track.images.sampling import Picture
 
@@ -77,7 +78,7 @@ def _write(picture: Picture, folder: Path, record: dict[str, Any]) -> Record:
     path = folder / png.file_name(job.prompt_index, job.replicate, job.seed)
     digest = png.pixels_sha256(picture.pixels)
     content = png.encode(picture.pixels, {**record, "pixels_sha256": digest})
-    png.write_atomically(path, content)
+    write_atomically(path, content)
     height, width, _ = picture.pixels.shape
     return Record(
         prompt_index=job.prompt_index,

@@ -13,36 +13,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from t2i_track.files import replacing
 from t2i_track.metrics.protocol import digest
 
 SHARD = 1024
 INFO = "info"
 """The field of a row that describes its input: width, height, black for a picture; tokens, truncated for a text."""
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file that appears under its name only when it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 class Features:
@@ -120,9 +105,9 @@ class FeatureStore:
     def add(self, keys: Sequence[str], rows: NDArray[Any]) -> None:
         """Write a shard; its keys are there before it is, so a reader sees both or neither."""
         path = self.folder / f"{digest(list(keys))[:32]}.npy"
-        with replacing(path.with_suffix(".keys")) as file:
+        with replacing(path.with_suffix(".keys"), parents=True) as file:
             file.write(b"".join(map(bytes.fromhex, keys)))
-        with replacing(path) as file:
+        with replacing(path, parents=True) as file:
             np.save(file, rows, allow_pickle=False)
         self._open(path.with_suffix(".keys"))
 
@@ -140,7 +125,7 @@ def kept(cache_dir: Path, key: Any, compute: Callable[[], Mapping[str, NDArray[A
         os.utime(path)
     except (OSError, ValueError, EOFError):
         found = dict(compute())
-        with replacing(path) as file:
+        with replacing(path, parents=True) as file:
             np.savez(file, **found)
     return found
 
@@ -163,7 +148,7 @@ def files_sha256(paths: Sequence[Path], cache_dir: Path) -> list[str]:
     found = [known.get(tuple(stamp)) or _sha256(path) for stamp, path in zip(stamps, real, strict=True)]
     entries = [[*stamp, sha256] for stamp, sha256 in zip(stamps, found, strict=True)]
     if entries != noted:
-        with replacing(note) as file:
+        with replacing(note, parents=True) as file:
             file.write(json.dumps(entries).encode())
     return found
 

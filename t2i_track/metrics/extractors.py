@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2i_track.errors import ExtractorUnavailable
-from t2i_track.metrics.cache import file_sha256, replacing
+from t2i_track.files import replacing
+from t2i_track.metrics.cache import file_sha256
 from t2i_track.metrics.protocol import digest, versions
 
 WEIGHTS_VARIABLE = "T2I_EXTRACTOR_WEIGHTS"
@@ -143,7 +144,7 @@ def _download(url: str, file: Path) -> None:
 
     found = hashlib.sha256()
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, replacing(file) as out:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, replacing(file, parents=True) as out:
             while block := answer.read(1 << 20):
                 found.update(block)
                 out.write(block)

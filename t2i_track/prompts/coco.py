@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from t2i_track.errors import ManifestError, SettingsError
+from t2i_track.files import replacing
 from t2i_track.prompts import json_arrays
 from t2i_track.prompts.manifest import normalise, storable
 
@@ -304,17 +305,12 @@ class _Draw:
 def _write(out_csv: Path, annotations: Path, rows: list[tuple[int, int, str, str]]) -> None:
     if out_csv.exists() and out_csv.samefile(annotations):
         raise ManifestError(f"{out_csv}: would replace the annotations: give another --out-csv")
-    temporary = out_csv.with_name(f".{out_csv.name}.{os.getpid()}.tmp")
     try:
-        out_csv.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
+        with replacing(out_csv, parents=True) as file:
+            text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+            writer = csv.writer(text, lineterminator="\n")
             writer.writerow(COLUMNS)
             writer.writerows(rows)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(out_csv)
+            text.detach()
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         raise ManifestError(f"{out_csv}: cannot be written: {error.strerror}: give another --out-csv") from None

@@ -6,6 +6,10 @@
                | COLUMN ["not"] "like" TEXT | COLUMN "is" ["not"] "null"
 
 A missing value makes a test neither true nor false, as in SQL. Texts are quoted with ' or ", doubled inside.
+
+Why not SQLite's own evaluator: it takes slips such as ``scheduler = 'pndm' or 'ddim'``, ``1 < guidance < 7`` and
+``guidance > 'high'`` for conditions that are always true or always false, where an error is due. A check of the form
+that refuses them is most of this parser again.
 """
 
 from __future__ import annotations
@@ -23,8 +27,12 @@ from t2i_track.ranking.rows import HIGHER, LOWER, RunRow
 Condition = Callable[[Mapping[str, Any]], bool | None]
 """True, False, or None where a value is missing."""
 
-COLUMNS = tuple(field.name for field in fields(RunRow) if field.name != "scores")
-_NUMBERS = {"guidance", "steps", "height", "width", "seed", "images", "seconds_per_image"}
+COLUMNS = {
+    column.name: bool(re.search(r"\b(int|float)\b", str(column.type)))
+    for column in fields(RunRow)
+    if column.name != "scores"
+}
+"""What is known of a run beside its scores, and whether it is a number."""
 _TOKEN = re.compile(
     r"""\s*(?:(?P<number>-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\w.]))
     |(?P<text>'(?:[^']|'')*'|"(?:[^"]|"")*")
@@ -53,7 +61,7 @@ def where(rows: Iterable[RunRow], condition: str) -> list[RunRow]:
     """
     seen = list(rows)
     metrics = {name for row in seen for name in row.scores} | set(LOWER) | set(HIGHER)
-    test = parse(condition, {**dict.fromkeys(COLUMNS, False), **dict.fromkeys((*metrics, *_NUMBERS), True)})
+    test = parse(condition, {**dict.fromkeys(metrics, True), **COLUMNS})
     return [row for row in seen if test(_values(row, metrics))]
 
 
@@ -152,7 +160,7 @@ class _Parser:
             self.fail("a column")
         if token.text not in self.columns:
             close = difflib.get_close_matches(token.text, self.columns, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(self.columns)}"
+            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(sorted(self.columns))}"
             raise CompareError(f"--where: no column {token.text!r}; {hint}")
         return self.next().text
 

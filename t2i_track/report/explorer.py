@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -16,6 +14,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from t2i_track.files import write_atomically
 from t2i_track.ranking import Comparison, ImageRow, RunRow
 from t2i_track.ranking.rows import varied
 from t2i_track.report.charts import charts, labels
@@ -52,7 +51,8 @@ def write_report(
     name = title or _title(rows)
     data = {"title": name, "comparison": comparison.to_dict(), **_explored(comparison, rows, images, found)}
     data["charts"] = [asdict(chart) for chart in charts(comparison)]
-    _replace(target, _page(name, data, _urls(images, found)))
+    page = _page(name, data, _urls(images, found))
+    write_atomically(target, page.encode("utf-8", errors="replace"))
     return target
 
 
@@ -173,17 +173,3 @@ def _block(name: str, value: Any) -> str:
     """JSON in a block that the browser does not run; ``<`` is escaped, so that no prompt can end the block."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return f'<script type="application/json" id="{escape(name)}">{text.replace("<", chr(92) + "u003c")}</script>'
-
-
-def _replace(target: Path, text: str) -> None:
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n", errors="replace") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

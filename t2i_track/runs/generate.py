@@ -19,8 +19,9 @@ from t2i_track.db import lineage
 from t2i_track.db.models import Image, Run, RunStatus
 from t2i_track.db.types import utc_now
 from t2i_track.environment import peak_memory_bytes
-from t2i_track.errors import Interrupted, ModelError, SettingsError, T2IError
-from t2i_track.images import png, writing
+from t2i_track.errors import Busy, Interrupted, ModelError, SettingsError, T2IError
+from t2i_track.files import TEMPORARY
+from t2i_track.images import writing
 from t2i_track.images.loading import (
     LoadedPipeline,
     check_local,
@@ -163,7 +164,7 @@ class Generator:
             lock = FileLock(folder / LOCK)
             lock.acquire(timeout=0)
         except Timeout:
-            raise SettingsError(f"run {run.uuid[:12]} is being made by another process: wait for it to end") from None
+            raise Busy(f"run {run.uuid[:12]} is being made by another process: wait for it to end") from None
         except OSError as error:
             self._close(run, RunStatus.FAILED, f"cannot write {folder}: {error.strerror}")
             raise SettingsError(
@@ -236,7 +237,7 @@ class Generator:
         return " " + shlex.join(parts) if parts else ""
 
     def _make_and_report(self, run: Run, folder: Path) -> Summary:
-        for leftover in folder.glob("*" + png.TEMPORARY):
+        for leftover in folder.glob("*" + TEMPORARY):
             leftover.unlink()
         with self._workspace.begin() as session:
             made = lineage.made_images(session, run)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from t2i_track.environment import versions
 from t2i_track.errors import ModelError, NotFound, SettingsError
+from t2i_track.files import write_atomically
 from t2i_track.images import png
 from t2i_track.images.sampling import Job, PromptEncoder, refuse_ignored, sample
 from t2i_track.settings import Values
@@ -179,6 +180,6 @@ def _make(record: Mapping[str, Any], loaded: LoadedPipeline) -> Pixels:
 
 def _write(out: Path, pixels: Pixels, record: dict[str, Any]) -> None:
     try:
-        png.write_atomically(out, png.encode(pixels, record))
+        write_atomically(out, png.encode(pixels, record))
     except OSError as error:
         raise SettingsError(f"cannot write {out} ({error.strerror}): choose another --out") from None

@@ -3,12 +3,12 @@
 import hashlib
 import io
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from t2i_track.files import write_atomically
 from t2i_track.shapes.captions import caption
 from t2i_track.shapes.drawing import SIDE, draw
 from t2i_track.shapes.scene import AXES, BACKGROUNDS, COLOURS, COUNTS, SHAPES, SIZES, Scene, Thing
@@ -122,12 +122,12 @@ def write(out: Path | str, num: int = 2048, seed: int = 0, splits: Sequence[str]
     for split in splits:
         listed = list(rows(split, num, seed))
         for row in listed:
-            _replace(out / "images" / row.file_name, _png(row))
-        _replace(out / "annotations" / f"captions_{split}.json", _json(_coco(listed, seed)))
+            write_atomically(out / "images" / row.file_name, _png(row), parents=True)
+        write_atomically(out / "annotations" / f"captions_{split}.json", _json(_coco(listed, seed)), parents=True)
         drawn += listed
     attributes = [{"image_id": row.image_id, "split": row.split, **row.scene.attributes()} for row in drawn]
-    _replace(out / "annotations" / "attributes.json", _json({"images": attributes}))
-    _replace(out / "annotations" / "captions.json", _json(_coco(drawn, seed)))
+    write_atomically(out / "annotations" / "attributes.json", _json({"images": attributes}), parents=True)
+    write_atomically(out / "annotations" / "captions.json", _json(_coco(drawn, seed)), parents=True)
     return len(drawn)
 
 
@@ -153,16 +153,3 @@ def _png(row: Row) -> bytes:
 
 def _json(document: object) -> bytes:
     return json.dumps(document, indent=1).encode()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from t2i_track.errors import TrackingError
+from t2i_track.errors import Busy, TrackingError
 
 try:
     import fcntl
@@ -22,10 +22,6 @@ except ImportError:  # Windows: nothing keeps two processes from sending the sam
 
 MAX_METRICS, MAX_PARAMS_OR_TAGS, MAX_BYTES = 1000, 100, 800_000
 """MLflow's limits for one ``log_batch``, a little less for the last (1 MB of JSON)."""
-
-
-class Busy(TrackingError):
-    """Another process writes or sends this run's operations."""
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from t2i_track.errors import Busy
 from t2i_track.tracking import sending
-from t2i_track.tracking.outbox import Busy, Outbox
+from t2i_track.tracking.outbox import Outbox
 
 
 @dataclass(frozen=True)

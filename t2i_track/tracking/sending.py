@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit, urlunsplit
 
-from t2i_track.errors import TrackingError
+from t2i_track.errors import Refused, TrackingError
 from t2i_track.tracking.outbox import Operation, Outbox
 
 if TYPE_CHECKING:
@@ -30,10 +30,6 @@ _SETTINGS = {
     # stdout carries results only.
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-
-
-class Refused(TrackingError):
-    """MLflow will never take this operation."""
 
 
 def resolve(uri: str | None) -> str:

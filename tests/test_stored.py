@@ -1,0 +1,149 @@
+"""Databases and pictures of earlier versions: upgraded, read, and made again from their records."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select
+
+from t2i_track.db import session as database
+from t2i_track.db.models import Base, Image, Protocol, Run
+from t2i_track.images import png
+from t2i_track.images.seeds import image_seed
+from t2i_track.metrics.protocol import ProtocolRecord
+from t2i_track.ranking import compare
+from t2i_track.runs.plan import memory_format_of, settings_of
+from t2i_track.runs.reproduce import reproduce
+from t2i_track.runs.rows import image_rows, run_rows
+from t2i_track.runs.show import record_of
+from t2i_track.settings import Resolved
+from t2i_track.workspace import Workspace
+
+DATA = Path(__file__).parent / "data"
+OLDER = """UPDATE runs SET config = json_remove(config, '$.memory_format', '$.settings.memory_format')
+           WHERE name = 'contiguous'"""
+"""Makes of the database what it was before memory formats were recorded: all runs were contiguous."""
+
+
+def counts(home: Path) -> dict[str, int]:
+    with closing(sqlite3.connect(home / "t2i.db")) as opened:
+        names = [name for (name,) in opened.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return {name: opened.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in names}
+
+
+SCHEMAS = sorted(path.name.removeprefix("schema-") for path in DATA.glob("schema-*"))
+
+
+@pytest.fixture(params=[*SCHEMAS, "0001 before memory formats"])
+def home(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A copy of a stored home folder, as it was."""
+    schema, *older = str(request.param).split(" ", 1)
+    folder = tmp_path / "home"
+    shutil.copytree(DATA / f"schema-{schema}", folder)
+    if older:
+        with closing(sqlite3.connect(folder / "t2i.db")) as opened:
+            opened.execute(OLDER)
+            opened.commit()
+    return folder
+
+
+@pytest.fixture
+def upgraded(home: Path) -> Workspace:
+    workspace = Workspace(home)
+    database.upgrade(workspace.url)
+    return workspace
+
+
+def test_every_earlier_schema_has_a_stored_database() -> None:
+    assert set(database.REVISIONS[:-1]) <= set(SCHEMAS) <= set(database.REVISIONS)
+
+
+def test_an_upgrade_keeps_every_row(home: Path) -> None:
+    before = counts(home)
+    database.upgrade(Workspace(home).url)
+    after = counts(home)
+    assert {name: after[name] for name in before} == before
+    assert min(before.values()) > 0
+    with Workspace(home).reading() as session:
+        for mapper in Base.registry.mappers:
+            read = session.scalars(select(mapper.class_)).unique().all()
+            assert len(read) == session.scalar(select(func.count()).select_from(mapper.class_))
+
+
+def test_runs_are_listed_and_ranked(upgraded: Workspace) -> None:
+    with upgraded.reading() as session:
+        rows = run_rows(session, ())
+        assert [(row.name, row.guidance, row.steps, row.scheduler, row.images) for row in rows] == [
+            ("plain", 7.5, 4, "pndm", 4),
+            ("contiguous", 3.0, 4, "pndm", 4),
+            ("pndm-g1-s4-seed42", 1.0, 4, "pndm", 4),
+            ("pndm-g5-s4-seed42", 5.0, 4, "pndm", 4),
+            ("negative", 7.5, 4, "ddim", 4),
+        ]
+        assert rows[0].scores["fid"].value == pytest.approx(7962.78, abs=0.01)
+        assert [entry.row.name for entry in compare(rows, "alignment").ranking] == [
+            "pndm-g1-s4-seed42",
+            "contiguous",
+            "plain",
+            "pndm-g5-s4-seed42",
+        ]
+        assert len(image_rows(session, upgraded, rows)) == 20
+
+
+def test_runs_and_images_are_shown(upgraded: Workspace) -> None:
+    with upgraded.reading() as session:
+        assert record_of(session, upgraded, "negative")["negative_prompt"] == "a dark background"
+        image = session.get_one(Image, 2)
+        assert record_of(session, upgraded, image.path)["prompt"] == "on a beige background, four big blue stars"
+
+
+def test_fingerprints_of_settings_stay(upgraded: Workspace) -> None:
+    with upgraded.reading() as session:
+        for run in session.scalars(select(Run)):
+            resolved = Resolved(
+                settings=settings_of(run),
+                weights_sha256=run.model.weights_sha256,
+                lora_sha256=run.config["lora_sha256"],
+                scheduler_config=run.scheduler_config,
+                height=run.height,
+                width=run.width,
+                dtype=run.dtype,
+                memory_format=memory_format_of(run),
+                device=run.device,
+                manifest_sha256=run.manifest.sha256,
+                num=run.num,
+            )
+            assert resolved.fingerprint == run.settings_sha256, run.name
+
+
+def test_fingerprints_of_protocols_stay(upgraded: Workspace) -> None:
+    columns = list(ProtocolRecord.__dataclass_fields__)
+    with upgraded.reading() as session:
+        for stored in session.scalars(select(Protocol)):
+            record = ProtocolRecord(**{name: getattr(stored, name) for name in columns})
+            assert record.fingerprint == stored.fingerprint, stored.metric
+
+
+def test_seeds_of_images_stay(upgraded: Workspace) -> None:
+    with upgraded.reading() as session:
+        for image in session.scalars(select(Image)):
+            assert image.seed == image_seed(image.run.base_seed, image.prompt_index, image.replicate)
+
+
+@pytest.mark.parametrize("home", ["0001 before memory formats"], indirect=True)
+def test_pictures_are_made_again(upgraded: Workspace) -> None:
+    with upgraded.reading() as session:
+        kept = {
+            image.run.name: image for image in session.scalars(select(Image)) if upgraded.image_path(image).is_file()
+        }
+        assert sorted(kept) == ["contiguous", "plain"]
+    file = upgraded.image_path(kept["plain"])
+    assert (png.read_record(file) or {})["pixels_sha256"] == png.pixels_sha256(png.read_pixels(file))
+    assert reproduce(upgraded, str(file)).close
+    # From the database's record, which says nothing of memory formats.
+    again = reproduce(upgraded, kept["contiguous"].pixels_sha256)
+    assert (again.recorded_sha256, again.close) == (kept["contiguous"].pixels_sha256, True)
