@@ -2,15 +2,24 @@
 # What a newcomer sees first: three guidance values over the same prompts and seeds, and which of them is better.
 set -eu
 num=${1:-64}
+export MLFLOW_LOGGING_LEVEL=WARNING # `mlflow run` tells of each of its steps
 
-echo "== guidance 12, as an MLflow project =="
-mlflow run . --env-manager local --experiment-name demo -P guidance=12 -P num="$num"
+# The first line of what a run says at its end.
+told() {
+    printf 'guidance %-4s %s\n' "$1" "$(printf '%s\n' "$2" | sed -n '/ images\{0,1\} in /{p;q;}')"
+}
+
+echo "The same $num prompts and seeds at three guidance values, the first as an MLflow project:"
+made=$(mlflow run . --env-manager local --experiment-name demo -P guidance=12 -P num="$num")
+told 12 "$made"
+for guidance in 3 1.5; do
+    made=$(t2i generate --experiment demo --guidance "$guidance" --num "$num")
+    told "$guidance" "$made"
+done
+
 echo
-echo "== guidance 3 and 1.5, the same prompts and seeds =="
-t2i generate --experiment demo --guidance 3 --num "$num"
-t2i generate --experiment demo --guidance 1.5 --num "$num"
+echo "Which is better, and how sure is that?"
 echo
-echo "== which is better, and how sure is that? =="
 t2i compare --experiment demo --by alignment --report t2i-data/demo.html
 cat <<'NEXT'
 

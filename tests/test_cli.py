@@ -16,7 +16,18 @@ import t2i_track
 from t2i_track.cli import cli as command
 from t2i_track.settings import DECLARED, Settings
 
-HEAVY = ("torch", "mlflow", "diffusers", "transformers", "torch_fidelity", "sqlalchemy", "pandas", "numpy", "plotly")
+HEAVY = (
+    "torch",
+    "mlflow",
+    "diffusers",
+    "transformers",
+    "torch_fidelity",
+    "sqlalchemy",
+    "pandas",
+    "numpy",
+    "plotly",
+    "rich",
+)
 Cli = Callable[..., Any]
 
 

@@ -10,7 +10,7 @@ import pytest
 from ranking_rows import GROUPS, PROMPTS, constant, leave_out, mean_score, noise, run, sweep
 
 from t2i_track.errors import CompareError
-from t2i_track.ranking import RunRow, Score, as_csv, as_json, compare, direction, markdown, protocol_label, table
+from t2i_track.ranking import RunRow, Score, as_json, compare, direction, protocol_label
 from t2i_track.ranking.cost import costs
 from t2i_track.ranking.differences import p_values
 from t2i_track.ranking.rows import varied
@@ -402,28 +402,6 @@ def test_the_documentation_names_every_key() -> None:
     words = {word for keys in KEYS.values() for word in keys.split()} - set(AXES)
     assert "every setting that a sweep may vary" in text
     assert {word for word in words if f"`{word}`" not in text} == set()
-
-
-def test_the_table_shows_guidance_and_steps_and_what_varies() -> None:
-    lines = table(compare([*sweep(seeds=(1, 2)), run("x", status="failed")])).splitlines()
-    assert lines[0].split()[:6] == ["tier", "guidance", "steps", "seed", "fid", "↓"]
-    assert lines[1].split()[:3] == ["1", "3", "20"]
-    assert "Not ranked:" in lines
-    assert lines[-1].startswith("Recommended: Use guidance 3 with 20 steps")
-
-
-def test_markdown_escapes_names() -> None:
-    rows = [run("a|b<c>", {"fid": constant("fid", 1.0)}), run("d", {"fid": constant("fid", 2.0)})]
-    assert "| a\\|b&lt;c> |" in markdown(compare(rows))
-
-
-def test_csv_holds_ranked_and_excluded_runs() -> None:
-    lines = as_csv(compare([*sweep(), run("x", status="failed")])).splitlines()
-    header = lines[0].split(",")
-    first, last = (dict(zip(header, line.split(","), strict=True)) for line in (lines[1], lines[-1]))
-    assert (first["rank"], first["tier"], first["guidance"], first["steps"]) == ("1", "1", "3.0", "20")
-    assert float(first["alignment_ci_low"]) < float(first["alignment"]) < float(first["alignment_ci_high"])
-    assert (last["rank"], last["name"], last["reason"]) == ("", "x", "failed; `t2i show x0000000` tells why")
 
 
 def test_comparing_imports_nothing_heavy() -> None:

@@ -5,7 +5,7 @@ import pytest
 from ranking_rows import constant, mean_score, noise, run
 
 from t2i_track.errors import CompareError
-from t2i_track.ranking import PAIR_FORMATS, ImageRow, compare_two
+from t2i_track.ranking import ImageRow, compare_two
 
 SHARED = noise(0)
 A = run("a", {"fid": mean_score("fid", 20 + SHARED), "alignment": mean_score("alignment", 0.5 + 0.1 * SHARED)})
@@ -99,24 +99,3 @@ def test_the_json_keeps_its_documented_schema() -> None:
     assert " ".join(record["metrics"][0]) == "metric a b change p_adjusted verdict note"
     assert " ".join(record["prompts"][0]) == "metric a_wins b_wins ties"
     assert " ".join(record["changes"][0]) == "prompt_index prompt a b a_path b_path change"
-
-
-def test_the_table_says_who_wins_and_where() -> None:
-    text = PAIR_FORMATS["table"](compare_two(A, B, images("a", [0.1, 0.5]), images("b", [0.9, 0.4])))
-    lines = [" ".join(line.split()) for line in text.splitlines()]
-    assert lines[0] == "A: a (a0000000), guidance 7.5 with 30 steps, 128 images"
-    assert lines[2] == "differ in: guidance 7.5 -> 12"
-    assert lines[4] == "metric A B B - A verdict"
-    assert lines[5].startswith("fid 20.0")
-    assert lines[5].endswith("A better")
-    assert "alignment, prompt by prompt: A better on 1, B better on 1, equal on 0." in lines
-    assert lines[-2:] == ["0 0.1 0.9 +0.8 prompt 0", "1 0.5 0.4 -0.1 prompt 1"]
-
-
-def test_the_other_formats() -> None:
-    pair = compare_two(A, B)
-    assert json.loads(PAIR_FORMATS["json"](pair)) == json.loads(json.dumps(pair.to_dict()))
-    table = PAIR_FORMATS["csv"](pair).splitlines()
-    assert table[0] == "metric,a,b,change,change_low,change_high,p_adjusted,verdict,note"
-    assert table[2] == "cmmd,,0.2,,,,,unknown,A has no cmmd"
-    assert "| cmmd |  | 0.2 |  | unknown (A has no cmmd) |" in PAIR_FORMATS["markdown"](pair)

@@ -6,7 +6,7 @@ from t2i_track.ranking import where
 
 ROWS = [
     run("low", {"fid": constant("fid", 30.0)}, guidance=3.0),
-    run("high", {"fid": constant("fid", 20.0)}, guidance=12.0, scheduler="ddim", seed=7, batch_size=8),
+    run("high", {"fid": constant("fid", 20.0)}, guidance=12.0, scheduler="ddim", seed=7, batch_size=16),
     run("lora", guidance=7.5, lora="it's/a.safetensors", seconds_per_image=None),
 ]
 
@@ -32,7 +32,7 @@ ROWS = [
         ("guidance > -1 and guidance < .5", []),
         ("fid > 1 or guidance = 7.5", ["low", "high", "lora"]),
         ("fid > 1 and guidance = 7.5", []),
-        ("batch_size = 8", ["high"]),
+        ("batch_size = 16", ["high"]),
     ],
 )
 def test_conditions(condition: str, names: list[str]) -> None:

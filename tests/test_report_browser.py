@@ -1,5 +1,6 @@
 """The report as a reader meets it, in headless Chromium, opened from disk."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -206,6 +207,21 @@ def test_the_prompts_that_change_most(page: Page) -> None:
     assert page.locator("#change-count").inner_text() == "40 of 40 pictures differ in look."
     first.locator("button").first.click()
     assert page.locator("#viewer").is_visible()
+
+
+def test_a_printed_report_has_all_its_pictures(page: Page) -> None:
+    """40 prompts in three columns, of which the screen had asked for the first few rows only."""
+    assert page.locator("#grid img[src]").count() < 120
+    page.evaluate(
+        "addEventListener('beforeprint', () => { window.heard = document.querySelectorAll('#grid tr').length; })"
+    )
+    printed = page.pdf()
+    loaded = (
+        "[...document.querySelectorAll('#grid img')].filter(image => image.complete && image.naturalWidth > 0).length"
+    )
+    assert page.evaluate("window.heard") == 41
+    assert page.evaluate(loaded) == 120
+    assert len(re.findall(rb"/Subtype\s*/Image", printed)) >= 120
 
 
 def test_every_picture_and_control_has_a_name(page: Page) -> None:

@@ -11,7 +11,7 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy import select
 
 from t2i_track.db.models import Image, Run, RunStatus, Sweep
-from t2i_track.errors import CompareError, Interrupted
+from t2i_track.errors import CompareError, Interrupted, NotFound
 from t2i_track.runs import compare as comparing
 from t2i_track.runs import generate as generation
 from t2i_track.runs import sweep as sweeping
@@ -163,7 +163,7 @@ def test_comparing_what_cannot_be_compared(workspace: Workspace, tracker: Tracke
     outcome = sweep(workspace, tracker, grid(axes={"steps": [2, 3]}))
     with pytest.raises(CompareError, match="evaluate"):
         comparing.ranking(workspace)
-    with pytest.raises(CompareError, match="no runs"):
+    with pytest.raises(NotFound, match="no experiment 'other'; there is t2i"):
         comparing.ranking(workspace, experiment="other")
     with pytest.raises(CompareError, match="the same run"):
         comparing.pair(workspace, outcome.cells[0].run, outcome.cells[0].run)

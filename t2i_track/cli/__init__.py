@@ -145,7 +145,9 @@ def _what(error: Exception) -> str:
 
 
 def _fail(message: str) -> NoReturn:
-    click.echo(f"t2i: {message}", err=True)
+    from t2i_track.cli.tables import clean
+
+    click.echo(f"t2i: {clean(message)}", err=True)
     _leave(1)
 
 

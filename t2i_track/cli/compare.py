@@ -43,19 +43,20 @@ def compare(
       t2i compare --where "steps = 30" --by alignment --report report.html
       t2i compare RUN1 RUN2
     """
+    from t2i_track.cli.pair_formats import print_pair
+    from t2i_track.cli.ranking_formats import print_comparison
     from t2i_track.runs import compare as comparing
 
     by = by.replace("-", "_")
     if len(runs) == 2 and where is None:
-        text = comparing.pair(workspace, runs[0], runs[1], fmt=fmt, report=report, picture=picture)
-        click.echo(text, nl=False)
+        print_pair(comparing.pair(workspace, runs[0], runs[1], report=report, picture=picture), fmt)
     elif picture is not None:
         raise click.UsageError("--picture is of exactly two runs: t2i compare RUN1 RUN2 --picture changes.png")
     else:
         ranked = comparing.ranking(
-            workspace, runs, experiment=experiment, sweep=sweep, where=where, by=by, fmt=fmt, report=report
+            workspace, runs, experiment=experiment, sweep=sweep, where=where, by=by, report=report
         )
-        click.echo(ranked.text, nl=False)
+        print_comparison(ranked.comparison, fmt)
         if report is not None and ranked.parent is not None:
             comparing.log_comparison(workspace, tracking_uri, ranked.parent, ranked.comparison, report)
     if report is not None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from t2i_track.cli.options import PATH, blank, format_option, tracking_option, workspace_options
-from t2i_track.cli.output import print_rows
+from t2i_track.cli.output import print_lines, print_rows, print_sections
 from t2i_track.errors import MetricError
 from t2i_track.workspace import Workspace
 
+if TYPE_CHECKING:
+    from t2i_track.runs.evaluate import Scored
+
+MOST_NAMED = 4
+"""Runs that the command to go on with names."""
 COLUMNS = ("run", "score", "value", "ci_low", "ci_high", "n", "note")
 
 
@@ -68,10 +74,31 @@ def evaluate(workspace: Workspace, runs: tuple[str, ...], tracking_uri: str | No
     with Tracker(tracking_uri, workspace.outbox) as tracker:
         scored = score(workspace, tracker, runs, Request(**options))
     rows = [{**values, "run": found.name, "score": values["name"]} for found in scored for values in found.scores]
-    print_rows(rows, fmt, columns=COLUMNS)
+    if fmt == "table":
+        print_scored(scored, workspace)
+    else:
+        print_rows(rows, fmt, columns=COLUMNS)
     for found in scored:
         for warning in found.warnings:
             click.echo(f"{found.name}: {warning}", err=True)
+
+
+def print_scored(scored: Sequence[Scored], workspace: Workspace) -> None:
+    """One run's scores as a table; of several, on a terminal, the most telling ones of each."""
+    from t2i_track.cli.ended import following
+    from t2i_track.cli.scores import headline, score_section
+    from t2i_track.cli.tables import Column, terminal
+
+    addresses = [found.run[:12] for found in scored]
+    if len(scored) > 1 and terminal() is not None:
+        print_lines([f"{found.name} ({found.run[:12]}): {headline(found.scores)}" for found in scored])
+    else:
+        names = [found.name for found in scored for _ in found.scores]
+        lead = [Column("run", names)] if len(scored) > 1 else []
+        title = scored[0].name if len(scored) == 1 else f"{len(scored)} runs"
+        print_sections([score_section(title, [score for found in scored for score in found.scores], lead=lead)])
+    compared = f" {' '.join(addresses)}" if 1 < len(addresses) <= MOST_NAMED else ""
+    print_lines([following([f"t2i compare{compared}", f"t2i show {addresses[0]}"], workspace)])
 
 
 @click.command()

@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import signal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
 from t2i_track.cli.options import PATH, blank, format_option, settings_options, tracking_option, workspace_options
-from t2i_track.cli.output import print_record, print_rows
+from t2i_track.cli.output import print_lines, print_record
 from t2i_track.settings import DECLARED
 from t2i_track.workspace import Workspace
+
+if TYPE_CHECKING:
+    from t2i_track.runs.launch import Outcome
 
 
 def _read_config(ctx: click.Context, _param: click.Parameter, path: Path | None) -> Path | None:
@@ -78,13 +81,14 @@ def generate(ctx: click.Context, /, workspace: Workspace, **options: Any) -> Non
         **{name: options.pop(name) for name in ("tracking_uri", "manifest", "prompts", "outdir", "experiment")},
         **{name: options.pop(name) for name in ("run_name", "resume", "evaluate", "reference", "allow_pickle")},
     )
-    fmt = options.pop("fmt")
+    print_outcome(workspace, outcome, options.pop("fmt"))
+
+
+def print_outcome(workspace: Workspace, outcome: Outcome, fmt: str) -> None:
+    from t2i_track.cli.ended import run_lines
+
+    if fmt == "table":
+        print_lines(run_lines(outcome, workspace))
+        return
     record = dataclasses.asdict(outcome.summary) | {"notes": outcome.notes}
-    if outcome.scored is None:
-        print_record(record, fmt)
-    elif fmt == "json":
-        print_record(record | {"scores": outcome.scored.values()}, fmt)
-    else:
-        print_record(record, fmt)
-        click.echo()
-        print_rows(outcome.scored.scores, fmt, columns=("name", "value", "ci_low", "ci_high", "n", "note"))
+    print_record(record if outcome.scored is None else record | {"scores": outcome.scored.values()}, fmt)

@@ -4,25 +4,38 @@ from __future__ import annotations
 
 import click
 
-from t2i_track.cli.options import format_option, workspace_options
-from t2i_track.cli.output import print_record, print_rows
+from t2i_track.cli.options import blank, format_option, workspace_options
+from t2i_track.cli.output import print_record, print_rows, print_sections
 from t2i_track.workspace import Workspace
 
 STATUSES = ("running", "finished", "failed", "interrupted")
+DROPPED = ("seconds_per_image", "seed", "scheduler", "created", "experiment")
+"""What a narrow terminal goes without, the first of them first; the name often says it too."""
+FILES = 3
+"""Pictures that `show` names."""
 
 
 @click.command()
-@click.option("--experiment", help="Of this experiment only.")
+@click.option("--experiment", callback=blank, help="Of this experiment only.")
 @click.option("--status", type=click.Choice(STATUSES), help="With this status only.")
+@click.option("--where", help="A condition, as of compare: \"guidance > 7 and scheduler = 'pndm'\".")
 @click.option("--limit", type=click.IntRange(1), help="At most so many, the newest.")
 @format_option("table", "json", "csv", "markdown")
 @workspace_options
-def runs(workspace: Workspace, experiment: str | None, status: str | None, limit: int | None, fmt: str) -> None:
-    """List the runs, the newest first."""
+def runs(
+    workspace: Workspace, experiment: str | None, status: str | None, where: str | None, limit: int | None, fmt: str
+) -> None:
+    """List the runs, the newest first.
+
+    \b
+      t2i runs --status failed
+      t2i runs --where "guidance > 7 and steps = 30" --limit 10
+    """
     from t2i_track.runs.show import RUN_COLUMNS, run_rows
 
     with workspace.reading() as session:
-        print_rows(run_rows(session, experiment, status, limit), fmt, columns=RUN_COLUMNS)
+        rows = run_rows(session, experiment, status, limit, where)
+    print_rows(rows, fmt, columns=RUN_COLUMNS, drop=DROPPED)
 
 
 @click.command()
@@ -30,12 +43,19 @@ def runs(workspace: Workspace, experiment: str | None, status: str | None, limit
 @format_option("table", "json")
 @workspace_options
 def show(workspace: Workspace, address: str, fmt: str) -> None:
-    """The whole record of a run or of an image.
+    """The whole record of a run or of an image; --format json has every field of it.
 
     A run is addressed by its id or a prefix of it, its name, its MLflow run id, or 'latest'; an image by its id, its
     path, or a prefix of a hash.
     """
-    from t2i_track.runs.show import record_of
+    from t2i_track.cli.record import image_sections, run_sections
+    from t2i_track.runs.show import first_files, record_of
 
     with workspace.reading() as session:
-        print_record(record_of(session, workspace, address), fmt)
+        record = record_of(session, workspace, address)
+        if fmt == "json":
+            print_record(record, fmt)
+        elif "made_with" in record:
+            print_sections(image_sections(record))
+        else:
+            print_sections(run_sections(record, first_files(session, record["uuid"], FILES)))

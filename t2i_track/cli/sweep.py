@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from t2i_track.cli.options import PATH, axes_options, format_option, given_settings, tracking_option, workspace_options
-from t2i_track.cli.output import print_rows
+from t2i_track.cli.output import print_lines, print_rows
+from t2i_track.cli.tables import clean
 from t2i_track.errors import T2IError
 from t2i_track.workspace import Workspace
 
@@ -70,6 +71,8 @@ def print_forecast(cells: Any, axes: list[str], fmt: str) -> None:
 
 
 def run_and_compare(workspace: Workspace, experiment: Any, options: dict[str, Any], fmt: str) -> None:
+    from t2i_track.cli.ended import following, sweep_lines
+    from t2i_track.cli.ranking_formats import print_comparison
     from t2i_track.runs import compare as comparing
     from t2i_track.runs import sweep as sweeping
     from t2i_track.tracking import Tracker
@@ -78,18 +81,20 @@ def run_and_compare(workspace: Workspace, experiment: Any, options: dict[str, An
         outcome = sweeping.run_sweep(
             workspace, tracker, experiment, fresh=options["fresh"], allow_pickle=options["allow_pickle"]
         )
-    for cell in outcome.cells:
-        click.echo(f"cell {cell.cell}: {cell.state} {cell.error or cell.run}", err=True)
+    for line in sweep_lines(outcome):
+        click.echo(clean(line), err=True)
     done = [cell.run for cell in outcome.cells if cell.run is not None and cell.state != "failed"]
     try:
         by = options["by"].replace("-", "_")
-        ranked = comparing.ranking(workspace, done, by=by, fmt=fmt, report=options["report"])
-        click.echo(ranked.text, nl=False)
+        ranked = comparing.ranking(workspace, done, by=by, report=options["report"])
+        print_comparison(ranked.comparison, fmt)
         parent, report = outcome.mlflow_run_id, options["report"]
         comparing.log_comparison(workspace, options["tracking_uri"], parent, ranked.comparison, report)
     except T2IError as error:
         # The runs are made whether or not they can be ranked (--no-evaluate, or no cell was made).
         click.echo(f"not compared: {error}", err=True)
+    if done and fmt == "table":
+        print_lines([following([f"t2i compare --sweep {outcome.sweep[:12]} --report report.html"], workspace)])
     if outcome.failed:
         first = outcome.failed[0].error
         raise T2IError(

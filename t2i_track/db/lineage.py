@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -183,6 +184,16 @@ def list_runs(
     if status is not None:
         query = query.where(Run.status == status)
     return list(session.scalars(query.limit(limit)))
+
+
+def require_experiment(session: Session, name: str) -> None:
+    """Raise NotFound, with the nearest names, where no run is of that experiment."""
+    known = list(session.scalars(select(Run.experiment).distinct().order_by(Run.experiment)))
+    if name in known:
+        return
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known[:3]
+    told = f"; there is {', '.join(near)}" if near else ": no run has been made here yet"
+    raise NotFound(f"no experiment '{name}'{told}")
 
 
 def image_counts(session: Session, run_ids: Iterable[int]) -> dict[int, int]:

@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 
 from t2i_track.db import lineage
 from t2i_track.errors import CompareError
-from t2i_track.ranking import FORMATS, PAIR_FORMATS, Comparison, ImageRow, PairComparison, RunRow, compare, compare_two
-from t2i_track.ranking.formats import note
+from t2i_track.ranking import Comparison, ImageRow, PairComparison, RunRow, as_json, compare, compare_two
+from t2i_track.ranking.describe import note
 from t2i_track.ranking.rows import HIGHER, LOWER, SECONDS
 from t2i_track.ranking.where import where as matching
 from t2i_track.runs.rows import image_rows, run_rows
@@ -22,10 +22,9 @@ from t2i_track.workspace import Workspace
 
 @dataclass(frozen=True)
 class Ranking:
-    """A comparison as text, and the MLflow run that its report belongs to."""
+    """A comparison, and the MLflow run that its report belongs to."""
 
     comparison: Comparison
-    text: str
     parent: str | None
 
 
@@ -37,29 +36,28 @@ def ranking(
     sweep: str | None = None,
     where: str | None = None,
     by: str = "fid",
-    fmt: str = "table",
     report: Path | None = None,
 ) -> Ranking:
     """Rank runs by a metric.
 
     Raises:
-        CompareError: nothing can be ranked, with the reason and the next step.
+        CompareError: nothing can be ranked, with the reason and the next step. NotFound: no such experiment.
     """
     with workspace.reading() as session:
+        if experiment is not None:
+            lineage.require_experiment(session, experiment)
         rows = run_rows(session, addresses, experiment=experiment, sweep=sweep)
-        if not rows and experiment is not None:
-            raise CompareError(f"experiment '{experiment}' has no runs: 't2i runs' lists what there is")
         comparison = compare(rows, by, where=where)
         if report is not None:
             shown = rows if where is None else matching(rows, where)
             _write(report, comparison, shown, image_rows(session, workspace, shown))
         parent = _parent(session, sweep, [entry.row.sweep for entry in comparison.ranking])
-    return Ranking(comparison, FORMATS[fmt](comparison), parent)
+    return Ranking(comparison, parent)
 
 
 def pair(
-    workspace: Workspace, a: str, b: str, *, fmt: str = "table", report: Path | None = None, picture: Path | None = None
-) -> str:
+    workspace: Workspace, a: str, b: str, *, report: Path | None = None, picture: Path | None = None
+) -> PairComparison:
     """Compare two runs, prompt by prompt.
 
     ``report`` gets the explorer of the two, ``picture`` the prompts that change most, side by side.
@@ -77,7 +75,7 @@ def pair(
             _write(report, compare(rows, _shared_metric(rows)), rows, [*images[0], *images[1]])
         if picture is not None:
             _draw(picture, found)
-    return PAIR_FORMATS[fmt](found)
+    return found
 
 
 def _shared_metric(rows: Sequence[RunRow]) -> str:
@@ -107,7 +105,7 @@ def log_comparison(
     with Tracker(tracking_uri, workspace.outbox) as tracker, tempfile.TemporaryDirectory() as folder:
         tracker.describe(run_id, note(comparison))
         file = Path(folder) / "comparison.json"
-        file.write_text(FORMATS["json"](comparison), encoding="utf-8")
+        file.write_text(as_json(comparison), encoding="utf-8")
         tracker.log_artifact(run_id, file)
         if comparison.recommendation is not None:
             tracker.set_tags(run_id, {"t2i.recommended": comparison.recommendation.run})

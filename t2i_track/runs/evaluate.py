@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +25,7 @@ from t2i_track.metrics.measurement import METRICS
 from t2i_track.metrics.protocol import ProtocolRecord
 from t2i_track.metrics.published import check_protocol, load_protocol
 from t2i_track.metrics.reference import Reference, open_reference
+from t2i_track.progress import Report, progress
 from t2i_track.runs.plan import values_of
 from t2i_track.settings import EMBEDDED_MODEL
 from t2i_track.workspace import Workspace
@@ -159,9 +160,9 @@ def _score_one(
     if _all_known(plan(items, **shared), known):
         found = EvaluationResult([], [])
     else:
-        with _progress(run.name) as progress:
+        with _Bars(run.name) as bars:
             device = choose_device(request.device)
-            found = evaluate(items, **shared, device=device, skip_bad=request.skip_bad, known=known, progress=progress)
+            found = evaluate(items, **shared, device=device, skip_bad=request.skip_bad, known=known, progress=bars)
     store(workspace, run, found)
     if found.results:
         log_scores(tracker, run, found.results)
@@ -290,26 +291,24 @@ def _is_embedded(session: Session, run: Run) -> bool:
     return all(shapes.parse(prompt) is not None for prompt in stored_prompts(session, run))
 
 
-class _progress:
-    """A bar that appears when features have to be made."""
+class _Bars:
+    """A bar that appears when features have to be made, anew for each total."""
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._bar: Any = None
+        self._total: int | None = None
+        self._open = contextlib.ExitStack()
+        self._show: Report | None = None
 
-    def __enter__(self) -> _progress:
+    def __enter__(self) -> _Bars:
         return self
 
     def __call__(self, done: int, total: int) -> None:
-        from tqdm import tqdm
-
-        if self._bar is None or self._bar.total != total:
-            self.__exit__()
-            pause = 0.1 if sys.stderr.isatty() else 30.0
-            self._bar = tqdm(total=total, unit="image", desc=f"features of {self._name}", mininterval=pause)
-        self._bar.update(done - self._bar.n)
+        if self._show is None or self._total != total:
+            self._open.close()
+            self._total = total
+            self._show = self._open.enter_context(progress(f"features of {self._name}", total))
+        self._show(done)
 
     def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        self._open.close()

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import os
 import shlex
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -32,6 +31,7 @@ from t2i_track.images.loading import (
 from t2i_track.images.sampling import Job, Picture, PromptEncoder, jobs, refuse_ignored, sample
 from t2i_track.images.schedulers import set_scheduler
 from t2i_track.images.writing import Record
+from t2i_track.progress import progress
 from t2i_track.runs import record
 from t2i_track.runs.plan import Plan, Summary, create_run, settings_of, stored_prompts, values_of
 from t2i_track.settings import Resolved, Values
@@ -282,8 +282,6 @@ class Generator:
         """Make the jobs; yield the number made so far after each batch of rows is committed."""
         if not todo:
             return
-        from tqdm import tqdm
-
         loaded, _ = self._pipeline(settings_of(run))
         with self._workspace.begin() as session:
             prompt_ids = lineage.store_prompts(session, prompts)
@@ -295,14 +293,12 @@ class Generator:
             return shared | record.place_record(picture)
 
         count = 0
-        # A log file gets a line twice a minute, a terminal a moving bar.
-        pause = 0.1 if sys.stderr.isatty() else 30.0
-        with tqdm(total=done + len(todo), initial=done, unit="image", desc=run.name, mininterval=pause) as bar:
+        with progress(run.name, done + len(todo), done) as show:
             for records in writing.write(stream, folder, describe, run.batch_size):
                 with self._workspace.begin() as session:
                     lineage.add_images(session, run.id, prompt_ids, [self._row(written) for written in records])
                 count += len(records)
-                bar.update(len(records))
+                show(done + count)
                 yield count
 
     def _row(self, written: Record) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""What `runs` and `show` print."""
+"""The rows of `runs` and the record of `show`."""
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Any
 
 from sqlalchemy import select
@@ -11,6 +12,7 @@ from t2i_track.db import lineage
 from t2i_track.db.models import Base, Image, ImageScore, Label, MetricValue, Run, RunStatus
 from t2i_track.errors import NotFound
 from t2i_track.images.png import parameters_text
+from t2i_track.runs.plan import values_of
 from t2i_track.runs.record import picture_record
 from t2i_track.workspace import Workspace
 
@@ -29,11 +31,29 @@ RUN_COLUMNS = (
 )
 
 
-def run_rows(session: Session, experiment: str | None, status: str | None, limit: int | None) -> list[dict[str, Any]]:
-    """A row for each run, the newest first."""
+def run_rows(
+    session: Session,
+    experiment: str | None = None,
+    status: str | None = None,
+    limit: int | None = None,
+    where: str | None = None,
+) -> list[dict[str, Any]]:
+    """A row for each run, the newest first.
+
+    Raises:
+        NotFound: no such experiment. CompareError: an unreadable condition.
+    """
+    if experiment is not None:
+        lineage.require_experiment(session, experiment)
     found = lineage.list_runs(
-        session, experiment=experiment, status=None if status is None else RunStatus(status), limit=limit
+        session,
+        experiment=experiment,
+        status=None if status is None else RunStatus(status),
+        limit=limit if where is None else None,
     )
+    if where is not None:
+        kept = _matching(session, experiment, where)
+        found = [run for run in found if run.uuid in kept][:limit]
     counts = lineage.image_counts(session, [run.id for run in found])
     return [
         {
@@ -51,6 +71,14 @@ def run_rows(session: Session, experiment: str | None, status: str | None, limit
         }
         for run in found
     ]
+
+
+def _matching(session: Session, experiment: str | None, condition: str) -> set[str]:
+    """The runs for which the condition holds, over the rows that `compare` takes."""
+    from t2i_track.ranking.where import where
+    from t2i_track.runs import rows
+
+    return {row.run for row in where(rows.run_rows(session, experiment=experiment), condition)}
 
 
 def record_of(session: Session, workspace: Workspace, address: str) -> dict[str, Any]:
@@ -76,6 +104,7 @@ def run_record(session: Session, workspace: Workspace, run: Run) -> dict[str, An
         select(MetricValue).where(MetricValue.run_id == run.id).order_by(MetricValue.name, MetricValue.created_at)
     )
     record = _columns(run, leave_out={"id", "model_id", "manifest_id"})
+    record["settings"] = values_of(run).to_dict()
     record["model"] = _columns(run.model, leave_out={"id"})
     record["manifest"] = _columns(run.manifest, leave_out={"id"})
     record["images"] = lineage.image_counts(session, [run.id]).get(run.id, 0)
@@ -88,6 +117,12 @@ def run_record(session: Session, workspace: Workspace, run: Run) -> dict[str, An
         for value in values
     ]
     return record
+
+
+def first_files(session: Session, run: str, most: int) -> list[str]:
+    """The names of a run's first pictures, in the order of its prompts."""
+    query = select(Image.path).join(Run).where(Run.uuid == run).order_by(Image.prompt_index, Image.replicate)
+    return [PurePath(path).name for path in session.scalars(query.limit(most))]
 
 
 def image_record(session: Session, workspace: Workspace, image: Image) -> dict[str, Any]:

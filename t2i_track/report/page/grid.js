@@ -57,6 +57,7 @@ function drawGrid() {
     for (const row of grid.rows.slice(grid.drawn, grid.drawn + CHUNK)) body.append(gridRow(row, shownColumns));
     grid.drawn = Math.min(grid.drawn + CHUNK, grid.rows.length);
   };
+  grid.more = more;
   more();
   const first = body.querySelector("button");
   if (first) first.tabIndex = 0;
@@ -92,6 +93,11 @@ function rival(run, shownColumns) {
   const recommended = RUNS.get(DATA.comparison.recommendation?.run);
   if (recommended && recommended !== run && runs.includes(recommended)) return recommended;
   return runs[(runs.indexOf(run) + 1) % runs.length];
+}
+
+function drawWholeGrid() {
+  while (grid.drawn < grid.rows.length) grid.more();
+  loadForPrint(byId("grid"));
 }
 
 function moveFocus(event) {

@@ -7,6 +7,7 @@ drawViewerControls();
 if (DATA.runs.length) {
   drawGridControls();
   drawGrid();
+  addEventListener("beforeprint", drawWholeGrid);
   drawChangeControls();
   drawChanges();
 } else {

@@ -15,14 +15,26 @@ function urls(run, image) {
 const nearScreen = new IntersectionObserver(
   (entries) => {
     for (const entry of entries) {
-      if (!entry.isIntersecting) continue;
-      const { run, image } = waiting.get(entry.target);
-      entry.target.src = urls(run, image)[0];
-      nearScreen.unobserve(entry.target);
+      if (entry.isIntersecting) loadPicture(entry.target);
     }
   },
   { rootMargin: "500px", scrollMargin: "500px" },
 );
+
+function loadPicture(picture) {
+  if (picture.src) return;
+  const { run, image } = waiting.get(picture);
+  picture.src = urls(run, image)[0];
+  nearScreen.unobserve(picture);
+}
+
+// Nothing scrolls on paper, so nothing would come near the screen there; and paper does not wait for a decoder.
+function loadForPrint(root) {
+  for (const picture of root.querySelectorAll("img")) {
+    picture.decoding = "sync";
+    loadPicture(picture);
+  }
+}
 
 function imageOf(run, promptPlace) {
   return run.byPrompt.get(promptPlace);

@@ -1,4 +1,4 @@
-"""A comparison of two runs as text: table, JSON, CSV, Markdown."""
+"""A comparison of two runs on the screen: table, JSON, CSV, Markdown."""
 
 from __future__ import annotations
 
@@ -6,15 +6,49 @@ import csv
 import io
 import json
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from t2i_track.ranking.formats import Cells, aligned, escaped, pipes
+import click
+
+from t2i_track.cli.tables import aligned, columns_of, draw, heading, paragraph, terminal
+from t2i_track.ranking.describe import Cells, escaped, pipes
 from t2i_track.ranking.pair import PairComparison
 from t2i_track.ranking.rows import RunRow
 from t2i_track.ranking.words import change, number
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 METRIC_TITLES = ["metric", "A", "B", "B - A", "verdict"]
 PROMPT_TITLES = ["#", "A", "B", "B - A", "prompt"]
+VERDICTS = {"A better": "green", "B better": "green"}
+
+
+def print_pair(pair: PairComparison, fmt: str) -> None:
+    console = terminal() if fmt == "table" else None
+    if console is None:
+        click.echo(PAIR_FORMATS[fmt](pair), nl=False)
+    else:
+        draw_pair(console, pair)
+
+
+def draw_pair(console: Console, pair: PairComparison) -> None:
+    """For a terminal: as `pair_table`, fitted to the width."""
+    for line in _heads(pair):
+        paragraph(console, line)
+    console.print()
+    metric, a, b, gap, verdict = columns_of(METRIC_TITLES, _metrics(pair))
+    draw(console, [metric, a, b, replace(gap, fold="interval"), replace(verdict, fold="words", styles=VERDICTS)])
+    if found := _findings(pair):
+        console.print()
+        for line in found:
+            paragraph(console, line)
+    if pair.changes:
+        console.print()
+        heading(console, f"Prompts with the largest change in {pair.by}")
+        *numbers, prompt = columns_of(PROMPT_TITLES, _prompts(pair))
+        draw(console, [*numbers, replace(prompt, fold="words")])
 
 
 def pair_table(pair: PairComparison) -> str:

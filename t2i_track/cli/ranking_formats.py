@@ -1,0 +1,125 @@
+"""A comparison on the screen: table, JSON, CSV, Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from t2i_track.cli.tables import Column, aligned, columns_of, draw, heading, paragraph, terminal
+from t2i_track.ranking.comparison import Comparison
+from t2i_track.ranking.describe import as_json, escaped, findings, pipes, ranked
+from t2i_track.ranking.frontier import alignment_metric
+from t2i_track.settings import AXES
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+LEFT_OUT = ["run", "name", "reason"]
+TIERS = {"1": "bold green", "2": "cyan", "3": "yellow"}
+"""The style of a tier; those further down have none."""
+
+
+def print_comparison(comparison: Comparison, fmt: str) -> None:
+    console = terminal() if fmt == "table" else None
+    if console is None:
+        click.echo(FORMATS[fmt](comparison), nl=False)
+    else:
+        draw_comparison(console, comparison)
+
+
+def draw_comparison(console: Console, comparison: Comparison) -> None:
+    """For a terminal: as `table`, fitted to the width."""
+    titles, cells = ranked(comparison)
+    draw(console, _ranked_columns(comparison, titles, cells))
+    if comparison.excluded:
+        console.print()
+        heading(console, "Not ranked")
+        run, name, reason = columns_of(LEFT_OUT, _left_out(comparison))
+        draw(console, [run, replace(name, drop=1), replace(reason, fold="words")])
+    console.print()
+    for line in findings(comparison):
+        paragraph(console, line, "bold" if line.startswith("Recommended") else "")
+
+
+def _ranked_columns(comparison: Comparison, titles: Sequence[str], cells: Sequence[Sequence[str]]) -> list[Column]:
+    """The settings and the score always stay; the value's own interval goes before the difference does."""
+    second = alignment_metric([entry.row for entry in comparison.ranking], but=comparison.by)
+    interval = f"{comparison.level:.0%} interval"
+    order = ["run", interval, second, "s/image", "name", "images"]  # the last goes first
+    found = [
+        replace(one, drop=order.index(one.title) + 1 if one.title in order else 0) for one in columns_of(titles, cells)
+    ]
+    return [
+        replace(one, styles=TIERS) if one.title == "tier" else
+        replace(one, fold="interval") if one.title == "from the best" else one
+        for one in found
+    ]  # fmt: skip
+
+
+def table(comparison: Comparison) -> str:
+    """Plain text: the ranking, what was left out, and what follows from it."""
+    parts = [aligned(*ranked(comparison))]
+    if comparison.excluded:
+        parts.append("Not ranked:\n" + aligned(LEFT_OUT, _left_out(comparison)))
+    parts.append("\n".join(findings(comparison)))
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown(comparison: Comparison) -> str:
+    parts = [pipes(*ranked(comparison))]
+    if comparison.excluded:
+        parts.append("Not ranked:\n\n" + pipes(LEFT_OUT, _left_out(comparison)))
+    parts.append("\n".join(f"- {escaped(line)}" for line in findings(comparison)))
+    return "\n\n".join(parts) + "\n"
+
+
+def _left_out(comparison: Comparison) -> list[list[str]]:
+    return [[entry.row.run[:8], entry.row.name, entry.reason] for entry in comparison.excluded]
+
+
+def as_csv(comparison: Comparison) -> str:
+    """All ranked runs with all settings and all scores, then the runs left out with the reason."""
+    metrics = sorted({name for entry in comparison.ranking for name in entry.row.scores})
+    fixed = [
+        "rank",
+        "tier",
+        "run",
+        "name",
+        "experiment",
+        "sweep",
+        "status",
+        *AXES,
+        "manifest",
+        "images",
+        "seconds_per_image",
+    ]
+    scores = [f"{name}{end}" for name in metrics for end in ("", "_ci_low", "_ci_high")]
+    gap = ["to_best", "to_best_low", "to_best_high", "p_adjusted"]
+    out = io.StringIO()
+    writer = csv.DictWriter(out, [*fixed, *scores, *gap, "reason"], restval="", lineterminator="\n")
+    writer.writeheader()
+    for entry in comparison.ranking:
+        record: dict[str, Any] = {name: getattr(entry.row, name) for name in fixed[2:]}
+        record |= {"rank": entry.rank, "tier": entry.tier, "p_adjusted": entry.p_adjusted}
+        for name, score in entry.row.scores.items():
+            record |= {name: score.value, f"{name}_ci_low": score.ci_low, f"{name}_ci_high": score.ci_high}
+        if entry.difference:
+            found = entry.difference
+            record |= {"to_best": found.estimate, "to_best_low": found.low, "to_best_high": found.high}
+        writer.writerow(record)
+    for left in comparison.excluded:
+        writer.writerow({name: getattr(left.row, name) for name in fixed[2:]} | {"reason": left.reason})
+    return out.getvalue()
+
+
+FORMATS: dict[str, Callable[[Comparison], str]] = {
+    "table": table,
+    "json": as_json,
+    "csv": as_csv,
+    "markdown": markdown,
+}

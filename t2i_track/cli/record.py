@@ -1,0 +1,92 @@
+"""The whole record of a run or of an image, in sections for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from t2i_track.cli.ended import duration
+from t2i_track.cli.output import Section, shown
+from t2i_track.cli.scores import score_section
+from t2i_track.cli.tables import Column
+
+
+def run_sections(record: Mapping[str, Any], files: Sequence[str]) -> list[Section]:
+    """Of a run's record, and the first ``files`` of its pictures."""
+    made, wanted = record["images"], record["num"] * record["images_per_prompt"]
+    about = {
+        "run": record["uuid"],
+        "status": record["status"],
+        "reason": record["error"],
+        "experiment": record["experiment"],
+        "started": record["started_at"] or record["created_at"],
+        "took": _took(record["started_at"], record["ended_at"]),
+        "seconds per image": record["seconds_per_image"],
+        "MLflow run": record["mlflow_run_id"],
+    }
+    left = [f"... and {made - len(files)} more"] if made > len(files) else []
+    return [
+        Section(record["name"], about),
+        Section("Settings", _settings(record)),
+        Section("Model", _spoken(record["model"])),
+        Section("Prompts", _spoken(record["manifest"])),
+        _scores(record["scores"]),
+        Section("Environment", _spoken(record["environment"])),
+        Section("Pictures", {"images": f"{made} of {wanted}", "folder": record["folder"]}, lines=[*files, *left]),
+    ]
+
+
+def image_sections(record: Mapping[str, Any]) -> list[Section]:
+    """Of an image's record."""
+    made = dict(record["made_with"])
+    about = {"run": record["run"], **{name: record[name] for name in record if name not in _ELSEWHERE}}
+    scores = record["scores"]
+    labels = record["labels"]
+    return [
+        Section(f"image {record['id']}", _spoken(about)),
+        Section("Prompt", {"prompt": made.pop("prompt"), "negative prompt": made.pop("negative_prompt", None)}),
+        Section("Made with", _spoken(made)),
+        Section("Scores", columns=_pairs("score", scores) if scores else ()),
+        Section("Labels", columns=_table(labels) if labels else ()),
+        Section("File", {"file": record["file"], "sha256": record["sha256"], "pixels sha256": record["pixels_sha256"]}),
+        Section("Parameters", lines=record["parameters"].splitlines()),
+    ]
+
+
+_ELSEWHERE = {
+    "id", "run", "prompt", "made_with", "parameters", "scores", "labels", "file", "path", "sha256", "pixels_sha256",
+}  # fmt: skip
+
+
+def _settings(record: Mapping[str, Any]) -> dict[str, Any]:
+    """As they were resolved, and what else decided the images."""
+    found = {name: value for name, value in record["settings"].items() if name not in ("model", "revision")}
+    config = {name: record["config"].get(name) for name in ("lora_sha256", "outdir")}
+    return _spoken({**found, **config, "scheduler_config": record["scheduler_config"]})
+
+
+def _scores(scores: Sequence[Mapping[str, Any]]) -> Section:
+    """All stored values; where a score was measured under several protocols, with the protocol of each."""
+    names = [score["name"] for score in scores]
+    several = len(set(names)) < len(names)
+    lead = [Column("protocol", [score["protocol"]["fingerprint"][:8] for score in scores])] if several else []
+    return score_section("Scores", scores, lead=lead)
+
+
+def _pairs(title: str, values: Mapping[str, float]) -> list[Column]:
+    return [Column(title, list(values)), Column("value", [shown(value) for value in values.values()])]
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> list[Column]:
+    return [
+        Column(name, [shown(row[name]) for row in rows], fold="words" if name == "note" else "") for name in rows[0]
+    ]
+
+
+def _spoken(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name.replace("_", " "): value for name, value in fields.items()}
+
+
+def _took(started: datetime | None, ended: datetime | None) -> str | None:
+    return None if started is None or ended is None else duration((ended - started).total_seconds())

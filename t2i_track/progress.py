@@ -1,0 +1,84 @@
+"""Progress on stderr: a bar on a terminal, now and then a line in a log file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, Task
+    from rich.text import Text
+
+LOG_SECONDS = 30.0
+"""Between two lines of a log file."""
+Report = Callable[[int], None]
+"""Takes the number done so far."""
+
+
+@contextmanager
+def progress(what: str, total: int, done: int = 0, unit: str = "images") -> Iterator[Report]:
+    """A function that shows how much of ``total`` is done; ``done`` was so before and does not count for the rate.
+
+    The bar goes when the work has ended: what it came to is said by the command.
+    """
+    if sys.stderr.isatty():
+        with _bar(unit) as bar:
+            task = bar.add_task(what, total=total, completed=done, before=done)
+            yield lambda now: bar.update(task, completed=now)
+    else:
+        yield _Log(what, total, done, unit)
+
+
+class _Log:
+    """A line every half minute; none at all of work that is shorter."""
+
+    def __init__(self, what: str, total: int, done: int, unit: str) -> None:
+        self._what, self._total, self._before, self._unit = what, total, done, unit
+        self._began = self._told = time.monotonic()
+
+    def __call__(self, done: int) -> None:
+        now = time.monotonic()
+        if now - self._told < LOG_SECONDS:
+            return
+        self._told = now
+        rate = (done - self._before) / (now - self._began)
+        left = f", {clock((self._total - done) / rate)} left" if rate else ""
+        print(f"{self._what}: {done}/{self._total} {self._unit}, {speed(rate)}{left}", file=sys.stderr, flush=True)
+
+
+def _bar(unit: str) -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            made = task.completed - task.fields["before"]
+            rate = made / task.elapsed if task.elapsed and made else None
+            return Text("" if rate is None else speed(rate), style="cyan")
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        Rate(),
+        TimeRemainingColumn(compact=True),
+        TextColumn("left"),
+        console=Console(stderr=True),
+        transient=True,
+    )
+
+
+def speed(rate: float) -> str:
+    return f"{rate:.3g}/s" if rate < 100 else f"{rate:.0f}/s"
+
+
+def clock(seconds: float) -> str:
+    """``0:05``, ``12:30`` or ``3:02:11``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

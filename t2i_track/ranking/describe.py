@@ -1,0 +1,105 @@
+"""A comparison in words: its ranking as titles and cells, its findings as sentences, its note in Markdown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from t2i_track.ranking.comparison import Comparison
+from t2i_track.ranking.frontier import alignment_metric
+from t2i_track.ranking.ranking import Ranked
+from t2i_track.ranking.rows import RunRow, varied
+from t2i_track.ranking.words import bounds, change, number
+
+Cells = list[list[str]]
+SHOWN_AXES = ("guidance", "steps")
+"""Always shown, whether they vary or not."""
+MOST_POINTS = 16
+"""Settings of the frontier that a sentence names; JSON has all."""
+
+
+def ranked(comparison: Comparison) -> tuple[list[str], Cells]:
+    """Guidance and steps always; of the other settings those that vary; the alignment where there is one."""
+    rows = [entry.row for entry in comparison.ranking]
+    others = other_axes(rows)
+    second = alignment_metric(rows, but=comparison.by)
+    arrow = "↓" if comparison.direction == "lower" else "↑"
+    titles = ["tier", *SHOWN_AXES, *others, f"{comparison.by} {arrow}", f"{comparison.level:.0%} interval"]
+    titles += ["from the best", *([second] if second else []), "images", "s/image", "run", "name"]
+    return titles, [_cells(entry, others, second, comparison.level) for entry in comparison.ranking]
+
+
+def other_axes(rows: Sequence[RunRow]) -> list[str]:
+    """The settings in which the rows differ, other than guidance and steps."""
+    return [axis for axis in varied(rows) if axis not in SHOWN_AXES]
+
+
+def findings(comparison: Comparison) -> list[str]:
+    """What follows from the ranking, a sentence each; the recommendation is the last."""
+    lines = [f"Note: {note}" for note in comparison.notes]
+    if comparison.frontier:
+        lines.append(_frontier(comparison, comparison.frontier.runs))
+    lines += [effect.sentence for effect in comparison.effects]
+    if comparison.knee:
+        lines.append(comparison.knee.sentence)
+    if comparison.recommendation and len(comparison.ranking) > 1:
+        lines.append(f"Recommended: {comparison.recommendation.sentence}")
+    return lines
+
+
+def note(comparison: Comparison, most: int = 24) -> str:
+    """Markdown for the description of a sweep: what was found, then the best ``most`` runs."""
+    titles, cells = ranked(comparison)
+    parts = ["\n".join(f"- {escaped(line)}" for line in reversed(findings(comparison))), pipes(titles, cells[:most])]
+    if len(cells) > most:
+        parts.append(f"The best {most} of {len(cells)} runs.")
+    return "\n\n".join(parts) + "\n"
+
+
+def as_json(comparison: Comparison) -> str:
+    """The documented JSON; ``null`` for what is not known, never NaN."""
+    return json.dumps(comparison.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def pipes(titles: Sequence[str], cells: Cells) -> str:
+    """A table of Markdown."""
+    lines = [list(titles), ["---"] * len(titles), *cells]
+    return "\n".join("| " + " | ".join(escaped(cell) for cell in line) + " |" for line in lines)
+
+
+def escaped(text: str) -> str:
+    """One line of text that Markdown takes for nothing else."""
+    return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+
+
+def _cells(entry: Ranked, others: Sequence[str], second: str | None, level: float) -> list[str]:
+    row, score = entry.row, entry.score
+    cells = ["?" if entry.tier is None else str(entry.tier), f"{row.guidance:g}", str(row.steps)]
+    cells += [str(getattr(row, axis)) for axis in others]
+    cells += [number(score.value), bounds(score.ci_low, score.ci_high) or "none"]
+    cells.append(change(entry.difference, entry.p_adjusted, level))
+    if second:
+        cells.append(number(row.scores[second].value) if second in row.scores else "")
+    seconds = "" if row.seconds_per_image is None else f"{row.seconds_per_image:.3g}"
+    return [*cells, str(row.images), seconds, row.run[:8], row.name]
+
+
+def _frontier(comparison: Comparison, runs: Sequence[str]) -> str:
+    """Its settings as ``3/8``, or as ``3/8 ddim`` where more than guidance and steps varies between the runs."""
+    rows = {entry.row.run: entry.row for entry in comparison.ranking}
+    others = other_axes(list(rows.values()))
+    points = list(dict.fromkeys(_point(rows[run], others) for run in runs))
+    more = f" and {len(points) - MOST_POINTS} more" if len(points) > MOST_POINTS else ""
+    axes = " ".join(["/".join(SHOWN_AXES), *others])
+    objectives = ", ".join(comparison.frontier.objectives) if comparison.frontier else ""
+    return f"Frontier of {objectives} ({axes}): {', '.join(points[:MOST_POINTS])}{more}."
+
+
+def _point(row: RunRow, others: Sequence[str]) -> str:
+    return " ".join([f"{row.guidance:g}/{row.steps}", *(_word(getattr(row, axis)) for axis in others)])
+
+
+def _word(value: object) -> str:
+    """A value as one word: quoted where it has none or several."""
+    text = "none" if value is None else str(value)
+    return text if text and not any(char in text for char in " ,") else repr(text)
