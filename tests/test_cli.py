@@ -12,7 +12,6 @@ import click
 import pytest
 from click.testing import CliRunner
 
-import t2i_track
 from t2i_track.cli import cli as command
 from t2i_track.settings import DECLARED, Settings
 
@@ -79,10 +78,6 @@ def test_options_are_the_settings() -> None:
     defaults = Settings()
     for name in DECLARED:
         assert options[name].default in (getattr(defaults, name), None) or getattr(defaults, name) is None
-
-
-def test_public_members() -> None:
-    assert t2i_track.__all__ == ["open_database"]
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,6 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, store: str) -> Workspace
     launch.generate(
         workspace,
         settings={"steps": 4, "guidance": 2, "batch_size": 8, "device": "cpu", "num": NUM},
-        given=[],
         manifest=None,
         prompts=[],
         tracking_uri=store,

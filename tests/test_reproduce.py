@@ -27,7 +27,6 @@ def made(tmp_path_factory: pytest.TempPathFactory, fresh_mlflow_store: Path) -> 
     launch.generate(
         workspace,
         settings={"steps": 3, "batch_size": 2, "device": "cpu", "negative_prompt": "grey", "scheduler": "euler-a"},
-        given=[],
         manifest=None,
         prompts=["a red circle", "a blue star", "two green squares"],
         tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",

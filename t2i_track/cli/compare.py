@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import click
 
@@ -21,18 +21,7 @@ from t2i_track.workspace import Workspace
 @format_option("table", "json", "csv", "markdown")
 @tracking_option
 @workspace_options
-def compare(
-    workspace: Workspace,
-    runs: tuple[str, ...],
-    experiment: str | None,
-    sweep: str | None,
-    where: str | None,
-    by: str,
-    report: Path | None,
-    picture: Path | None,
-    tracking_uri: str | None,
-    fmt: str,
-) -> None:
+def compare(workspace: Workspace, runs: tuple[str, ...], fmt: str, **options: Any) -> None:
     """Rank runs by a score: intervals, tiers of runs that cannot be told apart, and one recommended setting.
 
     Runs that were measured under another protocol are listed apart with the reason. Exactly two runs are compared
@@ -43,21 +32,17 @@ def compare(
       t2i compare --where "steps = 30" --by alignment --report report.html
       t2i compare RUN1 RUN2
     """
+    from t2i_track import api
     from t2i_track.cli.pair_formats import print_pair
     from t2i_track.cli.ranking_formats import print_comparison
-    from t2i_track.runs import compare as comparing
+    from t2i_track.ranking import PairComparison
 
-    by = by.replace("-", "_")
-    if len(runs) == 2 and where is None:
-        print_pair(comparing.pair(workspace, runs[0], runs[1], report=report, picture=picture), fmt)
-    elif picture is not None:
+    if options["picture"] is not None and (len(runs) != 2 or options["where"] is not None):
         raise click.UsageError("--picture is of exactly two runs: t2i compare RUN1 RUN2 --picture changes.png")
+    found = api.compare(*runs, **options, home=workspace.home, db_url=workspace.db_url)
+    if isinstance(found, PairComparison):
+        print_pair(found, fmt)
     else:
-        ranked = comparing.ranking(
-            workspace, runs, experiment=experiment, sweep=sweep, where=where, by=by, report=report
-        )
-        print_comparison(ranked.comparison, fmt)
-        if report is not None and ranked.parent is not None:
-            comparing.log_comparison(workspace, tracking_uri, ranked.parent, ranked.comparison, report)
-    if report is not None:
-        click.echo(f"report: {report}", err=True)
+        print_comparison(found, fmt)
+    if options["report"] is not None:
+        click.echo(f"report: {options['report']}", err=True)

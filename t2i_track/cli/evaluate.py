@@ -58,7 +58,7 @@ def _names(_ctx: click.Context, _param: click.Parameter, value: str | None) -> t
 @format_option("table", "json", "csv", "markdown")
 @tracking_option
 @workspace_options
-def evaluate(workspace: Workspace, runs: tuple[str, ...], tracking_uri: str | None, fmt: str, **options: Any) -> None:
+def evaluate(workspace: Workspace, runs: tuple[str, ...], fmt: str, **options: Any) -> None:
     """Score runs: FID, Inception Score, KID, precision, recall, CLIP score, CMMD, alignment.
 
     Features are made once for each picture and kept; what was measured before under the same protocol is not
@@ -68,19 +68,16 @@ def evaluate(workspace: Workspace, runs: tuple[str, ...], tracking_uri: str | No
       t2i evaluate latest
       t2i evaluate RUN1 RUN2 --reference coco.csv --metrics fid,clip --clip openai/clip-vit-base-patch16
     """
-    from t2i_track.runs.evaluate import Request, score
-    from t2i_track.tracking import Tracker
+    from t2i_track import api
 
-    with Tracker(tracking_uri, workspace.outbox) as tracker:
-        scored = score(workspace, tracker, runs, Request(**options))
-    rows = [{**values, "run": found.name, "score": values["name"]} for found in scored for values in found.scores]
+    weights = options.pop("weights")
+    found = api.evaluate(*runs, **options, extractor_weights=weights, home=workspace.home, db_url=workspace.db_url)
     if fmt == "table":
-        print_scored(scored, workspace)
+        print_scored(found.runs, workspace)
     else:
-        print_rows(rows, fmt, columns=COLUMNS)
-    for found in scored:
-        for warning in found.warnings:
-            click.echo(f"{found.name}: {warning}", err=True)
+        print_rows([row | {"score": row["name"]} for row in found.rows()], fmt, columns=COLUMNS)
+    for line in found.lines():
+        click.echo(line, err=True)
 
 
 def print_scored(scored: Sequence[Scored], workspace: Workspace) -> None:

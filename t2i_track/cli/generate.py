@@ -69,19 +69,16 @@ def generate(ctx: click.Context, /, workspace: Workspace, **options: Any) -> Non
       t2i generate --prompt "two small red stars on a white background" --images-per-prompt 4
       t2i generate --resume latest
     """
-    from t2i_track.runs import launch
+    from t2i_track import api
 
     # Slurm and other supervisors stop a job with SIGTERM: it ends as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    given = [name for name in DECLARED if ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE]
-    outcome = launch.generate(
-        workspace,
-        settings={name: options.pop(name) for name in DECLARED},
-        given=given,
-        **{name: options.pop(name) for name in ("tracking_uri", "manifest", "prompts", "outdir", "experiment")},
-        **{name: options.pop(name) for name in ("run_name", "resume", "evaluate", "reference", "allow_pickle")},
-    )
-    print_outcome(workspace, outcome, options.pop("fmt"))
+    if options["resume"]:  # a run keeps its settings: only what was typed is held against them
+        typed = {name for name in DECLARED if ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE}
+        options = {name: value for name, value in options.items() if name not in DECLARED or name in typed}
+    fmt, prompt = options.pop("fmt"), options.pop("prompts")
+    outcome = api.generate(**options, prompt=prompt, home=workspace.home, db_url=workspace.db_url)
+    print_outcome(workspace, outcome, fmt)
 
 
 def print_outcome(workspace: Workspace, outcome: Outcome, fmt: str) -> None:

@@ -69,11 +69,14 @@ def axes_options(command: F) -> F:
     return command
 
 
-def given_settings(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, list[Any]]]:
-    """Take what `axes_options` added out of the options: what is held, and what is listed, of those that were given."""
+def given_settings(options: dict[str, Any]) -> dict[str, Any]:
+    """Take what `axes_options` added out of the options: those that were given, an axis as a list."""
     found = {name: options.pop(name) for name in DECLARED}
-    axes = {name: list(value) for name, value in found.items() if DECLARED[name].axis and value}
-    return {name: value for name, value in found.items() if not DECLARED[name].axis and value is not None}, axes
+    return {
+        name: list(value) if DECLARED[name].axis else value
+        for name, value in found.items()
+        if value is not None and value not in ((), [])
+    }
 
 
 def _setting(name: str, declared: Setting, **shown: Any) -> Callable[[F], F]:

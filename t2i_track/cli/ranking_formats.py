@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,7 +14,6 @@ from t2i_track.cli.tables import Column, aligned, columns_of, draw, heading, par
 from t2i_track.ranking.comparison import Comparison
 from t2i_track.ranking.describe import as_json, escaped, findings, pipes, ranked
 from t2i_track.ranking.frontier import alignment_metric
-from t2i_track.settings import AXES
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -84,36 +83,10 @@ def _left_out(comparison: Comparison) -> list[list[str]]:
 
 def as_csv(comparison: Comparison) -> str:
     """All ranked runs with all settings and all scores, then the runs left out with the reason."""
-    metrics = sorted({name for entry in comparison.ranking for name in entry.row.scores})
-    fixed = [
-        "rank",
-        "tier",
-        "run",
-        "name",
-        "experiment",
-        "sweep",
-        "status",
-        *AXES,
-        "manifest",
-        "images",
-        "seconds_per_image",
-    ]
-    scores = [f"{name}{end}" for name in metrics for end in ("", "_ci_low", "_ci_high")]
-    gap = ["to_best", "to_best_low", "to_best_high", "p_adjusted"]
-    out = io.StringIO()
-    writer = csv.DictWriter(out, [*fixed, *scores, *gap, "reason"], restval="", lineterminator="\n")
+    out, rows = io.StringIO(), comparison.rows()
+    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    for entry in comparison.ranking:
-        record: dict[str, Any] = {name: getattr(entry.row, name) for name in fixed[2:]}
-        record |= {"rank": entry.rank, "tier": entry.tier, "p_adjusted": entry.p_adjusted}
-        for name, score in entry.row.scores.items():
-            record |= {name: score.value, f"{name}_ci_low": score.ci_low, f"{name}_ci_high": score.ci_high}
-        if entry.difference:
-            found = entry.difference
-            record |= {"to_best": found.estimate, "to_best_low": found.low, "to_best_high": found.high}
-        writer.writerow(record)
-    for left in comparison.excluded:
-        writer.writerow({name: getattr(left.row, name) for name in fixed[2:]} | {"reason": left.reason})
+    writer.writerows(rows)
     return out.getvalue()
 
 

@@ -37,9 +37,17 @@ def reproduce(
     \b
       t2i reproduce t2i-data/images/0123456789ab/000012-3141592653.png --out again.png
     """
-    from t2i_track.runs import reproduce as reproduction
+    from t2i_track import api
 
-    found = reproduction.reproduce(workspace, image, model=model, device=device, out=out, allow_pickle=allow_pickle)
+    found = api.reproduce(
+        image,
+        model=model,
+        device=device,
+        out=out,
+        allow_pickle=allow_pickle,
+        home=workspace.home,
+        db_url=workspace.db_url,
+    )
     print_record(dataclasses.asdict(found), fmt)
     if not found.close:
         reason = "; ".join(found.notes) or "versions and device are as recorded"

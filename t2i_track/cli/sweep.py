@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,9 @@ from t2i_track.cli.output import print_lines, print_rows
 from t2i_track.cli.tables import clean
 from t2i_track.errors import T2IError
 from t2i_track.workspace import Workspace
+
+if TYPE_CHECKING:
+    from t2i_track.api import Forecast, SweepResult
 
 
 @click.command()
@@ -43,57 +46,43 @@ def sweep(workspace: Workspace, file: Path | None, fmt: str, **options: Any) -> 
       t2i sweep experiments/guidance.yaml
       t2i sweep --guidance 1,3,7.5,12 --steps 15,30,60 --num 128 --dry-run
     """
-    from t2i_track.runs import sweep as sweeping
+    from t2i_track import api
 
-    held, axes = given_settings(options)
-    given = {name: options[name] for name in ("name", "experiment", "manifest", "evaluate", "reference")}
-    given["prompts"] = list(options["prompts"]) or None
-    given["settings"] = held
-    experiment = sweeping.experiment_from(file, given, axes, options["zipped"])
-    if options["dry_run"]:
-        print_forecast(sweeping.forecast(workspace, experiment), list(experiment.axes), fmt)
-        return
-    sweeping.require_yes(experiment, options["yes"])
-    run_and_compare(workspace, experiment, options, fmt)
+    settings = given_settings(options)
+    zipped, prompt = options.pop("zipped"), options.pop("prompts")
+    found = api.sweep(
+        file, **options, **settings, zip=zipped, prompt=prompt, home=workspace.home, db_url=workspace.db_url
+    )
+    if isinstance(found, api.Forecast):
+        print_forecast(found, fmt)
+    else:
+        print_swept(found, workspace, fmt)
 
 
-def print_forecast(cells: Any, axes: list[str], fmt: str) -> None:
-    from t2i_track.runs.sweep import listed
-
-    print_rows(list(listed(cells, axes)), fmt, columns=["cell", *axes, "images", "made", "seconds"])
+def print_forecast(forecast: Forecast, fmt: str) -> None:
+    cells = forecast.cells
+    print_rows(forecast.rows(), fmt, columns=["cell", *forecast.axes, "images", "made", "seconds"])
     left = sum(cell.images - cell.made for cell in cells)
     known = [cell.seconds for cell in cells]
     if any(seconds is None for seconds in known):
         time = "no time estimate: no run of this model, size and batch size has been timed here yet"
     else:
-        time = f"about {sum(known) / 60:.1f} minutes at the rate of the newest run"
+        time = f"about {sum(filter(None, known)) / 60:.1f} minutes at the rate of the newest run"
     click.echo(f"{len(cells)} cells, {left} images to make; {time}", err=True)
 
 
-def run_and_compare(workspace: Workspace, experiment: Any, options: dict[str, Any], fmt: str) -> None:
+def print_swept(found: SweepResult, workspace: Workspace, fmt: str) -> None:
     from t2i_track.cli.ended import following, sweep_lines
     from t2i_track.cli.ranking_formats import print_comparison
-    from t2i_track.runs import compare as comparing
-    from t2i_track.runs import sweep as sweeping
-    from t2i_track.tracking import Tracker
 
-    with Tracker(options["tracking_uri"], workspace.outbox) as tracker:
-        outcome = sweeping.run_sweep(
-            workspace, tracker, experiment, fresh=options["fresh"], allow_pickle=options["allow_pickle"]
-        )
+    outcome = found.outcome
     for line in sweep_lines(outcome):
         click.echo(clean(line), err=True)
-    done = [cell.run for cell in outcome.cells if cell.run is not None and cell.state != "failed"]
-    try:
-        by = options["by"].replace("-", "_")
-        ranked = comparing.ranking(workspace, done, by=by, report=options["report"])
-        print_comparison(ranked.comparison, fmt)
-        parent, report = outcome.mlflow_run_id, options["report"]
-        comparing.log_comparison(workspace, options["tracking_uri"], parent, ranked.comparison, report)
-    except T2IError as error:
-        # The runs are made whether or not they can be ranked (--no-evaluate, or no cell was made).
-        click.echo(f"not compared: {error}", err=True)
-    if done and fmt == "table":
+    if found.comparison is not None:
+        print_comparison(found.comparison, fmt)
+    else:
+        click.echo(f"not compared: {found.reason}", err=True)
+    if len(outcome.failed) < len(outcome.cells) and fmt == "table":
         print_lines([following([f"t2i compare --sweep {outcome.sweep[:12]} --report report.html"], workspace)])
     if outcome.failed:
         first = outcome.failed[0].error

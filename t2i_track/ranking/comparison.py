@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from t2i_track.errors import CompareError
+from t2i_track.notebook import Shown
 from t2i_track.ranking.effects import Effect, Knee, effect, knee
 from t2i_track.ranking.frontier import Frontier, alignment_metric, frontier
 from t2i_track.ranking.ranking import Excluded, Ranked, any_apart, eligible, rank
@@ -21,7 +22,7 @@ SCHEMA = "t2i-track/compare/1"
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Shown):
     """Everything that ``t2i compare`` says; ``notes`` are what a reader must know before believing it."""
 
     by: str
@@ -34,6 +35,36 @@ class Comparison:
     knee: Knee | None
     recommendation: Recommendation | None
     notes: tuple[str, ...]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All ranked runs with all settings and all scores, then the runs left out with the reason."""
+        gap = dict.fromkeys(("to_best", "to_best_low", "to_best_high", "p_adjusted"))
+        metrics = sorted({name for entry in self.ranking for name in entry.row.scores})
+        scores = {f"{name}{end}": None for name in metrics for end in ("", "_ci_low", "_ci_high")}
+        found: list[dict[str, Any]] = []
+        for entry in self.ranking:
+            record = {"rank": entry.rank, "tier": entry.tier, **_identity(entry.row), **scores, **gap, "reason": None}
+            for name, score in entry.row.scores.items():
+                record |= {name: score.value, f"{name}_ci_low": score.ci_low, f"{name}_ci_high": score.ci_high}
+            if (gap_to_best := entry.difference) is not None:
+                low, high = gap_to_best.low, gap_to_best.high
+                record |= {"to_best": gap_to_best.estimate, "to_best_low": low, "to_best_high": high}
+            found.append(record | {"p_adjusted": entry.p_adjusted})
+        left_out = {"rank": None, "tier": None}
+        found += [{**left_out, **_identity(left.row), **scores, **gap, "reason": left.reason} for left in self.excluded]
+        return found
+
+    def lines(self) -> list[str]:
+        from t2i_track.ranking.describe import findings
+
+        return findings(self)
+
+    def _repr_html_(self) -> str:
+        from t2i_track.notebook import html
+        from t2i_track.ranking.describe import ranked
+
+        titles, cells = ranked(self)
+        return html(self.lines(), titles, cells)
 
     def to_dict(self) -> dict[str, Any]:
         """The documented JSON (docs/compare.md)."""
@@ -160,6 +191,11 @@ def _ranked(entry: Ranked) -> dict[str, Any]:
         "p_adjusted": entry.p_adjusted,
         "scores": {name: _score(score) for name, score in sorted(row.scores.items())},
     }
+
+
+def _identity(row: RunRow) -> dict[str, Any]:
+    names = ("run", "name", "experiment", "sweep", "status", *AXES, "manifest", "images", "seconds_per_image")
+    return {name: getattr(row, name) for name in names}
 
 
 def _score(score: Score) -> dict[str, Any]:

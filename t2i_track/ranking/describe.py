@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from t2i_track.ranking.comparison import Comparison
 from t2i_track.ranking.frontier import alignment_metric
+from t2i_track.ranking.pair import PairComparison
 from t2i_track.ranking.ranking import Ranked
 from t2i_track.ranking.rows import RunRow, varied
 from t2i_track.ranking.words import bounds, change, number
@@ -103,3 +104,32 @@ def _word(value: object) -> str:
     """A value as one word: quoted where it has none or several."""
     text = "none" if value is None else str(value)
     return text if text and not any(char in text for char in " ,") else repr(text)
+
+
+def heads(pair: PairComparison) -> list[str]:
+    """Which two runs, and what they differ in."""
+    lines = [_head("A", pair.a), _head("B", pair.b)]
+    changed = [f"{name} {_shown(a)} -> {_shown(b)}" for name, (a, b) in pair.differing.items()]
+    return [*lines, f"differ in: {', '.join(changed) or 'nothing that decides the images'}"]
+
+
+def _head(letter: str, row: RunRow) -> str:
+    return f"{letter}: {row.name} ({row.run[:8]}), {row.setting}, {row.images} images"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    text = str(value) or "''"
+    return text[:8] if len(text) == 64 else text
+
+
+def pair_findings(pair: PairComparison) -> list[str]:
+    """What a reader of the two must know, a sentence each."""
+    lines = [f"Note: {note}" for note in pair.notes]
+    for counts in pair.prompts:
+        lines.append(
+            f"{counts.metric}, prompt by prompt: A better on {counts.a_wins}, B better on {counts.b_wins}, "
+            f"equal on {counts.ties}."
+        )
+    return lines

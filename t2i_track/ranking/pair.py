@@ -13,11 +13,13 @@ import numpy as np
 
 from t2i_track.errors import CompareError
 from t2i_track.metrics.uncertainty import Interval
+from t2i_track.notebook import Shown
 from t2i_track.ranking.differences import difference, holm
 from t2i_track.ranking.rows import ALIGNMENT, HIGHER, LOWER, ImageRow, RunRow, direction, protocol_difference
 from t2i_track.settings import DECISIVE
 
 SCHEMA = "t2i-track/compare-two/1"
+COLUMNS = ("metric", "a", "b", "change", "change_low", "change_high", "p_adjusted", "verdict", "note")
 Verdict = Literal["A better", "B better", "cannot be told apart", "unknown"]
 
 
@@ -59,7 +61,7 @@ class PromptCounts:
 
 
 @dataclass(frozen=True)
-class PairComparison:
+class PairComparison(Shown):
     a: RunRow
     b: RunRow
     level: float
@@ -69,6 +71,20 @@ class PairComparison:
     by: str | None
     changes: tuple[PromptChange, ...]
     notes: tuple[str, ...]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each metric."""
+        found = []
+        for row in self.metrics:
+            gap = (row.change.estimate, row.change.low, row.change.high) if row.change else (None, None, None)
+            values = (row.metric, row.a, row.b, *gap, row.p_adjusted, row.verdict, row.note)
+            found.append(dict(zip(COLUMNS, values, strict=True)))
+        return found
+
+    def lines(self) -> list[str]:
+        from t2i_track.ranking.describe import heads, pair_findings
+
+        return [*heads(self), *pair_findings(self)]
 
     def to_dict(self) -> dict[str, Any]:
         """The documented JSON (docs/compare.md)."""

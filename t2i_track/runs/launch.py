@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t2i_track.errors import SettingsError
+from t2i_track.notebook import Shown
 from t2i_track.prompts import manifest as manifests
 from t2i_track.prompts.manifest import Entry, Manifest
 from t2i_track.runs.generate import Generator, joined_run
@@ -24,12 +25,21 @@ EMBEDDED_MANIFEST = "shapes-val"
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class Outcome(Shown):
     """A run and, where it was scored, its scores."""
 
     summary: Summary
     scored: Scored | None
     notes: list[str]
+
+    def rows(self) -> Sequence[dict[str, Any]]:
+        """The scores, or the summary where there are none."""
+        return self.scored.scores if self.scored is not None else [dataclasses.asdict(self.summary)]
+
+    def lines(self) -> list[str]:
+        summary = self.summary
+        made = f"run {summary.name} ({summary.run[:12]}): {summary.images} images in {summary.folder}"
+        return [made, *self.notes, *(self.scored.warnings if self.scored else ())]
 
 
 def open_manifest(path: str | None, prompts: Sequence[str]) -> Manifest:
@@ -60,7 +70,6 @@ def generate(
     workspace: Workspace,
     *,
     settings: dict[str, Any],
-    given: Sequence[str],
     manifest: str | None,
     prompts: Sequence[str],
     tracking_uri: str | None,
@@ -72,7 +81,10 @@ def generate(
     reference: str | None,
     allow_pickle: bool,
 ) -> Outcome:
-    """Make a run, or resume one, and score it where that was asked for or costs next to nothing."""
+    """Make a run, or resume one, and score it where that was asked for or costs next to nothing.
+
+    ``settings`` are those that were given; of a run that is resumed they must be what they were.
+    """
     from t2i_track.tracking import Tracker
 
     chosen = Settings.from_mapping(settings)
@@ -91,7 +103,7 @@ def generate(
         generator = Generator(workspace, tracker, allow_pickle=allow_pickle)
         if plan is None:
             assert resume is not None
-            summary = generator.resume(resume, {name: getattr(chosen, name) for name in given})
+            summary = generator.resume(resume, {name: getattr(chosen, name) for name in settings})
         else:
             summary = generator.generate(plan)
         notes = _notes(summary)

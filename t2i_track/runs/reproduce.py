@@ -12,6 +12,7 @@ from t2i_track.errors import ModelError, NotFound, SettingsError
 from t2i_track.files import write_atomically
 from t2i_track.images import png
 from t2i_track.images.sampling import Job, PromptEncoder, refuse_ignored, sample
+from t2i_track.notebook import Shown
 from t2i_track.settings import Values
 from t2i_track.workspace import Workspace
 
@@ -25,7 +26,7 @@ TOLERANCE = 2
 
 
 @dataclasses.dataclass(frozen=True)
-class Reproduction:
+class Reproduction(Shown):
     """How the picture came out this time."""
 
     image: str
@@ -41,6 +42,12 @@ class Reproduction:
     recorded_sha256: str
     out: str | None
     notes: tuple[str, ...]
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [{"close": self.close, **dataclasses.asdict(self)}]
+
+    def lines(self) -> tuple[str, ...]:
+        return self.notes
 
     @property
     def close(self) -> bool:

@@ -1,0 +1,400 @@
+"""The commands as functions: what `t2i` prints is what these return.
+
+Every argument is named as its option is (``--images-per-prompt`` is ``images_per_prompt``), and every setting of a run
+is one. Results are typed, have ``to_frame()``, and show themselves in a notebook.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from t2i_track.errors import CompareError, T2IError
+from t2i_track.notebook import Shown
+from t2i_track.settings import DECLARED, Settings
+from t2i_track.workspace import DEFAULT_HOME, Workspace
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from t2i_track.ranking import Comparison, PairComparison
+    from t2i_track.runs.evaluate import Scored
+    from t2i_track.runs.launch import Outcome
+    from t2i_track.runs.reproduce import Reproduction
+    from t2i_track.runs.sweep import CellForecast, SweepOutcome
+
+Home = str | Path | None
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Evaluation(Shown):
+    """The scores of some runs, those that were known and those measured now."""
+
+    runs: tuple[Scored, ...]
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [{"run": found.name, **score} for found in self.runs for score in found.scores]
+
+    def lines(self) -> list[str]:
+        return [f"{found.name}: {warning}" for found in self.runs for warning in found.warnings]
+
+
+@dataclass(frozen=True)
+class Forecast(Shown):
+    """What a sweep would make, a row a cell; ``seconds`` is None where no run of equal work has been timed."""
+
+    cells: tuple[CellForecast, ...]
+    axes: tuple[str, ...]
+
+    def rows(self) -> list[dict[str, Any]]:
+        from t2i_track.runs.sweep import listed
+
+        return list(listed(self.cells, self.axes))
+
+
+@dataclass(frozen=True)
+class SweepResult(Shown):
+    """What became of a sweep's cells, and how they compare.
+
+    ``comparison`` is None where they cannot be compared, and ``reason`` says why.
+    """
+
+    outcome: SweepOutcome
+    comparison: Comparison | None
+    reason: str | None
+
+    def rows(self) -> Sequence[Any]:
+        if self.comparison is not None:
+            return self.comparison.rows()
+        return [{"cell": cell.cell, "state": cell.state, "run": cell.run} for cell in self.outcome.cells]
+
+    def lines(self) -> list[str]:
+        failed = [f"cell {cell.cell} failed: {cell.error}" for cell in self.outcome.failed]
+        said = self.comparison.lines() if self.comparison is not None else [f"Not compared: {self.reason}"]
+        return [*failed, *said]
+
+
+def _settings_named(function: F) -> F:
+    """Give the function the settings as keyword arguments in its signature, in place of ``**settings``."""
+    signature, defaults = inspect.signature(function), Settings().to_dict()
+    own = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+    own += [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=defaults[name])
+        for name in DECLARED
+        if name not in signature.parameters
+    ]
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    wrapped.__signature__ = signature.replace(parameters=own)  # type: ignore[attr-defined]
+    return wrapped  # type: ignore[return-value]
+
+
+@_settings_named
+def generate(
+    *,
+    manifest: str | Path | None = None,
+    prompt: str | Sequence[str] = (),
+    outdir: str | Path | None = None,
+    experiment: str = "t2i",
+    run_name: str | None = None,
+    resume: str | None = None,
+    evaluate: bool | None = None,
+    reference: str | Path | None = None,
+    allow_pickle: bool = False,
+    tracking_uri: str | None = None,
+    home: Home = None,
+    db_url: str | None = None,
+    **settings: Any,
+) -> Outcome:
+    """Make images for every prompt of a manifest, as one tracked run, and score it where that costs next to nothing.
+
+    Args:
+        manifest: a prompt file (CSV, TSV, JSONL, TXT); default: the embedded captions.
+        prompt: a prompt or several, instead of a manifest.
+        outdir: where the run's own folder is made; default: ``images/`` in the home folder.
+        experiment: MLflow experiment.
+        run_name: default: scheduler, guidance, steps and seed.
+        resume: address of a run of which to make what is missing; settings are then those of the run.
+        evaluate: score it; None: where the embedded reference fits, or a reference is given.
+        reference: what to score against: ``shapes``, a folder, a manifest, an .npz, or ``run:RUN``.
+        allow_pickle: load pickled weights, which can run code.
+        tracking_uri: MLflow's; default: ``MLFLOW_TRACKING_URI``, else ``sqlite:///mlflow.db``.
+        home: home folder; default: ``T2I_HOME``, else ``t2i-data``.
+        db_url: SQLAlchemy URL of the run database; default: ``T2I_DB_URL``, else ``t2i.db`` in the home folder.
+        **settings: of the run: ``guidance``, ``steps``, ``scheduler``, ``num`` and the others of docs/experiments.md.
+
+    Returns:
+        ``summary`` (run id, folder, images, seconds), ``scored`` (None, or the scores) and ``notes``.
+
+    Raises:
+        t2i_track.errors.T2IError: one line with the offending value and the next step.
+        t2i_track.errors.Interrupted: Ctrl-C; what is made is kept, and ``resume`` goes on.
+    """
+    from t2i_track.runs import launch
+
+    return launch.generate(
+        _workspace(home, db_url),
+        settings=settings,
+        manifest=_text(manifest),
+        prompts=_listed(prompt),
+        tracking_uri=tracking_uri,
+        outdir=None if outdir is None else Path(outdir),
+        experiment=experiment,
+        run_name=run_name,
+        resume=resume,
+        evaluate=evaluate,
+        reference=_text(reference),
+        allow_pickle=allow_pickle,
+    )
+
+
+@_settings_named
+def sweep(
+    file: str | Path | None = None,
+    *,
+    zip: bool = False,
+    manifest: str | Path | None = None,
+    prompt: str | Sequence[str] = (),
+    name: str | None = None,
+    experiment: str | None = None,
+    evaluate: bool | None = None,
+    reference: str | Path | None = None,
+    report: str | Path | None = None,
+    by: str = "fid",
+    dry_run: bool = False,
+    fresh: bool = False,
+    yes: bool = False,
+    allow_pickle: bool = False,
+    tracking_uri: str | None = None,
+    home: Home = None,
+    db_url: str | None = None,
+    **settings: Any,
+) -> SweepResult | Forecast:
+    """Run a grid of settings over the same prompts and seeds, under one MLflow parent run, and compare them.
+
+    The same call again goes on where it was stopped. Cells that earlier runs have made with the same settings are
+    taken over.
+
+    Args:
+        file: an experiment file (YAML); what is given beside it replaces the file's values.
+        zip: run the axes side by side instead of every combination.
+        manifest, prompt, evaluate, reference, allow_pickle, tracking_uri, home, db_url: as for ``generate``.
+        name: of the sweep; default: the names of its axes.
+        experiment: MLflow experiment; default: the file's, else ``t2i``.
+        report: also write a static HTML report here.
+        by: the score that the comparison ranks by.
+        dry_run: make nothing, return what would be made and how long that would take.
+        fresh: make every cell anew.
+        yes: run a grid of more than 100 cells.
+        **settings: a list of values makes an axis, a single value is held: ``guidance=[1, 3, 7.5], steps=30``.
+
+    Returns:
+        ``outcome`` (what became of each cell) and ``comparison``; with ``dry_run`` a forecast.
+
+    Raises:
+        t2i_track.errors.T2IError: one line with the offending value and the next step. A cell that fails does not
+            stop the others: it is in ``outcome.failed``.
+    """
+    from t2i_track.runs import compare as comparing
+    from t2i_track.runs import sweep as sweeping
+    from t2i_track.tracking import Tracker
+
+    workspace = _workspace(home, db_url)
+    given: dict[str, Any] = {"name": name, "experiment": experiment, "manifest": _text(manifest), "evaluate": evaluate}
+    given |= {"reference": _text(reference), "prompts": _listed(prompt) or None}
+    given["settings"] = {key: value for key, value in settings.items() if not isinstance(value, list | tuple)}
+    axes = {key: list(value) for key, value in settings.items() if isinstance(value, list | tuple)}
+    grid = sweeping.experiment_from(None if file is None else Path(file), given, axes, zip)
+    if dry_run:
+        return Forecast(tuple(sweeping.forecast(workspace, grid)), tuple(grid.axes))
+    sweeping.require_yes(grid, yes)
+    with Tracker(tracking_uri, workspace.outbox) as tracker:
+        outcome = sweeping.run_sweep(workspace, tracker, grid, fresh=fresh, allow_pickle=allow_pickle)
+    done = [cell.run for cell in outcome.cells if cell.run is not None and cell.state != "failed"]
+    page = None if report is None else Path(report)
+    try:
+        ranked = comparing.ranking(workspace, done, by=by.replace("-", "_"), report=page)
+    except T2IError as error:
+        # The runs are made whether or not they can be ranked: without scores, or where no cell was made.
+        return SweepResult(outcome, None, str(error))
+    comparing.log_comparison(workspace, tracking_uri, outcome.mlflow_run_id, ranked.comparison, page)
+    return SweepResult(outcome, ranked.comparison, None)
+
+
+def evaluate(
+    *runs: str,
+    reference: str | Path | None = None,
+    metrics: str | Sequence[str] | None = None,
+    extractor: str | None = None,
+    extractor_weights: str | Path | None = None,
+    clip: str | None = None,
+    resize: int | None = None,
+    protocol: str | None = None,
+    device: str | None = None,
+    skip_bad: bool = False,
+    tracking_uri: str | None = None,
+    home: Home = None,
+    db_url: str | None = None,
+) -> Evaluation:
+    """Score runs. What was measured before under the same protocol is not measured again.
+
+    Args:
+        *runs: addresses: an id or its prefix, a name, an MLflow run id, or ``latest``.
+        reference: ``shapes``, a folder, a manifest with image paths, an .npz (mu, sigma), or ``run:RUN``.
+        metrics: names such as ``fid``, ``clip``; several as a list or with commas; default: all that apply.
+        extractor: default: ``shapes`` for embedded captions, else ``inception-v3-compat``.
+        extractor_weights: the extractor's weights, if not in their usual place.
+        clip: CLIP model for clip and cmmd: a Hugging Face id or a folder.
+        resize: side of the square to which all pictures are brought first, in pixels.
+        protocol: a named protocol: refuse runs that do not follow it, and measure as it says.
+        device: where features are made; default: cuda, else mps, else cpu.
+        skip_bad: score the rest where pictures are unreadable or of another size.
+        tracking_uri, home, db_url: as for ``generate``.
+
+    Raises:
+        t2i_track.errors.MetricError: nothing is stored of a run that cannot be measured.
+    """
+    from t2i_track.runs.evaluate import Request, score
+    from t2i_track.tracking import Tracker
+
+    workspace = _workspace(home, db_url)
+    names = metrics.split(",") if isinstance(metrics, str) else metrics
+    request = Request(
+        metrics=None if names is None else tuple(name.strip().replace("-", "_") for name in names),
+        extractor=extractor,
+        weights=None if extractor_weights is None else Path(extractor_weights),
+        clip=clip,
+        reference=_text(reference),
+        resize=resize,
+        device=device,
+        skip_bad=skip_bad,
+        protocol=protocol,
+    )
+    with Tracker(tracking_uri, workspace.outbox) as tracker:
+        return Evaluation(tuple(score(workspace, tracker, runs, request)))
+
+
+def compare(
+    *runs: str,
+    experiment: str | None = None,
+    sweep: str | None = None,
+    where: str | None = None,
+    by: str = "fid",
+    report: str | Path | None = None,
+    picture: str | Path | None = None,
+    tracking_uri: str | None = None,
+    home: Home = None,
+    db_url: str | None = None,
+) -> Comparison | PairComparison:
+    """Rank runs by a score, with intervals and one recommended setting; exactly two runs are compared prompt by prompt.
+
+    Args:
+        *runs: addresses; default: all runs.
+        experiment: all runs of this experiment.
+        sweep: all cells of this sweep.
+        where: a condition such as ``"guidance > 7 and scheduler = 'pndm'"``.
+        by: the score to rank by.
+        report: also write a static HTML report here; of a sweep's runs it goes to the sweep's MLflow run too.
+        picture: of exactly two runs: a PNG of the prompts that change most, side by side.
+        tracking_uri, home, db_url: as for ``generate``.
+
+    Raises:
+        t2i_track.errors.CompareError: nothing can be ranked, with the reason and the next step.
+    """
+    from t2i_track.runs import compare as comparing
+
+    workspace = _workspace(home, db_url)
+    page = None if report is None else Path(report)
+    if len(runs) == 2 and where is None:
+        drawn = None if picture is None else Path(picture)
+        return comparing.pair(workspace, runs[0], runs[1], report=page, picture=drawn)
+    if picture is not None:
+        raise CompareError("a picture is of exactly two runs: t2i compare RUN1 RUN2 --picture changes.png")
+    ranked = comparing.ranking(
+        workspace, runs, experiment=experiment, sweep=sweep, where=where, by=by.replace("-", "_"), report=page
+    )
+    if page is not None and ranked.parent is not None:
+        comparing.log_comparison(workspace, tracking_uri, ranked.parent, ranked.comparison, page)
+    return ranked.comparison
+
+
+def reproduce(
+    image: str | Path,
+    *,
+    out: str | Path | None = None,
+    model: str | Path | None = None,
+    device: str | None = None,
+    allow_pickle: bool = False,
+    home: Home = None,
+    db_url: str | None = None,
+) -> Reproduction:
+    """Make one image again from its record, and compare it with what it was.
+
+    Args:
+        image: a PNG of ours, or an image's id, path, or prefix of a hash in the database.
+        out: write the new picture here (PNG).
+        model: where the same weights are now: a folder or an id; default: as recorded.
+        device: default: as recorded.
+        allow_pickle, home, db_url: as for ``generate``.
+
+    Returns:
+        ``equal`` (bit-equal pixels), ``close`` (within the documented tolerance), the largest difference, and notes on
+        what is not as it was.
+
+    Raises:
+        t2i_track.errors.NotFound: no such image. t2i_track.errors.ModelError: the weights are others.
+    """
+    from t2i_track.runs import reproduce as reproduction
+
+    return reproduction.reproduce(
+        _workspace(home, db_url),
+        str(image),
+        model=_text(model),
+        device=device,
+        out=None if out is None else Path(out),
+        allow_pickle=allow_pickle,
+    )
+
+
+def open_database(home: Home = None, *, db_url: str | None = None) -> Session:
+    """A SQLAlchemy session on the run database that can only read; the tables are in ``t2i_track.db.models``.
+
+    Args:
+        home: the home folder; default: ``T2I_HOME``, else ``t2i-data``.
+        db_url: an SQLAlchemy URL, instead of the database in the home folder; default: ``T2I_DB_URL``.
+
+    Returns:
+        A session, to be used as a context manager. Whatever would write is refused by the database engine.
+
+    Raises:
+        t2i_track.errors.DatabaseError: there is no database, or its schema is another version's.
+    """
+    from sqlalchemy.orm import Session
+
+    from t2i_track.db.session import read_engine
+
+    return Session(read_engine(_workspace(home, db_url).url))
+
+
+def _workspace(home: Home, db_url: str | None) -> Workspace:
+    folder = Path(home or os.environ.get("T2I_HOME") or DEFAULT_HOME)
+    # A home that is named means its own database, whatever the environment says.
+    url = db_url or (None if home is not None else os.environ.get("T2I_DB_URL"))
+    return Workspace(home=folder, db_url=url or None)
+
+
+def _text(path: str | Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _listed(prompt: str | Sequence[str]) -> list[str]:
+    return [prompt] if isinstance(prompt, str) else list(prompt)
