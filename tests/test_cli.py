@@ -17,7 +17,18 @@ from t2i_track.cli import cli as command
 from t2i_track.cli.generate import SETTINGS
 from t2i_track.settings import Settings
 
-HEAVY = ("torch", "mlflow", "diffusers", "transformers", "torch_fidelity", "sqlalchemy", "pandas", "numpy", "plotly", "rich")
+HEAVY = (
+    "torch",
+    "mlflow",
+    "diffusers",
+    "transformers",
+    "torch_fidelity",
+    "sqlalchemy",
+    "pandas",
+    "numpy",
+    "plotly",
+    "rich",
+)
 Cli = Callable[..., Any]
 
 

@@ -78,12 +78,13 @@ def test_rows_that_have_no_room_become_records() -> None:
         "run  seconds  note",
         "abc   0.1235  one two three four five six",
     ]
-    assert drawn(24, draw_rows, ROWS, ["run", "seconds", "note"]) == [
+    assert drawn(22, draw_rows, ROWS, ["run", "seconds", "note"]) == [
         "1 of 1",
         "  run      abc",
         "  seconds  0.1235",
-        "  note     one two three",
-        "           four five six",
+        "  note     one two",
+        "           three four",
+        "           five six",
     ]
 
 

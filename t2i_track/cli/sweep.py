@@ -90,6 +90,7 @@ def sweep(workspace: Workspace, file: Path | None, fmt: str, **options: Any) -> 
 
 
 def print_forecast(cells: Any, axes: list[str], fmt: str) -> None:
+    from t2i_track.cli.ended import duration
     from t2i_track.runs.sweep import listed
 
     print_rows(list(listed(cells, axes)), fmt, columns=["cell", *axes, "images", "made", "seconds"])
@@ -98,7 +99,7 @@ def print_forecast(cells: Any, axes: list[str], fmt: str) -> None:
     if any(seconds is None for seconds in known):
         time = "no time estimate: no run of this model, size and batch size has been timed here yet"
     else:
-        time = f"about {sum(known) / 60:.1f} minutes at the rate of the newest run"
+        time = f"about {duration(sum(known))} at the rate of the newest run"
     click.echo(f"{len(cells)} cells, {left} images to make; {time}", err=True)
 
 
