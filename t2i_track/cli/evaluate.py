@@ -9,6 +9,7 @@ import click
 
 from t2i_track.cli.options import PATH, blank, format_option, tracking_option, workspace_options
 from t2i_track.cli.output import print_lines, print_rows, print_sections
+from t2i_track.cli.tables import Column, clean, terminal
 from t2i_track.errors import MetricError
 from t2i_track.workspace import Workspace
 
@@ -80,14 +81,13 @@ def evaluate(workspace: Workspace, runs: tuple[str, ...], tracking_uri: str | No
         print_rows(rows, fmt, columns=COLUMNS)
     for found in scored:
         for warning in found.warnings:
-            click.echo(f"{found.name}: {warning}", err=True)
+            click.echo(clean(f"{found.name}: {warning}"), err=True)
 
 
 def print_scored(scored: Sequence[Scored], workspace: Workspace) -> None:
     """One run's scores as a table; of several, on a terminal, the most telling ones of each."""
     from t2i_track.cli.ended import following
     from t2i_track.cli.scores import headline, score_section
-    from t2i_track.cli.tables import Column, terminal
 
     addresses = [found.run[:12] for found in scored]
     if len(scored) > 1 and terminal() is not None:
