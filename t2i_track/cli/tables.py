@@ -158,7 +158,7 @@ def draw(console: Console, columns: Sequence[Column], indent: int = 0) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    safe = [replace(one, cells=[clean(cell) for cell in one.cells]) for one in columns]
+    safe = [replace(one, title=clean(one.title), cells=[clean(cell) for cell in one.cells]) for one in columns]
     kept, gone = fit(safe, console.width - indent)
     if _total(kept) > console.width - indent:
         for number, cells in enumerate(zip(*(column.cells for column in safe), strict=True), 1):
@@ -173,7 +173,9 @@ def draw(console: Console, columns: Sequence[Column], indent: int = 0) -> None:
         table.add_row(*(Text(cell, style=column.styles.get(cell, "")) for cell, column in pairs))
     console.print(Padding(table, (0, 0, 0, indent)))
     if gone:
-        paragraph(console, f"no room for {', '.join(gone)}: a wider terminal or --format csv shows them", "dim", indent)
+        paragraph(
+            console, f"no room for {', '.join(gone)}: a wider terminal or --format json shows them", "dim", indent
+        )
 
 
 def draw_names(console: Console, fields: Mapping[str, str], styles: Mapping[str, str]) -> None:
