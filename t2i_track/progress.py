@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from rich.progress import Progress, Task
@@ -33,18 +33,20 @@ def progress(what: str, total: int, done: int = 0, unit: str = "images") -> Iter
 
 
 class _Log:
-    """A line every half minute; none at all of work that is shorter."""
+    """A line every half minute, counted over all work of the process: many short runs are not silent for hours."""
+
+    told: ClassVar[float] = time.monotonic()
 
     def __init__(self, what: str, total: int, done: int, unit: str) -> None:
         self._what, self._total, self._before, self._unit = what, total, done, unit
-        self._began = self._told = time.monotonic()
+        self._began = time.monotonic()
 
     def __call__(self, done: int) -> None:
         now = time.monotonic()
-        if now - self._told < LOG_SECONDS:
+        if now - _Log.told < LOG_SECONDS:
             return
-        self._told = now
-        rate = (done - self._before) / (now - self._began)
+        _Log.told = now
+        rate = (done - self._before) / max(now - self._began, 1e-9)
         left = f", {clock((self._total - done) / rate)} left" if rate else ""
         print(f"{self._what}: {done}/{self._total} {self._unit}, {speed(rate)}{left}", file=sys.stderr, flush=True)
 

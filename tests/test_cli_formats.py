@@ -87,7 +87,7 @@ def test_the_table_of_a_terminal_of_80_columns() -> None:
     assert max(map(len, lines)) <= 80
     assert lines[0] == "tier  guidance  steps  fid ↓  95% interval    from the best   run"
     assert lines[1].split()[:4] == ["1", "3", "20", "20.25"]
-    assert "no room for images, name, s/image, alignment: a wider terminal or --format csv" in lines
+    assert "no room for images, name, s/image, alignment: a wider terminal or --format json" in lines
     assert lines[lines.index("Not ranked") + 2] == "x0000000  x     failed; `t2i show x0000000` tells why"
 
 

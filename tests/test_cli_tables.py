@@ -31,7 +31,7 @@ ROWS: list[dict[str, Any]] = [{"run": "abc", "seconds": 0.123456, "note": "one t
 def test_nothing_that_a_terminal_obeys_reaches_it(text: str, safe: str) -> None:
     assert clean(text) == safe
     assert safe in aligned(["prompt"], [[text]])
-    assert drawn(80, draw, [Column("prompt", [text])])[1] == safe
+    assert drawn(80, draw, [Column(f"a {text}", [text])]) == [f"a {safe}", safe]
     assert drawn(80, draw_fields, {"prompt": text}) == [f"  prompt  {safe}"]
     assert field_lines({"prompt": text}) == [f"prompt  {safe}"]
 
@@ -57,7 +57,7 @@ def test_a_table_fits_a_narrow_terminal() -> None:
         "        [-0.20, -0.05]  than one line",
         "    22",
         "no room for name: a wider terminal or --format",
-        "  csv shows them",
+        "  json shows them",
     ]
 
 
@@ -78,12 +78,13 @@ def test_rows_that_have_no_room_become_records() -> None:
         "run  seconds  note",
         "abc   0.1235  one two three four five six",
     ]
-    assert drawn(24, draw_rows, ROWS, ["run", "seconds", "note"]) == [
+    assert drawn(22, draw_rows, ROWS, ["run", "seconds", "note"]) == [
         "1 of 1",
         "  run      abc",
         "  seconds  0.1235",
-        "  note     one two three",
-        "           four five six",
+        "  note     one two",
+        "           three four",
+        "           five six",
     ]
 
 

@@ -12,6 +12,7 @@ def test_a_log_file_gets_a_line_every_half_minute(
 ) -> None:
     now = [1000.0]
     monkeypatch.setattr(bars.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(bars._Log, "told", now[0])
     with bars.progress("a run", 1000, 200) as show:
         for done in range(210, 1001, 10):
             now[0] += 5.0
@@ -21,7 +22,22 @@ def test_a_log_file_gets_a_line_every_half_minute(
     assert len(lines) == 400 // 30
 
 
-def test_work_that_is_short_says_nothing_in_a_log_file(capsys: pytest.CaptureFixture[str]) -> None:
+def test_many_short_runs_are_not_silent(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(bars.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(bars._Log, "told", now[0])
+    for cell in range(5):
+        with bars.progress(f"cell {cell}", 4) as show:
+            for done in (2, 4):
+                now[0] += 10.0
+                show(done)
+    assert [line.split(":")[0] for line in capsys.readouterr().err.splitlines()] == ["cell 1", "cell 2", "cell 4"]
+
+
+def test_work_that_is_short_says_nothing_in_a_log_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bars._Log, "told", bars.time.monotonic())
     with bars.progress("a run", 3) as show:
         for done in (1, 2, 3):
             show(done)

@@ -163,7 +163,7 @@ def test_comparing_what_cannot_be_compared(workspace: Workspace, tracker: Tracke
     outcome = sweep(workspace, tracker, grid(axes={"steps": [2, 3]}))
     with pytest.raises(CompareError, match="evaluate"):
         comparing.ranking(workspace)
-    with pytest.raises(NotFound, match="no experiment 'other'; there is t2i"):
+    with pytest.raises(NotFound, match="no experiment 'other'; there is tests"):
         comparing.ranking(workspace, experiment="other")
     with pytest.raises(CompareError, match="the same run"):
         comparing.pair(workspace, outcome.cells[0].run, outcome.cells[0].run)

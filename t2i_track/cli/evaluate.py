@@ -9,6 +9,7 @@ import click
 
 from t2i_track.cli.options import PATH, blank, format_option, tracking_option, workspace_options
 from t2i_track.cli.output import print_lines, print_rows, print_sections
+from t2i_track.cli.tables import Column, clean, terminal
 from t2i_track.errors import MetricError
 from t2i_track.workspace import Workspace
 
@@ -77,14 +78,13 @@ def evaluate(workspace: Workspace, runs: tuple[str, ...], fmt: str, **options: A
     else:
         print_rows([row | {"score": row["name"]} for row in found.rows()], fmt, columns=COLUMNS)
     for line in found.lines():
-        click.echo(line, err=True)
+        click.echo(clean(line), err=True)
 
 
 def print_scored(scored: Sequence[Scored], workspace: Workspace) -> None:
     """One run's scores as a table; of several, on a terminal, the most telling ones of each."""
     from t2i_track.cli.ended import following
     from t2i_track.cli.scores import headline, score_section
-    from t2i_track.cli.tables import Column, terminal
 
     addresses = [found.run[:12] for found in scored]
     if len(scored) > 1 and terminal() is not None:

@@ -58,7 +58,8 @@ def print_rows(
 
         cells = [[clean(shown(row[name])) for name in names] for row in rows]
         style = "github" if fmt == "markdown" else "simple"
-        click.echo(tabulate(cells, headers=names, tablefmt=style, disable_numparse=True, colalign=_align(rows, names)))
+        titles = [clean(name) for name in names]
+        click.echo(tabulate(cells, headers=titles, tablefmt=style, disable_numparse=True, colalign=_align(rows, names)))
 
 
 def draw_rows(

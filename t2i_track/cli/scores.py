@@ -8,10 +8,10 @@ from typing import Any
 
 from t2i_track.cli.output import Section, footnotes
 from t2i_track.cli.tables import Column
-from t2i_track.ranking.rows import Score
+from t2i_track.ranking.rows import ALIGNMENT, HIGHER, LOWER, Score
 from t2i_track.ranking.words import bounds, number, value
 
-HEADLINE = ("alignment", "clip_score", "fid", "inception_score_mean", "kid_mean", "cmmd", "precision", "recall")
+HEADLINE = (*ALIGNMENT, *LOWER, *HIGHER)
 """The scores that one line names, the most telling first."""
 MOST = 3
 
@@ -19,7 +19,8 @@ MOST = 3
 def headline(scores: Sequence[Mapping[str, Any]]) -> str:
     """``alignment 0.987 [0.970, 1.000], clip_score 93.3, fid 1534 (64 images)``."""
     found = {score["name"]: _score(score) for score in scores}
-    names = [*(name for name in HEADLINE if name in found), *(name for name in found if name not in HEADLINE)][:MOST]
+    first = [name for name in dict.fromkeys(HEADLINE) if name in found]
+    names = [*first, *(name for name in found if name not in HEADLINE)][:MOST]
     sizes = {found[name].n for name in names}
     texts = [_beside(found[name]) + ("" if len(sizes) == 1 else f" ({found[name].n} images)") for name in names]
     return ", ".join(texts) + (f" ({sizes.pop()} images)" if len(sizes) == 1 else "")

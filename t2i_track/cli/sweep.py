@@ -60,6 +60,8 @@ def sweep(workspace: Workspace, file: Path | None, fmt: str, **options: Any) -> 
 
 
 def print_forecast(forecast: Forecast, fmt: str) -> None:
+    from t2i_track.cli.ended import duration
+
     cells = forecast.cells
     print_rows(forecast.rows(), fmt, columns=["cell", *forecast.axes, "images", "made", "seconds"])
     left = sum(cell.images - cell.made for cell in cells)
@@ -67,7 +69,7 @@ def print_forecast(forecast: Forecast, fmt: str) -> None:
     if any(seconds is None for seconds in known):
         time = "no time estimate: no run of this model, size and batch size has been timed here yet"
     else:
-        time = f"about {sum(filter(None, known)) / 60:.1f} minutes at the rate of the newest run"
+        time = f"about {duration(sum(filter(None, known)))} at the rate of the newest run"
     click.echo(f"{len(cells)} cells, {left} images to make; {time}", err=True)
 
 

@@ -17,10 +17,14 @@ if TYPE_CHECKING:
 
 GAP = 2
 """Spaces between columns."""
-NARROWEST = 16
-"""Characters to which a column of words is folded at most."""
+NARROWEST = 12
+"""Characters to which a column of words is folded at most; a longer word of it keeps it wider."""
+LONGEST_WORD = 30
+"""Words longer than this, such as paths, may be broken."""
 NO_BREAK = "\N{NO-BREAK SPACE}"
 _HASH = re.compile("[0-9a-f]{40,64}")
+# Where a difference folds: "-0.38 [-0.64, -0.11], corrected p = 0.081".
+_FOLDS = re.compile(r" (?=\[)|(?<=,) (?=corrected)")
 _INTERVAL = re.compile(r"\[[^][]{3,40}\]")
 # Control characters, line separators, marks that turn the direction of text, lone surrogates.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -43,7 +47,7 @@ class Column:
 
     @property
     def width(self) -> int:
-        return max(map(len, (self.title, *self.cells)))
+        return max(len(line) for cell in (self.title, *self.cells) for line in cell.split("\n"))
 
     @property
     def numeric(self) -> bool:
@@ -52,8 +56,18 @@ class Column:
     def folded(self, width: int) -> Column:
         """The same with cells of several lines, none wider than ``width`` where its words allow."""
         if self.fold == "interval":
-            return replace(self, cells=[cell.replace(" [", "\n[") for cell in self.cells])
-        return replace(self, cells=["\n".join(textwrap.wrap(cell, width)) for cell in self.cells])
+            return replace(self, cells=[_FOLDS.sub("\n", cell) for cell in self.cells])
+        return replace(
+            self, cells=["\n".join(textwrap.wrap(cell, width, break_on_hyphens=False)) for cell in self.cells]
+        )
+
+    @property
+    def narrowest(self) -> int:
+        """The width with its words folded as far as they may be."""
+        if self.fold != "words":
+            return self.width
+        longest = max((len(word) for cell in self.cells for word in cell.split()), default=0)
+        return min(self.width, max(NARROWEST, len(self.title), min(longest, LONGEST_WORD)))
 
 
 def columns_of(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> list[Column]:
@@ -63,6 +77,8 @@ def columns_of(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> list[Co
 def clean(text: str) -> str:
     """The text on one line, with nothing in it that a terminal would obey."""
     line = " ".join(text.split()) if text else text
+    if line.isascii() and line.isprintable():  # nearly all cells, and much faster
+        return line
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), line)
 
 
@@ -112,21 +128,15 @@ def fit(columns: Sequence[Column], width: int) -> tuple[list[Column], list[str]]
 
 
 def _narrows(column: Column) -> bool:
-    return column.fold == "interval" and any(" [" in cell for cell in column.cells)
+    return column.fold == "interval" and any(_FOLDS.search(cell) for cell in column.cells)
 
 
 def _total(columns: Sequence[Column]) -> int:
-    return sum(_lines_width(column) for column in columns) + GAP * (len(columns) - 1)
-
-
-def _lines_width(column: Column) -> int:
-    return max(len(line) for cell in (column.title, *column.cells) for line in cell.split("\n"))
+    return sum(column.width for column in columns) + GAP * (len(columns) - 1)
 
 
 def _least(columns: Sequence[Column]) -> int:
-    """The width with all words folded as narrow as they may be."""
-    widths = (min(_lines_width(one), NARROWEST) if one.fold == "words" else _lines_width(one) for one in columns)
-    return sum(widths) + GAP * (len(columns) - 1)
+    return sum(column.narrowest for column in columns) + GAP * (len(columns) - 1)
 
 
 def _fold_words(columns: Sequence[Column], width: int) -> list[Column]:
@@ -135,7 +145,7 @@ def _fold_words(columns: Sequence[Column], width: int) -> list[Column]:
     for column in sorted((one for one in kept if one.fold == "words"), key=lambda one: -one.width):
         over = _total(kept) - width
         if over > 0:
-            kept[kept.index(column)] = column.folded(max(column.width - over, NARROWEST))
+            kept[kept.index(column)] = column.folded(max(column.width - over, column.narrowest))
     return kept
 
 
@@ -148,7 +158,7 @@ def draw(console: Console, columns: Sequence[Column], indent: int = 0) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    safe = [replace(one, cells=[clean(cell) for cell in one.cells]) for one in columns]
+    safe = [replace(one, title=clean(one.title), cells=[clean(cell) for cell in one.cells]) for one in columns]
     kept, gone = fit(safe, console.width - indent)
     if _total(kept) > console.width - indent:
         for number, cells in enumerate(zip(*(column.cells for column in safe), strict=True), 1):
@@ -163,7 +173,9 @@ def draw(console: Console, columns: Sequence[Column], indent: int = 0) -> None:
         table.add_row(*(Text(cell, style=column.styles.get(cell, "")) for cell, column in pairs))
     console.print(Padding(table, (0, 0, 0, indent)))
     if gone:
-        paragraph(console, f"no room for {', '.join(gone)}: a wider terminal or --format csv shows them", "dim", indent)
+        paragraph(
+            console, f"no room for {', '.join(gone)}: a wider terminal or --format json shows them", "dim", indent
+        )
 
 
 def draw_names(console: Console, fields: Mapping[str, str], styles: Mapping[str, str]) -> None:
