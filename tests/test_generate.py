@@ -258,12 +258,13 @@ def test_the_record_is_enough(workspace: Workspace, generator: Generator) -> Non
     assert record is not None
     json.dumps(record)
     names = ("model", "guidance", "steps", "scheduler", "negative_prompt", "height", "width", "batch_size", "device")
-    from t2i_track.images.loading import load
+    from t2i_track.images.loading import load, set_memory_format
     from t2i_track.images.sampling import Job, PromptEncoder, sample
     from t2i_track.images.schedulers import set_scheduler
 
     settings = Settings(**{name: record[name] for name in names})
     loaded = load(settings)
+    set_memory_format(loaded.pipe, record["memory_format"])
     assert loaded.weights_sha256 == record["weights_sha256"]
     assert (
         set_scheduler(loaded.pipe, dict(loaded.pipe.scheduler.config), settings.scheduler) == record["scheduler_config"]
