@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import os
+import selectors
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+PROGRAMS = {"warm", "serve", "ui", "browser"}
+"""Fixtures that start whole programs: `t2i`, a tracking server, MLflow's user interface, a browser."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test that starts a whole program is slow; those that start one without a fixture are marked where they are."""
+    for item in items:
+        if not PROGRAMS.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)
@@ -58,23 +71,73 @@ class Result:
     err: str
 
 
+class Warm:
+    """`t2i` in a process of its own that need not import torch, diffusers and mlflow anew (see ``warm.py``)."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._process: subprocess.Popen[str] | None = None
+
+    def run(self, arguments: Sequence[object], cwd: Path, env: Mapping[str, str], timeout: float = 240) -> Result:
+        out, err = self._folder / "out", self._folder / "err"
+        request = {"arguments": [str(word) for word in arguments], "cwd": str(cwd), "env": {**os.environ, **env}}
+        answer = self._ask({**request, "out": str(out), "err": str(err)}, timeout)
+        errors = err.read_text(encoding="utf-8")
+        assert "Traceback" not in errors, errors
+        return Result(answer["code"], out.read_text(encoding="utf-8"), errors)
+
+    def _ask(self, request: dict[str, Any], timeout: float) -> dict[str, Any]:
+        process = self._process or self._start()
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(request) + "\n")
+        process.stdin.flush()
+        return self._answer(process, timeout)
+
+    def _start(self) -> subprocess.Popen[str]:
+        self._process = subprocess.Popen(
+            [sys.executable, str(ROOT / "tests" / "warm.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        assert self._answer(self._process, 120) == {"threads": ["MainThread"]}
+        return self._process
+
+    def _answer(self, process: subprocess.Popen[str], timeout: float) -> dict[str, Any]:
+        assert process.stdout is not None
+        with selectors.DefaultSelector() as waiting:
+            waiting.register(process.stdout, selectors.EVENT_READ)
+            if not waiting.select(timeout):
+                self.close()
+                pytest.fail(f"no end after {timeout} s")
+        answer: dict[str, Any] = json.loads(process.stdout.readline())
+        return answer
+
+    def close(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+    server = Warm(tmp_path_factory.mktemp("warm"))
+    yield server
+    server.close()
+
+
 @pytest.fixture
-def cli(tmp_path: Path, tracking_uri: str) -> Callable[..., Result]:
+def cli(tmp_path: Path, tracking_uri: str, warm: Warm) -> Callable[..., Result]:
     """Runs `t2i` in a process of its own, in an empty folder, with one thread."""
     folder = tmp_path / "work"
     folder.mkdir()
 
     def run(*arguments: object, env: dict[str, str] | None = None, timeout: float = 240) -> Result:
-        done = subprocess.run(
-            [sys.executable, "-m", "t2i_track", *map(str, arguments)],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            env={**os.environ, "MLFLOW_TRACKING_URI": tracking_uri, "OMP_NUM_THREADS": "1", **(env or {})},
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        return Result(done.returncode, done.stdout, done.stderr)
+        settings = {"MLFLOW_TRACKING_URI": tracking_uri, "OMP_NUM_THREADS": "1", **(env or {})}
+        return warm.run(arguments, folder, settings, timeout)
 
     return run
 

@@ -20,6 +20,7 @@ def test_entry_points_are_commands() -> None:
     assert project["conda_env"] == "conda.yaml"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("typed", ["1.2e1"])
 def test_mlflow_run(tmp_path: Path, tracking_uri: str, typed: str) -> None:
     """One MLflow run: the one that `mlflow run` opened, with the parameter as it was typed."""
