@@ -9,7 +9,7 @@ told() {
     printf 'guidance %-4s %s\n' "$1" "$(printf '%s\n' "$2" | sed -n '/ images\{0,1\} in /{p;q;}')"
 }
 
-echo "The same $num prompts and seeds at three guidance values, the first as an MLflow project:"
+echo "The same $num prompts and seeds, at guidance 12 (an MLflow project), 3 and 1.5:"
 made=$(mlflow run . --env-manager local --experiment-name demo -P guidance=12 -P num="$num")
 told 12 "$made"
 for guidance in 3 1.5; do
@@ -24,10 +24,10 @@ t2i compare --experiment demo --by alignment --report t2i-data/demo.html
 cat <<'NEXT'
 
 Next:
-  open t2i-data/demo.html                                         the pictures, prompt by prompt
-  .venv/bin/t2i ui                                                the same runs in MLflow's UI
-  .venv/bin/t2i show latest                                       the whole record of the last run
-  .venv/bin/t2i db query "SELECT guidance, count(*) FROM runs JOIN images ON images.run_id = runs.id GROUP BY 1"
-  .venv/bin/t2i sweep --guidance 1,2,3,5,7.5,12 --steps 10,30     a grid, resumable
-  .venv/bin/t2i generate --model OWNER/NAME --manifest FILE.csv   your own model and prompts
+  open t2i-data/demo.html                                    the pictures
+  .venv/bin/t2i ui                                           MLflow's UI on them
+  .venv/bin/t2i show latest                                  one run's record
+  .venv/bin/t2i db query "SELECT name, guidance FROM runs"   ask in SQL
+  .venv/bin/t2i sweep --guidance 1,3,7.5,12 --steps 10,30    a grid, resumable
+  .venv/bin/t2i generate --model OWNER/NAME --manifest FILE  your own model
 NEXT
