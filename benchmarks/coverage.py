@@ -20,8 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from t2i_track.metrics import cmmd, fid, fid_infinity, inception_score, kid, mmd, precision_recall, uncertainty
+from t2i_track.metrics import mmd, uncertainty
 from t2i_track.metrics.rows import Matrix
+from t2i_track.metrics.scores import cmmd, fid, fid_infinity, inception_score, kid, precision_recall
 from t2i_track.metrics.uncertainty import Interval, jackknife
 
 POPULATION = 8192

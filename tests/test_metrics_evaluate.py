@@ -19,9 +19,9 @@ from t2i_track.metrics.cache import FeatureStore, prune_cache
 from t2i_track.metrics.evaluate import EvaluationResult, default_metrics, evaluate, plan
 from t2i_track.metrics.extractors import resolve
 from t2i_track.metrics.features import picture_features
-from t2i_track.metrics.fid import statistics
 from t2i_track.metrics.inputs import ImageItem
 from t2i_track.metrics.reference import Reference, open_reference
+from t2i_track.metrics.scores.fid import statistics
 
 SIDE = 64
 FID_GROUP = ["fid", "is", "kid", "prc"]
@@ -176,7 +176,7 @@ from pathlib import Path
 from t2i_track.metrics.evaluate import evaluate
 from t2i_track.metrics.extractors import resolve
 from t2i_track.metrics.features import picture_features
-from t2i_track.metrics.fid import statistics
+from t2i_track.metrics.scores.fid import statistics
 from t2i_track.metrics.inputs import ImageItem
 from t2i_track.metrics.reference import open_reference
 images = [ImageItem(p, hashlib.sha256(p.read_bytes()).hexdigest(), prompt_index=i)

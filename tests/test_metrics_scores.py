@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from t2i_track.errors import MetricError
-from t2i_track.metrics import cmmd, fid, kid, mmd, precision_recall
-from t2i_track.metrics.clip_score import clip_scores
-from t2i_track.metrics.inception_score import inception_score
+from t2i_track.metrics import mmd
+from t2i_track.metrics.scores import cmmd, fid, kid, precision_recall
+from t2i_track.metrics.scores.clip_score import clip_scores
+from t2i_track.metrics.scores.inception_score import inception_score
 from t2i_track.metrics.uncertainty import GROUPS
 
 

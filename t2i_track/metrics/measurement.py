@@ -11,22 +11,14 @@ from typing import Any
 import numpy as np
 
 from t2i_track.errors import MetricError
-from t2i_track.metrics import (
-    clip_score,
-    cmmd,
-    fid,
-    fid_infinity,
-    inception_score,
-    kid,
-    precision_recall,
-    uncertainty,
-)
+from t2i_track.metrics import uncertainty
 from t2i_track.metrics.cache import Features, FeatureStore, Layer, kept
 from t2i_track.metrics.extractors import Extractor
 from t2i_track.metrics.features import Progress, text_features
 from t2i_track.metrics.inputs import ImageItem, Size
 from t2i_track.metrics.reference import Reference
 from t2i_track.metrics.rows import Groups, Score, Vector
+from t2i_track.metrics.scores import clip_score, cmmd, fid, fid_infinity, inception_score, kid, precision_recall
 from t2i_track.metrics.uncertainty import Interval
 
 Parameters = Mapping[str, Any]

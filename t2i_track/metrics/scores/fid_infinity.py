@@ -11,8 +11,8 @@ import math
 import numpy as np
 
 from t2i_track.errors import MetricError
-from t2i_track.metrics.fid import Gaussian, effective_dimension, fid_value
 from t2i_track.metrics.rows import Rows
+from t2i_track.metrics.scores.fid import Gaussian, effective_dimension, fid_value
 from t2i_track.metrics.uncertainty import IMAGES_PER_DIMENSION
 
 SIZES = 15
