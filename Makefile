@@ -38,10 +38,10 @@ unit: $(READY)
 	$(RUN) pytest
 
 docs: $(READY)
-	$(RUN) cog -r docs/cli.md docs/database.md
+	$(RUN) cog -r docs/cli.md docs/database.md docs/metrics.md
 
 docs-check: $(READY)
-	$(RUN) cog --check docs/cli.md docs/database.md
+	$(RUN) cog --check docs/cli.md docs/database.md docs/metrics.md
 
 lock: $(READY)
 	$(RUN) uv pip compile --quiet pyproject.toml -o requirements.txt --no-annotate --no-header

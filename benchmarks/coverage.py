@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from t2i_track.metrics import mmd, uncertainty
+from t2i_track.metrics.neighbours import radii
 from t2i_track.metrics.rows import Matrix
 from t2i_track.metrics.scores import cmmd, fid, fid_infinity, inception_score, kid, precision_recall
 from t2i_track.metrics.uncertainty import Interval, jackknife
@@ -148,7 +149,7 @@ def measure_inception_score(w: World, population: Matrix, sample: Matrix, groups
 
 def measure_recall(w: World, population: Matrix, sample: Matrix, groups: np.ndarray) -> Measured:
     few = w.reference[:512, :16]
-    _, value, replicates = precision_recall.precision_recall(sample[:, :16], few, groups, precision_recall.radii(few))
+    _, value, replicates = precision_recall.precision_recall(sample[:, :16], few, groups, radii(few, 3))
     return Measured(value, replicates, jackknife(value, replicates), None)
 
 
