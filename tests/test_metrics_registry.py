@@ -182,7 +182,8 @@ def test_a_file_in_the_folder_is_a_metric(tmp_path: Path) -> None:
         "from dataclasses import replace\n"
         "from t2i_track.metrics.scores.kid import METRIC as KID\n"
         "from t2i_track.metrics.metric import ScoreInfo\n"
-        "METRIC = replace(KID, word='novel', order=1, scores=(ScoreInfo('new', 'higher', 'quality', 'words', 'none'),))\n"
+        "SCORE = ScoreInfo('new', 'higher', 'quality', 'words', 'none')\n"
+        "METRIC = replace(KID, word='novel', order=1, scores=(SCORE,))\n"
     )
     code = f"""
 from t2i_track.metrics import scores
