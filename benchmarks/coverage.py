@@ -5,6 +5,11 @@ seeds; a run is a sample of N pairs. The population's own moments are the truth,
 construction. Intervals come from the same functions that the product calls.
 
     python benchmarks/coverage.py --trials 400 --num 64,128,256,512,1024,2048
+
+Any other score is measured as its registered metric does it, with its own interval (or, where it gives none, the
+jackknife's), against the mean over all trials:
+
+    python benchmarks/coverage.py --metrics prompt_spread --images-per-prompt 4 --num 256
 """
 
 from __future__ import annotations
@@ -13,15 +18,22 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from t2i_track.metrics import cmmd, fid, fid_infinity, inception_score, kid, mmd, precision_recall, uncertainty
+from t2i_track.metrics import mmd, uncertainty
+from t2i_track.metrics.inputs import ImageItem
+from t2i_track.metrics.measurement import Measurement
+from t2i_track.metrics.metric import Kind
+from t2i_track.metrics.neighbours import radii
+from t2i_track.metrics.registry import METRICS, word_of
 from t2i_track.metrics.rows import Matrix
+from t2i_track.metrics.scores import cmmd, fid, fid_infinity, inception_score, kid, precision_recall
 from t2i_track.metrics.uncertainty import Interval, jackknife
 
 POPULATION = 8192
@@ -147,8 +159,50 @@ def measure_inception_score(w: World, population: Matrix, sample: Matrix, groups
 
 def measure_recall(w: World, population: Matrix, sample: Matrix, groups: np.ndarray) -> Measured:
     few = w.reference[:512, :16]
-    _, value, replicates = precision_recall.precision_recall(sample[:, :16], few, groups, precision_recall.radii(few))
+    _, value, replicates = precision_recall.precision_recall(sample[:, :16], few, groups, radii(few, 3))
     return Measured(value, replicates, jackknife(value, replicates), None)
+
+
+class Drawn(Measurement):
+    """Features that were drawn, as a metric reads those of pictures; all kinds are the same."""
+
+    def __init__(self, ours: Matrix, theirs: Matrix, per_prompt: int) -> None:
+        images = [
+            ImageItem(Path(), "", prompt_index=i // per_prompt, replicate=i % per_prompt) for i in range(len(ours))
+        ]
+        super().__init__(images, None, (0, 0), Path(), "cpu", None, {}, {})
+        self.ours, self.theirs = ours, theirs
+
+    def rows(self, kind: Kind) -> Matrix:
+        return self.ours
+
+    def reference_rows(self, kind: Kind) -> Matrix:
+        return self.theirs
+
+    def kept(self, kind: Kind, name: str, compute: Callable[[], Mapping[str, Any]], **key: Any) -> dict[str, Any]:
+        where = (id(self.theirs), kind, name, *sorted(key.items()))
+        if where not in _KEPT:
+            _KEPT[where] = dict(compute())
+        return _KEPT[where]
+
+
+_KEPT: dict[tuple[Any, ...], dict[str, Any]] = {}
+
+
+def registered(name: str, per_prompt: int) -> Measure:
+    """A score as its metric computes it."""
+    metric = METRICS[word_of(name)]
+
+    def measure(w: World, population: Matrix, sample: Matrix, groups: np.ndarray) -> Measured:
+        m = Drawn(sample, w.reference, per_prompt)
+        score = metric.compute(m, metric.settled({}, m.images, len(w.reference)))[name]
+        replicates = list(score.replicates or ())
+        single = Interval(score.value, score.ci_low, score.ci_high, None, None)
+        if score.ci_low is None:
+            single = jackknife(score.value, replicates)
+        return Measured(score.value, replicates, single, None)
+
+    return measure
 
 
 MEASURES: dict[str, Measure] = {
@@ -185,9 +239,10 @@ def trial(w: World, measure: Measure, n: int, rng: np.random.Generator) -> tuple
     return measure(w, w.a, w.a[drawn], groups), measure(w, w.b, w.b[drawn], groups)
 
 
-def simulate(name: str, w: World, metric: str, n: int, trials: int) -> Row:
+def simulate(name: str, w: World, metric: str, n: int, trials: int, per_prompt: int) -> Row:
     rng = np.random.default_rng([n, trials])
-    pairs = [trial(w, MEASURES[metric], n, rng) for _ in range(trials)]
+    measure = MEASURES.get(metric) or registered(metric, per_prompt)
+    pairs = [trial(w, measure, n, rng) for _ in range(trials)]
     truths = [
         float(np.mean([p[i].value for p in pairs])) if pairs[0][i].truth is None else pairs[0][i].truth for i in (0, 1)
     ]
@@ -232,6 +287,7 @@ def main() -> None:
     parser.add_argument("--num", default="64,128,256,512,1024,2048")
     parser.add_argument("--dimension", type=int, default=64)
     parser.add_argument("--metrics", default=",".join(MEASURES))
+    parser.add_argument("--images-per-prompt", type=int, default=1, help="of a registered score")
     parser.add_argument("--worlds", default="", help="only those whose name begins so")
     parser.add_argument("--json", help="write the rows here too")
     options = parser.parse_args()
@@ -244,7 +300,7 @@ def main() -> None:
         for metric in options.metrics.split(","):
             for n in map(int, options.num.split(",")):
                 started = time.perf_counter()
-                row = simulate(name, w, metric, n, options.trials)
+                row = simulate(name, w, metric, n, options.trials, options.images_per_prompt)
                 rows.append(row)
                 print(
                     f"| {row.world} | {row.metric} | {row.n} | {row.single:.3f} | {row.paired:.3f} | "

@@ -39,9 +39,14 @@ def loaded_by(*arguments: str) -> set[str]:
     return set(json.loads(done.stderr.splitlines()[-1].replace("'", '"')))
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["generate", "--help"], ["compare", "--help"], ["--version"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["generate", "--help"], ["--version"]])
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert loaded_by(*arguments) == set()
+
+
+@pytest.mark.parametrize("arguments", [["compare", "--help"], ["evaluate", "--help"], ["sweep", "--help"]])
+def test_help_that_lists_metrics_imports_numpy_only(arguments: list[str]) -> None:
+    assert loaded_by(*arguments) == {"numpy"}
 
 
 @pytest.mark.parametrize("arguments", [["runs"], ["compare"], ["db", "query", "SELECT 1"]])

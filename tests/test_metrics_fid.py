@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from t2i_track.errors import MetricError
-from t2i_track.metrics import fid
-from t2i_track.metrics.fid_infinity import fid_infinity
+from t2i_track.metrics.scores import fid
+from t2i_track.metrics.scores.fid_infinity import fid_infinity
 from t2i_track.metrics.uncertainty import GROUPS
 
 

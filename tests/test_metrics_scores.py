@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from t2i_track.errors import MetricError
-from t2i_track.metrics import cmmd, fid, kid, mmd, precision_recall
-from t2i_track.metrics.clip_score import clip_scores
-from t2i_track.metrics.inception_score import inception_score
+from t2i_track.metrics import mmd
+from t2i_track.metrics.neighbours import radii
+from t2i_track.metrics.scores import cmmd, fid, kid, precision_recall
+from t2i_track.metrics.scores.clip_score import clip_scores
+from t2i_track.metrics.scores.inception_score import inception_score
 from t2i_track.metrics.uncertainty import GROUPS
 
 
@@ -93,14 +95,14 @@ def test_precision_and_recall_are_torch_fidelity_s(n: int, m: int) -> None:
 
     a, b = features(n, 5, 1), features(m, 5, 2, 1.3)
     theirs = prc_features_to_metric(torch.from_numpy(a), torch.from_numpy(b), verbose=False)
-    inside, recall, _ = precision_recall.precision_recall(a, b, groups(n), precision_recall.radii(b))
+    inside, recall, _ = precision_recall.precision_recall(a, b, groups(n), radii(b, 3))
     assert inside.mean() == pytest.approx(theirs["precision"], rel=1e-7)
     assert recall == pytest.approx(theirs["recall"], rel=1e-7)
 
 
 def test_recall_s_replicates_are_those_of_the_rest() -> None:
     a, b = features(70, 5, 1), features(50, 5, 2, 1.3)
-    theirs = precision_recall.radii(b)
+    theirs = radii(b, 3)
     _, _, replicates = precision_recall.precision_recall(a, b, groups(70), theirs)
     for g in (0, 13, 31):
         rest = a[groups(70) != g]
@@ -109,7 +111,7 @@ def test_recall_s_replicates_are_those_of_the_rest() -> None:
 
 def test_too_few_pictures_for_neighbours() -> None:
     with pytest.raises(MetricError, match="more than 3 pictures, not 3"):
-        precision_recall.radii(features(3, 4))
+        radii(features(3, 4), 3)
 
 
 def test_cmmd_is_the_formula_over_all_pairs() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from t2i_track.cli.metric_help import MetricsCommand, MetricsOption
 from t2i_track.cli.options import PATH, blank, format_option, tracking_option, workspace_options
 from t2i_track.cli.output import print_lines, print_rows, print_sections
 from t2i_track.cli.tables import Column, clean, terminal
@@ -26,18 +27,22 @@ def _names(_ctx: click.Context, _param: click.Parameter, value: str | None) -> t
         return None
     names = tuple(name.strip().replace("-", "_") for name in value.split(",") if name.strip())
     if not names:
-        raise click.BadParameter("names no metric: write --metrics fid,is,kid,prc,clip,cmmd")
+        from t2i_track.metrics.registry import METRICS
+
+        raise click.BadParameter(f"names no metric: write --metrics {','.join(METRICS)}")
     return names
 
 
-@click.command()
+@click.command(cls=MetricsCommand)
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @click.option(
     "--reference",
     callback=blank,
     help="'shapes', a folder, a manifest with image paths, an .npz (mu, sigma), or run:RUN.",
 )
-@click.option("--metrics", callback=_names, show_default="all that apply", help="fid,is,kid,prc,clip,cmmd,alignment.")
+@click.option(
+    "--metrics", cls=MetricsOption, callback=_names, show_default="all that apply", help="Some of these, with commas:"
+)
 @click.option(
     "--extractor",
     show_default="shapes for embedded captions, else inception-v3-compat",
@@ -51,7 +56,7 @@ def _names(_ctx: click.Context, _param: click.Parameter, value: str | None) -> t
     show_envvar=True,
     help="The extractor's weights, if not in their usual place.",
 )
-@click.option("--clip", show_default="shapes for embedded captions", help="CLIP model for clip and cmmd: id or folder.")
+@click.option("--clip", show_default="shapes for embedded captions", help="CLIP model, for metrics that read one.")
 @click.option("--resize", type=click.IntRange(8), help="Bring all pictures to a square of this side first.")
 @click.option("--protocol", help="A named protocol: refuse runs that do not follow it, and measure as it says.")
 @click.option("--device", show_default="cuda, else mps, else cpu", help="Where features are made.")
@@ -60,7 +65,7 @@ def _names(_ctx: click.Context, _param: click.Parameter, value: str | None) -> t
 @tracking_option
 @workspace_options
 def evaluate(workspace: Workspace, runs: tuple[str, ...], fmt: str, **options: Any) -> None:
-    """Score runs: FID, Inception Score, KID, precision, recall, CLIP score, CMMD, alignment.
+    """Score runs: their quality against a reference, how well they follow their prompts, how diverse they are.
 
     Features are made once for each picture and kept; what was measured before under the same protocol is not
     measured again.

@@ -8,10 +8,11 @@ from typing import Any
 
 from t2i_track.cli.output import Section, footnotes
 from t2i_track.cli.tables import Column
-from t2i_track.ranking.rows import ALIGNMENT, HIGHER, LOWER, Score
+from t2i_track.metrics.registry import of_role, rankable
+from t2i_track.ranking.rows import Score
 from t2i_track.ranking.words import bounds, number, value
 
-HEADLINE = (*ALIGNMENT, *LOWER, *HIGHER)
+HEADLINE = (*of_role("alignment"), *rankable())
 """The scores that one line names, the most telling first."""
 MOST = 3
 

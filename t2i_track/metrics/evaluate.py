@@ -10,12 +10,14 @@ from typing import Any
 
 from t2i_track.errors import BadImages, MetricError
 from t2i_track.metrics.cache import FeatureStore
-from t2i_track.metrics.extractors import Extractor, resolve, resolve_clip
+from t2i_track.metrics.extractors import Extractor, kinds, resolve, resolve_clip
 from t2i_track.metrics.features import Progress, picture_features
 from t2i_track.metrics.inputs import ImageItem, Size, common_size
-from t2i_track.metrics.measurement import METRICS, SETTABLE, Measurement
+from t2i_track.metrics.measurement import Measurement
+from t2i_track.metrics.metric import CLIP_KINDS, Kind, Metric
 from t2i_track.metrics.protocol import ProtocolRecord, versions
 from t2i_track.metrics.reference import Reference
+from t2i_track.metrics.registry import METRICS, SETTABLE
 from t2i_track.metrics.rows import Score
 
 NAMED_BAD = 5
@@ -48,37 +50,29 @@ class EvaluationResult:
 class _Plan:
     """What is to be measured with what, known before a picture is opened."""
 
-    metrics: tuple[str, ...]
-    extractors: Mapping[str, Extractor]
+    metrics: tuple[Metric, ...]
+    extractors: Mapping[Kind, Extractor]
     reference: Reference | None
     size: Size
     native: Size
     parameters: Mapping[str, Any]
 
-    def protocol(self, metric: str, n: int, reference: Reference | None) -> ProtocolRecord:
-        what = METRICS[metric]
-        extractor = self.extractors[what.layer]
-        reference = reference if what.reference else None
-        parameters = {name: self.parameters.get(name, value) for name, value in what.parameters.items()}
-        if "kid_subset_size" in parameters:
-            smallest = min(n, (reference and reference.n) or n)
-            parameters["kid_subset_size"] = min(parameters["kid_subset_size"], smallest)
+    def protocol(self, metric: Metric, images: Sequence[ImageItem], reference: Reference | None) -> ProtocolRecord:
+        extractor = self.extractors[metric.layers[0]]
+        reference = reference if metric.reference else None
         return ProtocolRecord(
-            metric=metric,
+            metric=metric.word,
             extractor=extractor.name,
             weights_sha256=extractor.weights_sha256,
-            layer=extractor.layers[what.layer],
+            layer=extractor.layers[metric.layers[0]],
             resize=f"{self.size[0]}x{self.size[1]} bilinear, then {extractor.resize}",
-            n=n,
+            n=len(images),
             reference=reference.label if reference else None,
             reference_sha256=reference.sha256 if reference else None,
             reference_n=reference.n if reference else None,
-            parameters=parameters,
+            parameters=metric.settled(self.parameters, images, reference.n if reference else None),
             versions={**extractor.versions, **versions("pillow")},
         )
-
-    def is_known(self, metric: str, protocol: ProtocolRecord, known: Container[tuple[str, str]]) -> bool:
-        return all((name, protocol.fingerprint) in known for name in METRICS[metric].scores)
 
 
 def evaluate(
@@ -107,8 +101,8 @@ def evaluate(
         images: of one run, in any order.
         metrics: names in ``METRICS``.
         extractor: see ``extractors.resolve``.
-        reference: what fid, kid, prc and cmmd measure against.
-        clip: ``shapes``, a folder or a Hugging Face id, for clip and cmmd.
+        reference: what metrics that need one measure against.
+        clip: ``shapes``, a folder or a Hugging Face id, for the metrics that read a CLIP model's embeddings.
         cache_dir: where features, statistics and hashes are kept.
         device: a torch device.
         weights: the extractor's weights, if not in their usual place.
@@ -130,21 +124,21 @@ def evaluate(
     """
     known = known if known is not None else ()
     plan = _plan(images, metrics, extractor, reference, clip, cache_dir, weights, size, resize, parameters or {})
-    wanted = [m for m in plan.metrics if not plan.is_known(m, plan.protocol(m, len(images), reference), known)]
+    wanted = [m for m in plan.metrics if not m.is_known(plan.protocol(m, images, reference).fingerprint, known)]
     if not wanted:
         return EvaluationResult([], [])
     measurement = _measure(plan, wanted, images, cache_dir, device, skip_bad, progress)
     results: list[MetricResult] = []
     for metric in wanted:
-        protocol = plan.protocol(metric, len(measurement.images), measurement.reference)
-        if plan.is_known(metric, protocol, known):
+        protocol = plan.protocol(metric, measurement.images, measurement.reference)
+        if metric.is_known(protocol.fingerprint, known):
             continue
         try:
-            scores = METRICS[metric].compute(measurement, protocol.parameters)
+            scores = metric.compute(measurement, protocol.parameters)
         except MetricError as error:
             if len(wanted) == 1:
                 raise
-            measurement.warnings.append(f"{metric} was not measured: {error}")
+            measurement.warnings.append(f"{metric.word} was not measured: {error}")
             continue
         results += [_result(name, score, protocol, measurement) for name, score in scores.items()]
     return EvaluationResult(results, measurement.warnings)
@@ -165,7 +159,7 @@ def plan(
 ) -> dict[str, ProtocolRecord]:
     """The protocol of each metric that ``evaluate`` would use if all images can be read; opens at most headers."""
     made = _plan(images, metrics, extractor, reference, clip, cache_dir, weights, size, resize, parameters or {})
-    return {metric: made.protocol(metric, len(images), reference) for metric in made.metrics}
+    return {metric.word: made.protocol(metric, images, reference) for metric in made.metrics}
 
 
 def _plan(
@@ -180,26 +174,34 @@ def _plan(
     resize: int | None,
     parameters: Mapping[str, Any],
 ) -> _Plan:
-    names = tuple(dict.fromkeys(metrics))
-    _check(names, reference, clip, parameters)
+    wanted = _checked(metrics, images, reference, clip, parameters)
     native = size or common_size(images)
     if not images or native is None:
         raise BadImages(f"none of the {len(images)} pictures can be read; check their folder")
-    extractors: dict[str, Extractor] = {}
-    if clip and any(METRICS[name].clip for name in names):
-        pictures, extractors["clip-text"] = resolve_clip(clip, cache_dir)
-        extractors |= {METRICS[name].layer: pictures for name in names if METRICS[name].clip}
-    if any(not METRICS[name].clip for name in names):
+    extractors: dict[Kind, Extractor] = {}
+    if any(not metric.clip for metric in wanted):
         own = resolve(extractor, cache_dir, weights)
-        extractors |= {METRICS[name].layer: own for name in names if not METRICS[name].clip}
-    for name in names:
-        used = extractors[METRICS[name].layer]
-        if METRICS[name].layer not in used.layers:
-            raise MetricError(f"{name} cannot be measured with extractor '{used.name}'; leave it out, or use 'shapes'")
-    return _Plan(names, extractors, reference, (resize, resize) if resize else native, native, parameters)
+        extractors |= dict.fromkeys(own.layers, own)
+    if clip and any(metric.clip for metric in wanted):
+        pictures, texts = resolve_clip(clip, cache_dir)
+        extractors |= {"embeddings": pictures, "texts": texts}
+    for metric in wanted:
+        if lacking := [kind for kind in metric.layers if kind not in extractors]:
+            raise MetricError(
+                f"{metric.word} reads {lacking[0]}, which extractor '{extractor}' does not give; leave it out, or use"
+                " 'shapes'"
+            )
+    return _Plan(wanted, extractors, reference, (resize, resize) if resize else native, native, parameters)
 
 
-def _check(names: Sequence[str], reference: Reference | None, clip: str | None, parameters: Mapping[str, Any]) -> None:
+def _checked(
+    names: Sequence[str],
+    images: Sequence[ImageItem],
+    reference: Reference | None,
+    clip: str | None,
+    parameters: Mapping[str, Any],
+) -> tuple[Metric, ...]:
+    """The metrics by their names, each with what it needs."""
     for name in names:
         if name not in METRICS:
             raise MetricError(f"no metric '{name}'; known are {', '.join(METRICS)}")
@@ -207,13 +209,20 @@ def _check(names: Sequence[str], reference: Reference | None, clip: str | None, 
             raise MetricError(f"{name} needs a reference set; name one, or leave {name} out")
         if METRICS[name].clip and clip is None:
             raise MetricError(f"{name} needs a CLIP model; name one, or leave {name} out")
+        if reason := _refusal(METRICS[name], images):
+            raise MetricError(f"{name} {reason}; or leave {name} out")
     if unknown := set(parameters) - set(SETTABLE):
         raise MetricError(f"no metric has a parameter '{min(unknown)}'; known are {', '.join(SETTABLE)}")
+    return tuple(METRICS[name] for name in dict.fromkeys(names))
+
+
+def _refusal(metric: Metric, images: Sequence[ImageItem]) -> str | None:
+    return metric.refuses(images) if metric.refuses else None
 
 
 def _measure(
     plan: _Plan,
-    wanted: Sequence[str],
+    wanted: Sequence[Metric],
     images: Sequence[ImageItem],
     cache_dir: Path,
     device: str,
@@ -222,25 +231,25 @@ def _measure(
 ) -> Measurement:
     """Make the features that are missing, and set aside what cannot be measured."""
     images = sorted(images, key=lambda image: (image.prompt_index, image.replicate, image.sha256))
-    stores: dict[str, FeatureStore] = {}
+    stores: dict[Kind, FeatureStore] = {}
     unreadable: dict[str, str] = {}
-    for layers in _by_extractor(plan, wanted):
-        needs_reference = any(METRICS[name].reference for name in wanted if METRICS[name].layer in layers)
+    for read in _by_extractor(plan, wanted):
+        needs_reference = any(metric.reference for metric in wanted if set(metric.layers) & set(read))
         items = [*images, *(plan.reference.items if plan.reference and needs_reference else ())]
-        store, failed = picture_features(plan.extractors[layers[0]], items, plan.size, cache_dir, device, progress)
-        stores |= dict.fromkeys(layers, store)
+        store, failed = picture_features(plan.extractors[read[0]], items, plan.size, cache_dir, device, progress)
+        stores |= dict.fromkeys(read, store)
         unreadable |= failed
     warnings: list[str] = []
-    good, note = _good_images(images, plan, stores[METRICS[wanted[0]].layer], unreadable, skip_bad, warnings)
+    good, note = _good_images(images, plan, next(iter(stores.values())), unreadable, skip_bad, warnings)
     reference = _good_reference(plan.reference, unreadable, skip_bad, warnings)
     return Measurement(good, reference, plan.size, cache_dir, device, progress, plan.extractors, stores, warnings, note)
 
 
-def _by_extractor(plan: _Plan, wanted: Sequence[str]) -> list[list[str]]:
-    """The layers that are wanted, in groups of one extractor."""
-    groups: dict[int, list[str]] = {}
-    for layer in dict.fromkeys(METRICS[name].layer for name in wanted):
-        groups.setdefault(id(plan.extractors[layer]), []).append(layer)
+def _by_extractor(plan: _Plan, wanted: Sequence[Metric]) -> list[list[Kind]]:
+    """What is read of pictures, in groups of one extractor."""
+    groups: dict[int, list[Kind]] = {}
+    for kind in dict.fromkeys(kind for metric in wanted for kind in metric.layers if kind != "texts"):
+        groups.setdefault(id(plan.extractors[kind]), []).append(kind)
     return list(groups.values())
 
 
@@ -300,11 +309,16 @@ def _result(name: str, score: Score, protocol: ProtocolRecord, measurement: Meas
     return MetricResult(name, score.value, score.ci_low, score.ci_high, n, note, protocol, replicates, per_image)
 
 
-def default_metrics(extractor: str, reference: Reference | None, clip: str | None) -> list[str]:
-    """What can be measured with these; ``fid_infinity`` only on demand, ``alignment`` where the classifier is used."""
-    allowed = {
+def default_metrics(
+    extractor: str, reference: Reference | None, clip: str | None, images: Sequence[ImageItem] = ()
+) -> list[str]:
+    """What can be measured of these images with these, but for what is only measured on demand."""
+    given = {*kinds(extractor), *(CLIP_KINDS if clip else ())}
+    return [
         name
         for name, metric in METRICS.items()
-        if (not metric.reference or (reference and (reference.items or name == "fid"))) and (clip or not metric.clip)
-    }
-    return [n for n in METRICS if n in allowed and n != "fid_infinity" and (n != "alignment" or extractor == "shapes")]
+        if metric.default
+        and given.issuperset(metric.layers)
+        and (not metric.reference or (reference and (reference.items or metric.reference == "statistics")))
+        and _refusal(metric, images) is None
+    ]

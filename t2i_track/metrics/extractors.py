@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from t2i_track.errors import ExtractorUnavailable
 from t2i_track.files import replacing
 from t2i_track.metrics.cache import file_sha256
+from t2i_track.metrics.metric import Kind
 from t2i_track.metrics.protocol import digest, versions
 
 WEIGHTS_VARIABLE = "T2I_EXTRACTOR_WEIGHTS"
@@ -30,6 +31,10 @@ INCEPTION_SHA256 = "6726825d"
 
 TIMEOUT = 20.0
 """Seconds to wait for a server that does not answer."""
+
+_COMMON: tuple[Kind, ...] = ("features", "logits")
+"""What every extractor gives."""
+_SHAPES_LAYERS: Mapping[Kind, str] = {"features": "features", "logits": "classes", "heads": "heads"}
 
 Rows = Mapping[str, NDArray[np.float32]]
 
@@ -48,8 +53,8 @@ class Network(Protocol):
 class Extractor:
     name: str
     weights_sha256: str
-    layers: Mapping[str, str]
-    """The layer that each metric reads."""
+    layers: Mapping[Kind, str]
+    """What it gives, and what it calls that."""
     resize: str
     versions: Mapping[str, str]
     load: Callable[[str], Network] = field(compare=False)
@@ -59,6 +64,11 @@ class Extractor:
         """Where its features of pictures of this size (None: of texts) are kept."""
         identity = [self.name, self.weights_sha256, sorted(set(self.layers.values())), self.resize, size]
         return cache_dir / "features" / digest([*identity, dict(self.versions)])[:32]
+
+
+def kinds(spec: str) -> frozenset[Kind]:
+    """What an extractor gives, by its name alone: known before its weights are looked for."""
+    return frozenset(_SHAPES_LAYERS if spec == "shapes" else _COMMON)
 
 
 def resolve(spec: str, cache_dir: Path, weights: Path | None = None) -> Extractor:
@@ -102,8 +112,8 @@ def _shapes(weights: Path | None, cache_dir: Path) -> Extractor:
 
         return ShapesNetwork(folder, device)
 
-    layers = {"is": "classes", "fid": "features", "kid": "features", "prc": "features", "alignment": "heads"}
-    return Extractor("shapes", file_sha256(file, cache_dir), layers, "64x64 bilinear", versions("torch"), load)
+    sha256 = file_sha256(file, cache_dir)
+    return Extractor("shapes", sha256, _SHAPES_LAYERS, "64x64 bilinear", versions("torch"), load)
 
 
 def _inception(weights: Path | None, cache_dir: Path) -> Extractor:
@@ -119,7 +129,7 @@ def _inception(weights: Path | None, cache_dir: Path) -> Extractor:
         refuse_pickles(file)
         return FidelityNetwork(INCEPTION, ["2048", "logits_unbiased"], file, device)
 
-    layers = {"is": "logits_unbiased", "fid": "2048", "kid": "2048", "prc": "2048"}
+    layers: dict[Kind, str] = {"features": "2048", "logits": "logits_unbiased"}
     resize = "299x299 bilinear (TensorFlow 1)"
     found = versions("torch", "torch-fidelity")
     return Extractor(INCEPTION, file_sha256(file, cache_dir), layers, resize, found, load)
@@ -175,13 +185,13 @@ def resolve_clip(source: str, cache_dir: Path) -> tuple[Extractor, Extractor]:
 
         return ClipTexts(folder, device)
 
-    layers = dict.fromkeys(("clip", "cmmd", "is", "fid", "kid", "prc"), "embedding")
+    layers: dict[Kind, str] = {**dict.fromkeys(_COMMON, "embedding"), "embeddings": "embedding"}
     processing = sorted(folder.glob("*processor_config.json"))
     resize = "its processor's " + digest([file_sha256(path, cache_dir) for path in processing])[:8]
     tokenizer = [file_sha256(path, cache_dir) for path in sorted(folder.glob("*token*.json"))]
     return (
         Extractor("clip", weights, layers, resize, found, images),
-        Extractor("clip-text", weights, {"clip": "embedding"}, digest(tokenizer)[:8], found, texts),
+        Extractor("clip-text", weights, {"texts": "embedding"}, digest(tokenizer)[:8], found, texts),
     )
 
 
@@ -193,7 +203,7 @@ def _dinov2(source: str, cache_dir: Path) -> Extractor:
 
         return Dinov2(folder, device)
 
-    layers = dict.fromkeys(("is", "fid", "kid", "prc"), "class token")
+    layers = dict.fromkeys(_COMMON, "class token")
     processing = sorted(folder.glob("preprocessor_config.json"))
     resize = "its processor's " + digest([file_sha256(path, cache_dir) for path in processing])[:8]
     weights = _weights_sha256("dinov2", folder, cache_dir)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from t2i_track.errors import ExtractorUnavailable
 from t2i_track.metrics.inputs import Picture
+from t2i_track.metrics.metric import Kind
 
 Info = tuple[int, int, int]
 
@@ -50,15 +51,15 @@ def refuse_pickles(file: Path) -> None:
         ) from error
 
 
-def registered_layers(name: str) -> dict[str, str]:
-    """The layer of each metric, of an extractor that torch-fidelity knows."""
+def registered_layers(name: str) -> dict[Kind, str]:
+    """The layers of an extractor that torch-fidelity knows; its own metrics read features where its FID does."""
     from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
     if name not in FEATURE_EXTRACTORS_REGISTRY:
         known = ", ".join(["shapes", *FEATURE_EXTRACTORS_REGISTRY, "clip:FOLDER_OR_ID", "dinov2:FOLDER_OR_ID"])
         raise ExtractorUnavailable(f"no extractor '{name}'; known are {known}")
     of_metric = FEATURE_EXTRACTORS_REGISTRY[name].get_default_feature_layer_for_metric
-    return {"is": of_metric("isc"), **{metric: of_metric(metric) for metric in ("fid", "kid", "prc")}}
+    return {"features": of_metric("fid"), "logits": of_metric("isc")}
 
 
 class FidelityNetwork:

@@ -9,16 +9,19 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from t2i_track.errors import CompareError
+from t2i_track.metrics.metric import Direction
+from t2i_track.metrics.registry import SECONDS, of_role, word_of
 from t2i_track.notebook import Shown
 from t2i_track.ranking.effects import Effect, Knee, effect, knee
 from t2i_track.ranking.frontier import Frontier, alignment_metric, frontier
 from t2i_track.ranking.ranking import Excluded, Ranked, any_apart, eligible, rank
 from t2i_track.ranking.recommend import Recommendation, recommend
-from t2i_track.ranking.rows import SECONDS, Direction, RunRow, Score, direction, metric_group
+from t2i_track.ranking.rows import RunRow, Score, direction
 from t2i_track.ranking.where import where as matching
 from t2i_track.settings import AXES
 
 SCHEMA = "t2i-track/compare/1"
+PREFERRED = of_role("quality")[0]
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,9 @@ class Comparison(Shown):
         }
 
 
-def compare(rows: Sequence[RunRow], by: str = "fid", *, where: str | None = None, level: float = 0.95) -> Comparison:
+def compare(
+    rows: Sequence[RunRow], by: str = PREFERRED, *, where: str | None = None, level: float = 0.95
+) -> Comparison:
     """Compare runs, given oldest first.
 
     Args:
@@ -131,7 +136,7 @@ def _nothing(by: str, excluded: Sequence[Excluded]) -> str:
         return f"cannot rank {excluded[0].row.name!r} by {by}: {excluded[0].reason}"
     reasons = Counter(entry.reason.split(";")[0] for entry in excluded)
     counted = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
-    step = f"`t2i evaluate RUN --metrics {metric_group(by)}` measures a finished run"
+    step = f"`t2i evaluate RUN --metrics {word_of(by)}` measures a finished run"
     return f"none of {len(excluded)} runs can be ranked by {by} ({counted}); {step}"
 
 

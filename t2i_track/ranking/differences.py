@@ -13,6 +13,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from t2i_track.metrics.registry import score_info
 from t2i_track.metrics.uncertainty import MIN_GROUPS, Interval, unpaired_difference, without_interval
 from t2i_track.ranking.rows import Score
 
@@ -96,7 +97,8 @@ def _reach(estimate: float, error: float, groups: int, other: Score, level: floa
     Shares of equal pictures, such as alignment, are often equal image by image. That no image of ``n`` differs says
     that at most ``1 - ((1 - level) / 2) ** (1 / n)`` of all do (Clopper & Pearson 1934), and none by more than 1.
     """
-    if estimate == 0.0 and error == 0.0 and other.name.startswith("alignment") and other.n:
+    info = score_info(other.name)
+    if estimate == 0.0 and error == 0.0 and info is not None and info.share and other.n:
         return float(1.0 - ((1.0 - level) / 2.0) ** (1.0 / other.n))
     return student_quantile(level, groups - 1) * error
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from t2i_track.metrics.registry import SECONDS, of_role
 from t2i_track.ranking.cost import TOLERANCE, costs
 from t2i_track.ranking.ranking import eligible
-from t2i_track.ranking.rows import ALIGNMENT, SECONDS, RunRow, direction
+from t2i_track.ranking.rows import RunRow, direction
 
 
 @dataclass(frozen=True)
@@ -23,17 +24,25 @@ class Frontier:
 
 
 def alignment_metric(rows: Sequence[RunRow], but: str = "") -> str | None:
-    """The first of ``ALIGNMENT`` that two rows or more have, other than ``but``."""
-    return next((name for name in ALIGNMENT if name != but and sum(name in row.scores for row in rows) > 1), None)
+    """The preferred score of alignment that two rows or more have, other than ``but``."""
+    return next(
+        (name for name in of_role("alignment") if name != but and sum(name in row.scores for row in rows) > 1), None
+    )
+
+
+def quality_metric(rows: Sequence[RunRow], by: str) -> str:
+    """The preferred score of quality where two rows or more have it, else ``by``."""
+    preferred = of_role("quality")[0]
+    return preferred if sum(preferred in row.scores for row in rows) > 1 else by
 
 
 def frontier(rows: Sequence[RunRow], by: str) -> Frontier | None:
-    """The Pareto frontier over fid (or ``by``, where there is none), alignment and seconds an image.
+    """The Pareto frontier over quality (see ``quality_metric``), alignment and seconds an image.
 
     Values are taken as they are: being on the frontier is a description, not a test. None where fewer than two
     objectives or fewer than two runs have been measured.
     """
-    quality = "fid" if sum("fid" in row.scores for row in rows) > 1 else by
+    quality = quality_metric(rows, by)
     objectives = [name for name in (quality, alignment_metric(rows, but=quality), SECONDS) if name]
     objectives = [name for name in dict.fromkeys(objectives) if len(eligible(rows, name)[0]) > 1]
     kept = list(rows)

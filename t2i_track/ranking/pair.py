@@ -12,10 +12,11 @@ from typing import Any, Literal
 import numpy as np
 
 from t2i_track.errors import CompareError
+from t2i_track.metrics.registry import of_role, rankable, score_info, word_of
 from t2i_track.metrics.uncertainty import Interval
 from t2i_track.notebook import Shown
 from t2i_track.ranking.differences import difference, holm
-from t2i_track.ranking.rows import ALIGNMENT, HIGHER, LOWER, ImageRow, RunRow, direction, protocol_difference
+from t2i_track.ranking.rows import ImageRow, RunRow, direction, protocol_difference
 from t2i_track.settings import DECISIVE
 
 SCHEMA = "t2i-track/compare-two/1"
@@ -121,7 +122,7 @@ def compare_two(
     Args:
         images_a, images_b: their images with per-image scores; prompts are matched by index and text.
         by: the per-image score by which the ``top`` prompts with the largest change are chosen; by default the first
-            of alignment and clip_score that both have.
+            of the scores of alignment that both have.
 
     Raises:
         CompareError: A and B are the same run, or ``by`` is no per-image score of both.
@@ -132,7 +133,7 @@ def compare_two(
     scored = sorted(set.intersection(*(set(i.scores) for i in (*images_a, *images_b)))) if pairs else []
     if by is not None and by not in scored:
         raise CompareError(f"no score {by!r} for each image of both runs; there is {', '.join(scored) or 'none'}")
-    by = by or next((name for name in (*ALIGNMENT, *scored) if name in scored), None)
+    by = by or next((name for name in (*of_role("alignment"), *scored) if name in scored), None)
     changes = sorted(_changes(pairs, by), key=lambda c: (-abs(c.change), c.prompt_index)) if by else []
     differing = {
         name: (getattr(a, name), getattr(b, name))
@@ -146,8 +147,7 @@ def compare_two(
 
 
 def _metrics(a: RunRow, b: RunRow, level: float) -> tuple[MetricDifference, ...]:
-    names = [name for name in (*LOWER, *HIGHER) if a.score(name) or b.score(name)]
-    names += sorted(name for name in {*a.scores, *b.scores} if name.startswith("alignment_"))
+    names = [name for name in rankable(parts=True) if a.score(name) or b.score(name)]
     rows = [_metric(name, a, b, level) for name in names]
     adjusted = holm([row.change.p_value if row.change else None for row in rows])
     return tuple(_decided(row, p, level) for row, p in zip(rows, adjusted, strict=True))
@@ -210,7 +210,8 @@ def _mean(images: Sequence[ImageRow], metric: str) -> float:
 
 
 def _counts(metric: str, changes: Sequence[PromptChange]) -> PromptCounts:
-    better = 1 if metric not in LOWER else -1
+    info = score_info(metric)
+    better = -1 if info is not None and info.direction == "lower" else 1
     signs = [int(np.sign(change.change)) * better for change in changes]
     return PromptCounts(metric, signs.count(-1), signs.count(1), signs.count(0))
 
@@ -222,5 +223,6 @@ def _notes(a: RunRow, b: RunRow, pairs: Pairs, by: str | None) -> list[str]:
     if a.seed != b.seed:
         notes.append(f"The base seeds differ ({a.seed} and {b.seed}): pictures of a prompt start from other noise.")
     if pairs and by is None:
-        notes.append("No image has a score of its own; `t2i evaluate RUN --metrics alignment,clip` makes them.")
+        words = ",".join(map(word_of, of_role("alignment")))
+        notes.append(f"No image has a score of its own; `t2i evaluate RUN --metrics {words}` makes them.")
     return notes

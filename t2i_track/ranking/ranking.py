@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from t2i_track.metrics.registry import SECONDS, word_of
 from t2i_track.metrics.uncertainty import Interval
 from t2i_track.ranking.differences import Matrix, difference, differences, holm_pairs, p_values
-from t2i_track.ranking.rows import SECONDS, RunRow, Score, direction, metric_group, protocol_difference
+from t2i_track.ranking.rows import RunRow, Score, direction, protocol_difference
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,7 @@ def _unfit(row: RunRow, by: str) -> str | None:
     if row.status != "finished":
         return f"not finished ({row.status}); `t2i generate --resume {short}` completes it"
     if score is None:
-        return (
-            f"no {by}" if by == SECONDS else f"no {by}; `t2i evaluate {short} --metrics {metric_group(by)}` measures it"
-        )
+        return f"no {by}" if by == SECONDS else f"no {by}; `t2i evaluate {short} --metrics {word_of(by)}` measures it"
     return None if math.isfinite(score.value) else f"{by} is {score.value}"
 
 

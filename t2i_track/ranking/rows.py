@@ -5,19 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from t2i_track.errors import CompareError
+from t2i_track.metrics.metric import Direction
+from t2i_track.metrics.registry import SECONDS, rankable, score_info
 from t2i_track.settings import AXES, Values
-
-Direction = Literal["lower", "higher"]
-
-SECONDS = "seconds_per_image"
-LOWER = ("fid", "kid_mean", "cmmd", "fid_infinity", SECONDS)
-HIGHER = ("inception_score_mean", "precision", "recall", "clip_score", "alignment")
-ALIGNMENT = ("alignment", "clip_score")
-"""Measures of how well pictures follow their prompts, the preferred one first."""
-_GROUPS = {"inception_score_mean": "is", "kid_mean": "kid", "precision": "prc", "recall": "prc", "clip_score": "clip"}
 
 
 @dataclass(frozen=True)
@@ -90,16 +83,10 @@ def direction(metric: str) -> Direction:
     Raises:
         CompareError: the name is no metric that has a better end.
     """
-    if metric in LOWER:
-        return "lower"
-    if metric in HIGHER or metric.startswith("alignment_"):
-        return "higher"
-    raise CompareError(f"cannot rank by {metric!r}: choose one of {', '.join((*LOWER, *HIGHER))}")
-
-
-def metric_group(metric: str) -> str:
-    """The word of ``t2i evaluate --metrics`` that computes a metric."""
-    return _GROUPS.get(metric, "alignment" if metric.startswith("alignment") else metric)
+    info = score_info(metric)
+    if info is None or info.direction is None:
+        raise CompareError(f"cannot rank by {metric!r}: choose one of {', '.join(rankable())}")
+    return info.direction
 
 
 def varied(rows: Iterable[RunRow], axes: Sequence[str] = AXES) -> list[str]:

@@ -22,7 +22,8 @@ from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 from t2i_track.errors import CompareError
-from t2i_track.ranking.rows import HIGHER, LOWER, RunRow
+from t2i_track.metrics.registry import rankable
+from t2i_track.ranking.rows import RunRow
 
 Condition = Callable[[Mapping[str, Any]], bool | None]
 """True, False, or None where a value is missing."""
@@ -60,7 +61,7 @@ def where(rows: Iterable[RunRow], condition: str) -> list[RunRow]:
         CompareError: the condition cannot be read, or names a column that runs do not have.
     """
     seen = list(rows)
-    metrics = {name for row in seen for name in row.scores} | set(LOWER) | set(HIGHER)
+    metrics = {name for row in seen for name in row.scores} | set(rankable())
     test = parse(condition, {**dict.fromkeys(metrics, True), **COLUMNS})
     return [row for row in seen if test(_values(row, metrics))]
 

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from t2i_track.metrics.registry import rankable, score_info
 from t2i_track.ranking import Comparison, RunRow, Score
 from t2i_track.ranking.effects import Axis
-from t2i_track.ranking.frontier import alignment_metric
+from t2i_track.ranking.frontier import alignment_metric, quality_metric
 from t2i_track.ranking.ranking import Ranked, eligible
-from t2i_track.ranking.rows import HIGHER, LOWER, direction, varied
+from t2i_track.ranking.rows import direction, varied
 from t2i_track.ranking.words import number
 
 # Dark enough on white and light enough on near-black (3:1 or more on both), and far apart for colour-blind eyes.
@@ -43,6 +44,11 @@ class Chart:
 
 def arrow(metric: str) -> str:
     return f"{metric} ({direction(metric)} is better)"
+
+
+def _meaning(metric: str) -> str:
+    info = score_info(metric)
+    return f" {metric} is the {info.words}." if info else ""
 
 
 def labels(rows: Sequence[RunRow]) -> dict[str, str]:
@@ -81,9 +87,8 @@ def charts(comparison: Comparison) -> list[Chart]:
 
 def metrics(rows: Sequence[RunRow], by: str) -> list[str]:
     """What there are curves of: the ranked metric first, then all others that two runs or more have."""
-    named = [name for name in (*LOWER, *HIGHER) if sum(row.score(name) is not None for row in rows) > 1]
-    parts = sorted({name for row in rows for name in row.scores if name.startswith("alignment_")})
-    return list(dict.fromkeys([by, *named, *parts]))
+    named = [name for name in rankable(parts=True) if sum(row.score(name) is not None for row in rows) > 1]
+    return list(dict.fromkeys([by, *named]))
 
 
 def ranking_chart(comparison: Comparison) -> Chart:
@@ -116,7 +121,7 @@ def ranking_chart(comparison: Comparison) -> Chart:
     description = (
         f"{comparison.by} of {len(comparison.ranking)} runs with {comparison.level:.0%} intervals, best first. "
         f"The best is {names[best.row.run]} with {number(best.score.value)}. Runs of one colour and sign share a tier."
-        f"{_beside([entry.score for entry in entries])}"
+        f"{_meaning(comparison.by)}{_beside([entry.score for entry in entries])}"
     )
     if len(entries) < len(comparison.ranking):
         description += f" The first {MOST_ROWS} are drawn; the table has all."
@@ -126,7 +131,7 @@ def ranking_chart(comparison: Comparison) -> Chart:
 def tradeoff_chart(comparison: Comparison) -> Chart | None:
     """Quality against alignment, with the frontier of quality, alignment and cost and the guidance at each point."""
     rows = [entry.row for entry in comparison.ranking]
-    quality = "fid" if sum("fid" in row.scores for row in rows) > 1 else comparison.by
+    quality = quality_metric(rows, comparison.by)
     second = alignment_metric(rows, but=quality)
     if second is None:
         return None
@@ -157,7 +162,7 @@ def tradeoff_chart(comparison: Comparison) -> Chart | None:
         f"{quality} against {second} for {len(kept)} runs; the number at each point is its guidance, the colour and "
         "sign its steps. The dotted line joins the runs that no other beats in both. A ring marks the frontier that "
         "counts the cost too."
-        f"{_beside([score for row in kept if (score := row.score(quality))])}"
+        f"{_meaning(quality)}{_meaning(second)}{_beside([score for row in kept if (score := row.score(quality))])}"
     )
     names = labels(rows)
     cells = []
@@ -244,7 +249,8 @@ def curve_chart(rows: Sequence[RunRow], metric: str, axis: Axis) -> Chart | None
     }
     description = (
         f"{metric} over {axis}, from {levels[0]:g} to {levels[-1]:g}, a line for each of {len(ordered[:MOST_LINES])} "
-        f"settings of the rest, with intervals.{_beside([s for row in kept if (s := row.score(metric))])}"
+        f"settings of the rest, with intervals.{_meaning(metric)}"
+        f"{_beside([s for row in kept if (s := row.score(metric))])}"
     )
     return Chart(
         f"curve-{axis}-{metric}",

@@ -12,9 +12,9 @@ from sqlalchemy.orm import Session
 
 from t2i_track.db import lineage
 from t2i_track.errors import CompareError
+from t2i_track.metrics.registry import SECONDS, rankable
 from t2i_track.ranking import Comparison, ImageRow, PairComparison, RunRow, as_json, compare, compare_two
 from t2i_track.ranking.describe import note
-from t2i_track.ranking.rows import HIGHER, LOWER, SECONDS
 from t2i_track.ranking.where import where as matching
 from t2i_track.runs.rows import image_rows, run_rows
 from t2i_track.workspace import Workspace
@@ -80,7 +80,7 @@ def pair(
 
 def _shared_metric(rows: Sequence[RunRow]) -> str:
     """The first metric that both runs have, to rank them by; their cost where there is none."""
-    return next((name for name in (*LOWER, *HIGHER) if all(name in row.scores for row in rows)), SECONDS)
+    return next((name for name in rankable() if all(name in row.scores for row in rows)), SECONDS)
 
 
 def _draw(path: Path, found: PairComparison) -> None:

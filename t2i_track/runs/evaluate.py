@@ -21,10 +21,10 @@ from t2i_track.images.loading import choose_device
 from t2i_track.metrics.evaluate import EvaluationResult, MetricResult, default_metrics, evaluate, plan
 from t2i_track.metrics.extractors import INCEPTION
 from t2i_track.metrics.inputs import ImageItem
-from t2i_track.metrics.measurement import METRICS
 from t2i_track.metrics.protocol import ProtocolRecord
 from t2i_track.metrics.published import check_protocol, load_protocol
 from t2i_track.metrics.reference import Reference, open_reference
+from t2i_track.metrics.registry import METRICS
 from t2i_track.progress import Report, progress
 from t2i_track.runs.plan import values_of
 from t2i_track.settings import EMBEDDED_MODEL
@@ -138,8 +138,8 @@ def _score_one(
     clip = request.clip or (EMBEDDED if embedded else None)
     extractor = request.extractor or (EMBEDDED if embedded else INCEPTION)
     metrics = request.metrics or tuple(
-        # Of pictures without a reference and a CLIP model, an Inception Score alone is not what was meant.
-        default_metrics(extractor, reference, clip) if reference is not None or clip is not None else ()
+        # Of pictures without a reference and a CLIP model, what says nothing of quality or alignment was not meant.
+        default_metrics(extractor, reference, clip, items) if reference is not None or clip is not None else ()
     )
     if not metrics:
         raise MetricError(
@@ -166,17 +166,13 @@ def _score_one(
     store(workspace, run, found)
     if found.results:
         log_scores(tracker, run, found.results)
-    wanted = {name for metric in metrics for name in METRICS[metric].scores}
+    wanted = {score.name for metric in metrics for score in METRICS[metric].scores}
     return _scored(workspace, run, wanted, found)
 
 
 def _all_known(protocols: Mapping[str, ProtocolRecord], known: set[tuple[str, str]]) -> bool:
     """Asked before torch is imported: a second evaluation only reads."""
-    return all(
-        (name, protocol.fingerprint) in known
-        for metric, protocol in protocols.items()
-        for name in METRICS[metric].scores
-    )
+    return all(METRICS[metric].is_known(protocol.fingerprint, known) for metric, protocol in protocols.items())
 
 
 def run_items(session: Session, workspace: Workspace, run: Run) -> list[ImageItem]:
@@ -253,7 +249,7 @@ def _scored(workspace: Workspace, run: Run, wanted: set[str], found: EvaluationR
         rows = session.scalars(
             select(MetricValue).where(MetricValue.run_id == run.id).order_by(MetricValue.created_at, MetricValue.id)
         )
-        newest = {row.name: row for row in rows if row.name in wanted or row.name.startswith("alignment_")}
+        newest = {row.name: row for row in rows if row.name in wanted}
         names = ("name", "value", "ci_low", "ci_high", "n", "note")
         scores = tuple({name: getattr(row, name) for name in names} for row in newest.values())
     return Scored(run.uuid, run.name, scores, len(found.results), tuple(found.warnings))

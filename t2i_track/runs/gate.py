@@ -10,9 +10,9 @@ from sqlalchemy import select
 from t2i_track.db import lineage
 from t2i_track.db.models import MetricValue, Protocol
 from t2i_track.errors import ProtocolMismatch
-from t2i_track.metrics.measurement import METRICS
 from t2i_track.metrics.published import NamedProtocol, check_protocol, load_protocol
 from t2i_track.metrics.published import gate as outside
+from t2i_track.metrics.registry import METRICS
 from t2i_track.runs.evaluate import protocol_settings
 from t2i_track.workspace import Workspace
 

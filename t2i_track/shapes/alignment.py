@@ -8,7 +8,16 @@ from numpy.typing import NDArray
 from t2i_track.shapes.scene import HEADS, Scene
 
 Floats = NDArray[np.float64]
-PARTS = ("shape", "colour", "size", "count", "background", "relation")
+WHOLE = "alignment"
+PARTS = {
+    "shape": "share of the caption's shapes that are in the image",
+    "colour": "share of the objects that have the caption's colour",
+    "size": "share of the objects that have the caption's size",
+    "count": "share of the images with the caption's number of objects",
+    "background": "share of the images with the caption's background",
+    "relation": "share of the images whose two objects stand as the caption says, each with its shape and colour",
+}
+"""What a caption can say, and what the score of each says."""
 _PER_OBJECT = ("shape", "colour", "size")
 
 
@@ -26,7 +35,7 @@ def alignment(logits: Mapping[str, NDArray[np.floating]], scenes: Sequence[Scene
         if logits[head].shape != (len(scenes), len(names)):
             raise ValueError(f"logits[{head!r}] must be {(len(scenes), len(names))}, not {logits[head].shape}")
     if not scenes:
-        return {part: np.zeros(0) for part in (*PARTS, "alignment")}
+        return {part: np.zeros(0) for part in (*PARTS, WHOLE)}
     columns = list(HEADS)
     wanted = np.array([scene.labels() for scene in scenes])
     right = {
@@ -44,7 +53,7 @@ def alignment(logits: Mapping[str, NDArray[np.floating]], scenes: Sequence[Scene
     related = np.array([scene.axis != "none" for scene in scenes])
     parts["relation"] = np.where(related, strict, np.nan)
     table = np.stack([parts[part] for part in PARTS])
-    return {part: parts[part] for part in PARTS} | {"alignment": np.nanmean(table, axis=0)}
+    return {part: parts[part] for part in PARTS} | {WHOLE: np.nanmean(table, axis=0)}
 
 
 def _objects(right: dict[tuple[int, int, str], NDArray[np.bool_]], two: NDArray[np.bool_]) -> dict[str, Floats]:

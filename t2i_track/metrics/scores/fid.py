@@ -12,14 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from t2i_track.errors import MetricError
-from t2i_track.metrics.rows import Groups, Matrix, Rows, Vector, blocks, mean
-from t2i_track.metrics.uncertainty import GROUPS
+from t2i_track.metrics.intervals import with_interval
+from t2i_track.metrics.metric import Metric, Parameters, ScoreInfo
+from t2i_track.metrics.rows import Groups, Matrix, Rows, Score, Vector, blocks, mean
+from t2i_track.metrics.uncertainty import GROUPS, distance_interval
+
+if TYPE_CHECKING:
+    from t2i_track.metrics.measurement import Measurement
 
 
 @dataclass(frozen=True)
@@ -192,3 +197,45 @@ def distance(mu: Vector, trace: float, projected: Matrix, reference: Gaussian, r
     values = np.linalg.eigvalsh(projected)[-rank:] if rank and projected.size else np.zeros(0)
     roots = np.sqrt(np.clip(values, 0.0, None)).sum()
     return float(difference @ difference + trace + reference.trace - 2.0 * roots)
+
+
+def reference_gaussian(m: Measurement) -> Gaussian:
+    """The reference's mean and root of covariance, from its pictures or its file of statistics."""
+
+    def compute() -> dict[str, Any]:
+        assert m.reference is not None
+        given = m.reference.statistics
+        found = gaussian(*given) if given else gaussian_of(m.reference_rows("features"))
+        return {"mu": found.mu, "root": found.root, "trace": np.array(found.trace)}
+
+    arrays = m.kept("features", "gaussian", compute)
+    return Gaussian(arrays["mu"], arrays["root"], float(arrays["trace"]))
+
+
+def _compute(m: Measurement, _: Parameters) -> dict[str, Score]:
+    reference = reference_gaussian(m)
+    value, replicates = fid(m.rows("features"), m.groups, reference)
+    interval, note = distance_interval(value, replicates, len(m.images), effective_dimension(reference))
+    return {"fid": with_interval(value, interval, replicates, note)}
+
+
+METRIC = Metric(
+    word="fid",
+    order=10,
+    scores=(
+        ScoreInfo(
+            "fid",
+            "lower",
+            "quality",
+            "distance of the images' features from the reference's, both taken as Gaussians",
+            "jackknife over 32 groups of prompts, its bias removed (Quenouille), Student's t with 31 degrees of "
+            "freedom, cut at 0; **none below 4 images to an effective dimension**",
+            depends_on_n=True,
+        ),
+    ),
+    layers=("features",),
+    formula="|μ₁ - μ₂|² + tr(Σ₁ + Σ₂ - 2(Σ₁Σ₂)^½), covariances divided by n - 1",
+    source="Heusel et al. 2017, arXiv:1706.08500, eq. 6",
+    compute=_compute,
+    reference="statistics",
+)

@@ -5,12 +5,19 @@ exp(mean_x KL(p(y|x) || p(y))), over splits of the images; the mean and the spre
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
 from t2i_track.errors import MetricError
-from t2i_track.metrics.rows import Groups, Matrix, Rows, Vector, spans
-from t2i_track.metrics.uncertainty import GROUPS
+from t2i_track.metrics.intervals import with_interval
+from t2i_track.metrics.metric import Metric, Parameters, ScoreInfo
+from t2i_track.metrics.rows import Groups, Matrix, Rows, Score, Vector, spans
+from t2i_track.metrics.uncertainty import GROUPS, jackknife
+
+if TYPE_CHECKING:
+    from t2i_track.metrics.measurement import Measurement
 
 SPLITS = 10
 SEED = 2020
@@ -81,3 +88,43 @@ def _scores(p: Matrix, negative_entropy: Vector, counts: Vector) -> Vector:
     with np.errstate(divide="ignore", invalid="ignore"):
         cross = np.where(q > 0, q * np.log(q), 0.0).sum(axis=1)
     return np.asarray(np.exp(negative_entropy / counts - cross))
+
+
+def _compute(m: Measurement, parameters: Parameters) -> dict[str, Score]:
+    splits = parameters["isc_splits"]
+    mean, std, means, stds = inception_score(m.rows("logits"), m.groups, splits)
+    note = f"{splits} splits"
+    return {
+        "inception_score_mean": with_interval(mean, jackknife(mean, means), means, note),
+        "inception_score_std": Score(std, stds, note=f"over {note}"),
+    }
+
+
+METRIC = Metric(
+    word="is",
+    order=50,
+    scores=(
+        ScoreInfo(
+            "inception_score_mean",
+            "higher",
+            "quality",
+            "how sure the classifier is of each image, and how evenly the classes come up",
+            "jackknife, no bias removed: about its expectation at this n",
+            depends_on_n=True,
+        ),
+        ScoreInfo(
+            "inception_score_std",
+            None,
+            "quality",
+            "spread of the splits' inception scores",
+            "none: a spread itself",
+            depends_on_n=True,
+        ),
+    ),
+    layers=("logits",),
+    formula="exp(E KL(p(y|x) ‖ p(y))) over 10 splits; mean and spread of the splits",
+    source="Salimans et al. 2016, arXiv:1606.03498, section 4",
+    compute=_compute,
+    parameters={"isc_splits": SPLITS},
+    settable=("isc_splits",),
+)

@@ -6,16 +6,23 @@ computed in the features' own precision, as torch-fidelity does, so that the two
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from t2i_track.errors import MetricError
+from t2i_track.metrics.intervals import with_interval
+from t2i_track.metrics.metric import Metric, Parameters, ScoreInfo
 from t2i_track.metrics.mmd import kernel_sums
-from t2i_track.metrics.rows import Groups, Matrix, Rows
-from t2i_track.metrics.uncertainty import GROUPS
+from t2i_track.metrics.rows import Groups, Matrix, Rows, Score
+from t2i_track.metrics.uncertainty import GROUPS, jackknife
+
+if TYPE_CHECKING:
+    from t2i_track.metrics.inputs import ImageItem
+    from t2i_track.metrics.measurement import Measurement
 
 SUBSETS = 100
 SUBSET_SIZE = 1000
@@ -110,3 +117,54 @@ def _across_subsets(rows: Rows, reference: Rows, subsets: Subsets) -> NDArray[An
     rows, reference = _held(rows), _held(reference)
     pairs = zip(subsets.ours, subsets.theirs, strict=True)
     return np.array([_kernel(rows[ours], reference[theirs]).sum(axis=0).sum() for ours, theirs in pairs])
+
+
+def _settle(parameters: Parameters, images: Sequence[ImageItem], reference_n: int | None) -> Parameters:
+    """A subset is at most the smaller set."""
+    smallest = min(len(images), reference_n or len(images))
+    return {**parameters, "kid_subset_size": min(parameters["kid_subset_size"], smallest)}
+
+
+def _compute(m: Measurement, parameters: Parameters) -> dict[str, Score]:
+    rows, reference = m.rows("features"), m.reference_rows("features")
+    number, size = parameters["kid_subsets"], parameters["kid_subset_size"]
+    subsets = draw_subsets(len(rows), len(reference), number, size)
+    within = m.kept(
+        "features",
+        "kid subsets",
+        lambda: {"within": within_subsets(reference, subsets.theirs)},
+        n=len(rows),
+        subsets=number,
+        size=size,
+    )["within"]
+    mean, std, means = kid(rows, reference, m.groups, subsets, within)
+    note = f"{number} subsets of {size}"
+    return {
+        "kid_mean": with_interval(mean, jackknife(mean, means), means, note),
+        "kid_std": Score(std, note=f"over {note}"),
+    }
+
+
+METRIC = Metric(
+    word="kid",
+    order=20,
+    scores=(
+        ScoreInfo(
+            "kid_mean",
+            "lower",
+            "quality",
+            "distance of the images' features from the reference's by a kernel, without a bias of few images",
+            "jackknife; there is no bias to remove",
+        ),
+        ScoreInfo("kid_std", None, "quality", "spread of the subsets' kernel distances", "none: a spread itself"),
+    ),
+    layers=("features",),
+    formula="unbiased MMD² with k = (xᵀy/d + 1)³, mean and spread over 100 subsets of 1000 (of the smaller set, where "
+    "that is smaller)",
+    source="Bińkowski et al. 2018, arXiv:1801.01401, section 4",
+    compute=_compute,
+    reference="pictures",
+    parameters={"kid_subsets": SUBSETS, "kid_subset_size": SUBSET_SIZE},
+    settable=("kid_subsets", "kid_subset_size"),
+    settle=_settle,
+)

@@ -1,0 +1,84 @@
+"""What a metric says of itself: all that others know of it is derived from this."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from t2i_track.metrics.rows import Score
+
+if TYPE_CHECKING:
+    from t2i_track.metrics.inputs import ImageItem
+    from t2i_track.metrics.measurement import Measurement
+
+Direction = Literal["lower", "higher"]
+Role = Literal["quality", "alignment", "diversity", "cost"]
+Parameters = Mapping[str, Any]
+
+Kind = Literal["features", "logits", "heads", "embeddings", "texts"]
+"""What extractors give: features and class logits of the one that was chosen, the logits of all attribute heads of the
+embedded classifier, and the embeddings of pictures and of captions by a CLIP model."""
+CLIP_KINDS: tuple[Kind, ...] = ("embeddings", "texts")
+
+
+@dataclass(frozen=True)
+class ScoreInfo:
+    """One number that a metric gives."""
+
+    name: str
+    direction: Direction | None
+    """Which end is better; None where the score says how another one spreads, and so ranks nothing."""
+    role: Role
+    words: str
+    """What it says, in a sentence that begins small and has no stop."""
+    interval: str
+    """How its interval and replicates are made."""
+    share: bool = False
+    """A mean over images of numbers in [0, 1]."""
+    depends_on_n: bool = False
+    """Whether its expectation moves with the number of images."""
+    part: bool = False
+    """Of another score of the metric; shown and ranked where asked for, but never chosen in its place."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a metric gives and needs."""
+
+    word: str
+    """What a user names it by."""
+    order: int
+    """Its place wherever metrics are listed, and where one has to be chosen: the preferred ones first."""
+    scores: tuple[ScoreInfo, ...]
+    layers: tuple[Kind, ...]
+    """What it reads; the protocol says the layer of the first."""
+    formula: str
+    source: str
+    compute: Callable[[Measurement, Parameters], dict[str, Score]]
+    """Raises MetricError where these images do not allow it."""
+    reference: Literal["pictures", "statistics"] | None = None
+    """What it needs of a reference set: ``statistics`` where a mean and a covariance are enough."""
+    parameters: Parameters = field(default_factory=dict)
+    """Of the formula, torch-fidelity's by torch-fidelity's names; part of the protocol."""
+    settable: tuple[str, ...] = ()
+    """Parameters that a user may change; the others say which formula it is."""
+    default: bool = True
+    """Measured wherever it can be, not only when it is named."""
+    settle: Callable[[Parameters, Sequence[ImageItem], int | None], Parameters] | None = None
+    """The parameters for these images and so many of the reference (None: unknown)."""
+    refuses: Callable[[Sequence[ImageItem]], str | None] | None = None
+    """Why these images cannot have it, known before a picture is opened; None where they can."""
+
+    @property
+    def clip(self) -> bool:
+        """Whether it needs a CLIP model."""
+        return any(kind in CLIP_KINDS for kind in self.layers)
+
+    def settled(self, given: Parameters, images: Sequence[ImageItem], reference_n: int | None) -> Parameters:
+        parameters = {name: given.get(name, value) for name, value in self.parameters.items()}
+        return self.settle(parameters, images, reference_n) if self.settle else parameters
+
+    def is_known(self, fingerprint: str, known: Container[tuple[str, str]]) -> bool:
+        """Whether its scores under a protocol are among ``known``; parts need not apply to any image."""
+        return all((score.name, fingerprint) in known for score in self.scores if not score.part)
