@@ -56,7 +56,11 @@ def start(workspace: Workspace, tracker: Tracker, row: Run | Sweep, join: str | 
     """
     if row.mlflow_run_id in tracking.unsent(tracker.outbox):
         tracking.send_unsent(tracker.outbox, row.mlflow_run_id, tracker.uri)
-    info = tracking.open_run(tracker.uri, _opening(row), known=row.mlflow_run_id, join=join)
+    try:
+        info = tracking.open_run(tracker.uri, _opening(row), known=row.mlflow_run_id, join=join)
+    except Missing:
+        _explain_moved(row, tracking.shown(tracker.uri))
+        raise
     # A run that `mlflow run` opened is in the experiment that was named there.
     row.mlflow_run_id, row.experiment = info.run_id, info.experiment
     with workspace.begin() as session:
@@ -71,6 +75,16 @@ def start(workspace: Workspace, tracker: Tracker, row: Run | Sweep, join: str | 
             _send(workspace, uuid, tracker.uri)
 
     tracker.later(info.run_id, write)
+
+
+def _explain_moved(row: Run | Sweep, uri: str) -> None:
+    """Say where the run is, if that is known and not here."""
+    home = _state(row).get("uri")
+    if home not in (None, uri):
+        raise TrackingError(
+            f"the MLflow run of {row.name} is at {home}: set MLFLOW_TRACKING_URI to it, or move it back with"
+            f" `t2i resync {row.uuid[:12]} --to {uri}`"
+        ) from None
 
 
 def send(workspace: Workspace, tracker: Tracker, row: Run | Sweep) -> Sent:
