@@ -16,7 +16,8 @@ T2IError
 │   └── ProtocolMismatch   a run does not follow a named protocol
 ├── CompareError           there is nothing that can be ranked
 ├── TrackingError          MLflow cannot be reached, or fails in a way that may pass
-│   └── Refused            it will never take this
+│   ├── Refused            it will never take this
+│   └── Missing            it has no such run, or it is deleted
 ├── Busy                   another process is making or sending this run
 └── Interrupted            stopped by the user; resumable
 
@@ -93,6 +94,10 @@ class TrackingError(T2IError):
 
 
 class Refused(TrackingError):
+    pass
+
+
+class Missing(TrackingError):
     pass
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import select
 from t2i_track.db.models import MetricValue, Run, RunStatus
 from t2i_track.errors import MetricError, ProtocolMismatch
 from t2i_track.runs import launch
+from t2i_track.runs.content import metric_name
 from t2i_track.runs.evaluate import Request, score
 from t2i_track.runs.gate import gate
 from t2i_track.tracking import Tracker
@@ -71,8 +72,8 @@ def test_every_score_has_its_protocol_and_is_in_both_stores(workspace: Workspace
         assert run.mlflow_run_id is not None
         sent = MlflowClient(store).get_run(run.mlflow_run_id).data
         for name, row in rows.items():
-            assert sent.metrics[name] == pytest.approx(row.value)
-            assert (f"{name}_ci_low" in sent.metrics) == (row.ci_low is not None)
+            assert sent.metrics[metric_name(name)] == pytest.approx(row.value)
+            assert (f"interval/{name}_low" in sent.metrics) == (row.ci_low is not None)
             assert sent.tags[f"t2i.protocol.{name}"] == row.protocol.fingerprint
 
 

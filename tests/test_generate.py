@@ -94,9 +94,9 @@ def test_rows_files_chunks_and_artifacts_agree(
     assert run.data.params["guidance"] == "3.0"
     assert run.data.metrics["guidance"] == 3.0
     assert run.data.metrics["steps"] == 2
-    assert run.data.metrics["images"] == 16
-    assert run.data.metrics["images_per_second"] > 0
-    assert run.data.metrics["peak_memory_mb"] > 0
+    assert run.data.metrics["cost/images"] == 16
+    assert run.data.metrics["cost/images_per_second"] > 0
+    assert run.data.metrics["cost/peak_memory_mb"] > 0
     assert run.data.tags["t2i.run"] == summary.run
     assert run.inputs.dataset_inputs[0].dataset.digest == manifest.sha256[:36]
     names = {item.path for item in client.list_artifacts(summary.mlflow_run_id)}

@@ -53,5 +53,5 @@ def test_mlflow_run(tmp_path: Path, tracking_uri: str, typed: str) -> None:
     assert runs[0].info.status == "FINISHED"
     assert runs[0].data.params["guidance"] == typed
     assert runs[0].data.metrics["guidance"] == 12.0
-    assert runs[0].data.metrics["images"] == 3
+    assert runs[0].data.metrics["cost/images"] == 3
     assert len(list((tmp_path / "home" / "images").glob("*/*.png"))) == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -11,22 +12,36 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
-from t2i_track.errors import Busy, TrackingError
+from t2i_track.errors import Missing, TrackingError
 from t2i_track.prompts import manifest
-from t2i_track.tracking import Resync, Sent, Tracker, not_sent, resync, sending, server_command
-from t2i_track.tracking.outbox import Outbox
+from t2i_track.tracking import (
+    Content,
+    Grid,
+    Opening,
+    Table,
+    Tracker,
+    open_run,
+    send_unsent,
+    server_command,
+    store,
+    unsent,
+    write,
+)
 
 # MLflow 3.17 over SQLAlchemy 2.1.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader:sqlalchemy.exc.SADeprecationWarning")
 
-SENT = Sent(pending=0, refused=0, reason=None)
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+MILLISECONDS = 1772366400000
 
 
 @pytest.fixture
@@ -47,6 +62,17 @@ def tracker(uri: str, outbox: Path) -> Iterator[Tracker]:
         yield tracker
 
 
+def opened(uri: str, **content: Any) -> str:
+    """A new run with that content."""
+    run = open_run(uri, Opening("e", None)).run_id
+    assert write(uri, run, Content(**content)) == []
+    return run
+
+
+def picture() -> Image.Image:
+    return Image.new("RGB", (2048, 512))
+
+
 def artifacts(client: MlflowClient, run: str, folder: str | None = None) -> dict[str, int | None]:
     """Paths and sizes of all artifacts of a run."""
     found: dict[str, int | None] = {}
@@ -56,96 +82,114 @@ def artifacts(client: MlflowClient, run: str, folder: str | None = None) -> dict
 
 
 def test_a_run_from_start_to_finish(tracker: Tracker, uri: str, outbox: Path) -> None:
+    parent = open_run(uri, Opening("prompts", "sweep")).run_id
+    info = open_run(uri, Opening("prompts", "g12", ("t2i.run", "abc"), NOON))
+    run = info.run_id
+    tracker.watch_system(run)
+    written: list[list[str]] = []
     params = {"guidance": 12.0, "steps": 20, "lora": None, "negative_prompt": ""}
-    parent = tracker.start_run("prompts", "sweep", {}, {})
-    run = tracker.start_run("prompts", "g12", params, {"gpu": "none"}, parent=parent, system_metrics=True)
+    tracker.later(run, lambda: written.append(write(uri, run, Content(params=params, tags={"gpu": "none"}))))
     for done in range(3):
-        tracker.log_metrics(run, {"images_done": done, "fid": None}, step=done)
-    assert tracker.finish(run, "finished") == SENT
-    assert tracker.finish(parent, "failed", "no memory") == SENT
+        tracker.log_metrics(run, {"progress/images_done": done}, step=done)
+    while not written:
+        time.sleep(0.01)
+    tracker.settle(run)
+    metrics = {"guidance": (12.0, NOON), "fid": (None, NOON)}
+    tags = {"mlflow.parentRunId": parent}
+    assert write(uri, run, Content(metrics=metrics, tags=tags, status="finished", ended=NOON)) == []
+    assert write(uri, parent, Content(tags={"t2i.reason": "no memory"}, status="failed", ended=NOON)) == []
 
     client = MlflowClient(uri)
-    data = client.get_run(run).data
-    assert data.params == {"guidance": "12.0", "steps": "20", "negative_prompt": ""}
-    system = {key for key in data.metrics if key.startswith("system/")}
+    found = client.get_run(run)
+    assert found.data.params == {"guidance": "12.0", "steps": "20", "negative_prompt": ""}
+    system = {key for key in found.data.metrics if key.startswith("system/")}
     assert "system/cpu_utilization_percentage" in system
-    assert {key: data.metrics[key] for key in data.metrics.keys() - system} == {
+    assert {key: found.data.metrics[key] for key in found.data.metrics.keys() - system} == {
         "guidance": 12.0,
-        "steps": 20.0,
-        "images_done": 2.0,
+        "progress/images_done": 2.0,
     }
-    assert [(m.step, m.value) for m in client.get_metric_history(run, "images_done")] == [(0, 0), (1, 1), (2, 2)]
-    assert data.tags["mlflow.parentRunId"] == parent
-    assert data.tags["gpu"] == "none"
-    assert client.get_run(run).info.status == "FINISHED"
+    assert [(m.step, m.value) for m in client.get_metric_history(run, "progress/images_done")] == [
+        (0, 0),
+        (1, 1),
+        (2, 2),
+    ]
+    assert [m.timestamp for m in client.get_metric_history(run, "guidance")] == [MILLISECONDS]
+    assert found.data.tags["mlflow.parentRunId"] == parent
+    assert found.data.tags["gpu"] == "none"
+    assert (found.info.status, found.info.start_time, found.info.end_time) == ("FINISHED", MILLISECONDS, MILLISECONDS)
     assert client.get_run(parent).info.status == "FAILED"
     assert client.get_run(parent).data.tags["t2i.reason"] == "no memory"
-    assert (tracker.info(run).name, tracker.info(run).experiment, tracker.info(run).url) == ("g12", "prompts", None)
-    assert list(outbox.iterdir()) == []
+    assert (info.name, info.experiment, info.url) == ("g12", "prompts", None)
+    assert not outbox.exists()
 
 
-def test_guidance_is_found_by_greater_than(tracker: Tracker, uri: str) -> None:
+def test_guidance_and_intervals_are_found_by_greater_than(uri: str) -> None:
+    """The conditions of docs/mlflow.md."""
     runs = {
-        guidance: tracker.start_run("sweep", None, {"guidance": guidance, "steps": 5}) for guidance in (1.0, 7.5, 12.0)
+        guidance: opened(
+            uri,
+            params={"guidance": guidance},
+            metrics={"guidance": (guidance, NOON), "interval/fid_low": (guidance + 10, NOON)},
+        )
+        for guidance in (1.0, 7.5, 12.0)
     }
-    for run in runs.values():
-        tracker.flush(run)
     client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name("sweep")
+    experiment = client.get_experiment_by_name("e")
     assert experiment is not None
-    found = client.search_runs([experiment.experiment_id], "metrics.guidance > 7", order_by=["metrics.guidance"])
-    assert [run.info.run_id for run in found] == [runs[7.5], runs[12.0]]
-    assert tracker.find_run("sweep", {"mlflow.runName": found[0].info.run_name or ""}) == runs[7.5]
-    assert tracker.find_run("sweep", {"mlflow.runName": "none"}) is None
-    assert tracker.find_run("nothing", {}) is None
+
+    def search(condition: str) -> list[str]:
+        found = client.search_runs([experiment.experiment_id], condition, order_by=["metrics.guidance"])
+        return [run.info.run_id for run in found]
+
+    assert search("metrics.guidance > 7") == [runs[7.5], runs[12.0]]
+    assert search('metrics."interval/fid_low" < 20') == [runs[1.0], runs[7.5]]
+    assert search("metrics.`interval/fid_low` < 20") == [runs[1.0], runs[7.5]]
     with pytest.raises(MlflowException, match="Invalid comparator"):  # why guidance is a metric too
-        client.search_runs([experiment.experiment_id], "params.guidance > '7'")
+        search("params.guidance > '7'")
+
+
+def test_a_run_is_found_again_by_its_tag(uri: str) -> None:
+    first = open_run(uri, Opening("e", "first", ("t2i.run", "abc")))
+    assert open_run(uri, Opening("e", "again", ("t2i.run", "abc"))) == first
+    assert open_run(uri, Opening("e", "other", ("t2i.run", "abd"))).run_id != first.run_id
+    assert open_run(uri, Opening("elsewhere", "x", ("t2i.run", "abd")), known=first.run_id) == first
+
+
+@pytest.mark.parametrize("kind", [None, "genai_development"])
+def test_the_ui_opens_experiments_on_runs(uri: str, kind: str | None) -> None:
+    """Also those that earlier versions have made; what a person has chosen stays."""
+    client = MlflowClient(uri)
+    old = client.create_experiment("old", tags={} if kind is None else {"mlflow.experimentKind": kind})
+    for name in ("new", "old"):
+        open_run(uri, Opening(name, None))
+    kinds = {found.name: found.tags.get("mlflow.experimentKind") for found in client.search_experiments()}
+    assert kinds == {"Default": None, "new": "custom_model_development", "old": kind or "custom_model_development"}
+    assert client.get_experiment(old).name == "old"
 
 
 @pytest.mark.parametrize("typed", ["12", "12.0", "1.2e1"])
-def test_joins_the_run_of_mlflow_run(tracker: Tracker, uri: str, typed: str) -> None:
+def test_joins_the_run_of_mlflow_run(uri: str, typed: str) -> None:
     client = MlflowClient(uri)
     joined = client.create_run("0", run_name="theirs").info.run_id
     client.log_param(joined, "guidance", typed)
     client.log_param(joined, "device", "auto")
-    run = tracker.start_run("ignored", None, {"guidance": 12.0, "device": "cpu", "dtype": "fp32"}, join=joined)
-    assert run == joined
-    assert tracker.finish(run, "interrupted") == SENT
-    found = client.get_run(run)
+    info = open_run(uri, Opening("ignored", None), join=joined)
+    assert (info.run_id, info.name, info.experiment) == (joined, "theirs", "Default")
+    params = {"guidance": 12.0, "device": "cpu", "dtype": "fp32"}
+    for _ in range(2):
+        assert write(uri, joined, Content(params=params, status="interrupted", ended=NOON)) == []
+    found = client.get_run(joined)
     assert found.data.params == {"guidance": typed, "device": "auto", "device_resolved": "cpu", "dtype": "fp32"}
-    assert found.data.metrics == {"guidance": 12.0}
-    assert (found.info.status, found.info.run_name, tracker.info(run).experiment) == ("KILLED", "theirs", "Default")
+    assert (found.info.status, found.info.run_name) == ("KILLED", "theirs")
 
 
-def test_resumes_a_run_after_what_it_had_left(uri: str, outbox: Path) -> None:
-    with Tracker(uri, outbox, window=60) as first:
-        run = first.start_run("e", "old", {"steps": 5})
-        first.flush(run)
-    left = Outbox(outbox, run, uri)  # what a killed process leaves
-    left.append("batch", {"metrics": [["images_done", 3.0, 1, 3]], "params": {}, "tags": {}})
-    left.append("status", {"status": "KILLED", "end_time": 5})
-    os.close(left._lock)
-    with Tracker(uri, outbox, window=60) as second:
-        assert second.start_run("e", "new", {"steps": 5}, resume=run) == run
-        second.log_metrics(run, {"images_done": 4}, step=4)
-        assert second.flush(run) == SENT
-        found = MlflowClient(uri).get_run(run)
-        assert (found.info.status, found.info.run_name) == ("RUNNING", "new")
-    assert [m.value for m in MlflowClient(uri).get_metric_history(run, "images_done")] == [3.0, 4.0]
-
-
-def test_the_prompt_table_holds_pictures(
-    tracker: Tracker, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_prompt_table_holds_pictures(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("RGB", (300, 200), "red").save(tmp_path / "a.png")
-    run = tracker.start_run("e", None, {})
     rows = [
         {"prompt": "a café", "seed": 7, "image": tmp_path / "a.png"},
         {"prompt": "b", "seed": 8, "image": Image.new("RGB", (64, 64))},
     ]
-    tracker.log_prompt_table(run, rows)
-    tracker.log_prompt_table(run, rows)
-    assert tracker.flush(run) == SENT
+    run = opened(uri, table=Table(rows))
     client = MlflowClient(uri)
     stored = artifacts(client, run)
     stems = ["table_images/prompts/000000-2", "table_images/prompts/000001-2"]
@@ -157,33 +201,36 @@ def test_the_prompt_table_holds_pictures(
     table = client.load_table(client.get_run(run).info.experiment_id, "prompts.json", [run])
     assert table["prompt"].tolist() == ["a café", "b"]
     assert table["seed"].tolist() == [7, 8]
-    picture = {"type": "image", "filepath": f"{stems[0]}.png", "compressed_filepath": f"{stems[0]}.webp"}
-    assert table["image"][0] == picture
+    shown = {"type": "image", "filepath": f"{stems[0]}.png", "compressed_filepath": f"{stems[0]}.webp"}
+    assert table["image"][0] == shown
     with Image.open(client.download_artifacts(run, f"{stems[0]}.webp")) as small:
         assert small.size == (256, 171)
 
 
-def test_grid_pictures_carry_their_key_and_step(tracker: Tracker, uri: str) -> None:
-    run = tracker.start_run("e", None, {})
-    tracker.log_image_grid(run, Image.new("RGB", (2048, 512)), key="samples/first", step=3)
-    assert tracker.flush(run) == SENT
+def test_grid_pictures_carry_their_key_and_step(uri: str) -> None:
+    run = opened(uri, grid=Grid(picture, "samples/first", NOON, "ab" * 16, step=3))
     client = MlflowClient(uri)
     assert client.get_run(run).data.tags["mlflow.loggedImages"] == "True"
-    full, small = sorted(artifacts(client, run), key=len)
-    assert full.startswith("images/samples~first+step+3+timestamp+")
-    assert small == full.removesuffix(".png") + "+compressed.webp"
-    with Image.open(client.download_artifacts(run, small)) as picture:
-        assert picture.size == (1024, 256)
+    stem = f"images/samples~first+step+3+timestamp+{MILLISECONDS}+abababab-abab-abab-abab-abababababab"
+    assert sorted(artifacts(client, run), key=len) == [f"{stem}.png", f"{stem}+compressed.webp"]
+    with Image.open(client.download_artifacts(run, f"{stem}+compressed.webp")) as small:
+        assert small.size == (1024, 256)
     with pytest.raises(TrackingError, match=r"not 'a\+b'"):
-        tracker.log_image_grid(run, Image.new("RGB", (8, 8)), key="a+b")
+        write(uri, run, Content(grid=Grid(picture, "a+b", NOON, "ab" * 16)))
 
 
-def test_the_manifest_is_a_dataset_input(tracker: Tracker, uri: str) -> None:
+def test_a_grid_of_an_earlier_version_is_replaced(uri: str) -> None:
+    run = opened(uri)
+    client = MlflowClient(uri)
+    client.log_image(run, Image.new("RGB", (8, 8)), key="samples", step=0)
+    before = artifacts(client, run).keys()
+    write(uri, run, Content(grid=Grid(picture, "samples", NOON, "ab" * 16)))
+    assert artifacts(client, run).keys() == before
+
+
+def test_the_manifest_is_a_dataset_input(uri: str) -> None:
     prompts = manifest.from_prompts(["a cat", "a dog"], name="pets.txt")
-    run = tracker.start_run("e", None, {})
-    tracker.log_manifest(run, prompts)
-    assert tracker.flush(run) == SENT
-    found = MlflowClient(uri).get_run(run)
+    found = MlflowClient(uri).get_run(opened(uri, manifest=prompts))
     assert found.inputs is not None
     (logged,) = found.inputs.dataset_inputs
     assert (logged.dataset.name, logged.dataset.digest) == ("pets.txt", prompts.sha256[:36])
@@ -195,48 +242,45 @@ def test_the_manifest_is_a_dataset_input(tracker: Tracker, uri: str) -> None:
     assert found.data.tags["t2i.manifest_sha256"] == prompts.sha256
 
 
-def test_artifacts_are_kept_as_they_were(tracker: Tracker, uri: str, tmp_path: Path) -> None:
-    path, folder = tmp_path / "images.jsonl", tmp_path / "more"
-    path.write_text("one")
-    folder.mkdir()
-    (folder / "x.txt").write_text("xx")
-    run = tracker.start_run("e", None, {})
-    tracker.log_artifact(run, path)
-    tracker.log_artifacts(run, [path, folder], "deep/er")
-    path.write_text("changed afterwards")
-    assert tracker.flush(run) == SENT
-    assert artifacts(MlflowClient(uri), run) == {"images.jsonl": 3, "deep/er/images.jsonl": 3, "deep/er/more/x.txt": 2}
-
-
-def test_what_is_sent_twice_is_there_once(uri: str, outbox: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme", ["sqlite", "file"])
+def test_what_is_written_twice_is_there_once(
+    uri: str, scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A server can go away after it has taken a request and before it has answered."""
-    with Tracker(uri, outbox, window=60) as tracker:
-        run = tracker.start_run("e", None, {"guidance": 2.0})
-        tracker.log_metrics(run, {"images_done": 1, "fid": float("nan")}, step=1)
-        tracker.log_image_grid(run, Image.new("RGB", (8, 8)))
-        tracker.log_prompt_table(run, [{"prompt": "a", "image": Image.new("RGB", (8, 8))}])
-        tracker.log_manifest(run, manifest.from_prompts(["a"]))
-        shutil.copytree(outbox / run, tmp_path / "copy")
-        assert tracker.finish(run) == SENT
-    shutil.copytree(tmp_path / "copy", outbox / run)
-    assert resync(outbox).pending == 0
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    uri = uri if scheme == "sqlite" else (tmp_path / "files").as_uri()
+    content = Content(
+        params={"guidance": 2.0},
+        metrics={"guidance": (2.0, NOON), "fid": (float("nan"), NOON)},
+        files=lambda folder: (folder / "images.jsonl").write_text("one") and None,
+        grid=Grid(picture, "samples", NOON, "ab" * 16),
+        table=Table([{"prompt": "a", "image": Image.new("RGB", (8, 8))}]),
+        manifest=manifest.from_prompts(["a"]),
+        status="finished",
+        ended=NOON,
+    )
+    run = open_run(uri, Opening("e", None)).run_id
     client = MlflowClient(uri)
+    for _ in range(2):
+        assert write(uri, run, content) == []
+        if scheme == "sqlite":  # with exactly this time again, as when the answer to a request was lost
+            client.log_metric(run, "guidance", 2.0, timestamp=MILLISECONDS, step=0)
     found = client.get_run(run)
-    assert [m.value for m in client.get_metric_history(run, "images_done")] == [1.0]
+    assert [m.value for m in client.get_metric_history(run, "guidance")] == [2.0]
     assert len(client.get_metric_history(run, "fid")) == 1
     assert found.inputs is not None
     assert len(found.inputs.dataset_inputs) == 1
-    assert len(artifacts(client, run)) == 5
+    assert len(artifacts(client, run)) == 6
     assert found.data.tags["mlflow.loggedArtifacts"] == '[{"path": "prompts.json", "type": "table"}]'
-    assert found.info.status == "FINISHED"
+    assert (found.info.status, found.info.end_time) == ("FINISHED", MILLISECONDS)
 
 
 def test_more_than_mlflow_takes_in_one_request(tracker: Tracker, uri: str) -> None:
-    run = tracker.start_run("e", None, {f"p{n}": n for n in range(250)}, {f"t{n}": n for n in range(250)})
-    tracker.log_params(run, {"long": "x" * 9000})
+    params = {**{f"p{n}": n for n in range(250)}, "long": "x" * 9000}
+    run = opened(uri, params=params, tags={f"t{n}": n for n in range(250)})
     for step in range(1200):
         tracker.log_metrics(run, {"a": step, "b": step}, step=step)
-    assert tracker.flush(run) == SENT
+    tracker.settle(run)
     client = MlflowClient(uri)
     data = client.get_run(run).data
     assert len(data.params) == 251
@@ -245,18 +289,30 @@ def test_more_than_mlflow_takes_in_one_request(tracker: Tracker, uri: str) -> No
     assert [m.value for m in client.get_metric_history(run, "b")] == list(range(1200))
 
 
-def test_what_mlflow_refuses_is_kept_and_holds_up_nothing(tracker: Tracker, uri: str, outbox: Path) -> None:
-    run = tracker.start_run("e", None, {})
-    tracker.log_params(run, {"no:such*key": 1})
-    tracker.log_metrics(run, {"fid": 3.5})
-    sent = tracker.flush(run)
-    assert sent == Sent(pending=0, refused=1, reason=None)
-    assert not_sent(run, sent) == f"MLflow refused 1 records of run {run}: see the files in the outbox's refused folder"
-    assert MlflowClient(uri).get_run(run).data.metrics == {"fid": 3.5}
-    (refused,) = (outbox / run / "refused").iterdir()
-    record = json.loads(refused.read_text())
-    assert record["data"]["params"] == {"no:such*key": "1"}
-    assert "Invalid value" in record["refused"]
+def test_what_mlflow_refuses_holds_up_nothing(uri: str) -> None:
+    run = open_run(uri, Opening("e", None)).run_id
+    content = Content(params={"no:such*key": 1, "steps": 5}, tags={"a": "b"}, metrics={"fid": (3.5, NOON)})
+    (refused,) = write(uri, run, content)
+    assert refused.startswith(f"no:such*key: MLflow at {uri} refused: Invalid value")
+    data = MlflowClient(uri).get_run(run).data
+    assert (data.metrics, data.params, data.tags["a"]) == ({"fid": 3.5}, {"steps": "5"}, "b")
+
+
+def test_a_run_that_is_deleted_while_it_is_made_holds_up_no_other(tracker: Tracker, uri: str) -> None:
+    gone, other = opened(uri), opened(uri)
+    MlflowClient(uri).delete_run(gone)
+    tracker.log_metrics(gone, {"a": 1})
+    tracker.log_metrics(other, {"a": 2})
+    tracker.settle(gone)
+    assert MlflowClient(uri).get_run(other).data.metrics == {"a": 2.0}
+
+
+def test_a_fresh_store_is_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """And not MLflow's log of its migrations."""
+    caplog.set_level(logging.INFO)
+    open_run(store.resolve(f"sqlite:///{tmp_path / 'new.db'}"), Opening("e", None))
+    shown = [record.getMessage() for record in caplog.records if record.levelno >= logging.INFO]
+    assert shown == [f"making a new MLflow store, {tmp_path / 'new.db'}, which takes some seconds"]
 
 
 @pytest.mark.parametrize(
@@ -277,46 +333,70 @@ def test_an_unreachable_store_is_one_quick_line(
     tracker = Tracker(uri.format(port=port, tmp=tmp_path), tmp_path / "outbox")
     start = time.monotonic()
     with pytest.raises(TrackingError, match=reason) as caught:
-        tracker.start_run("e", None, {})
+        tracker.check()
     assert time.monotonic() - start < 5
     assert "secret" not in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_deleted_experiments_and_unknown_runs_are_explained(tracker: Tracker, uri: str) -> None:
+def test_deleted_experiments_and_unknown_runs_are_explained(uri: str) -> None:
     client = MlflowClient(uri)
     experiment = client.create_experiment("old")
     run = client.create_run(experiment).info.run_id
     client.delete_experiment(experiment)
     with pytest.raises(TrackingError, match=f"mlflow experiments restore --experiment-id {experiment}"):
-        tracker.start_run("old", None, {})
-    with pytest.raises(TrackingError, match=f"mlflow runs restore --run-id {run}"):
-        tracker.start_run("e", None, {}, resume=run)
-    with pytest.raises(TrackingError, match=f"has no run {'0' * 32}"):
-        tracker.start_run("e", None, {}, join="0" * 32)
+        open_run(uri, Opening("old", None))
+    with pytest.raises(Missing, match=f"mlflow runs restore --run-id {run}`, or make it anew: `t2i resync {run}`"):
+        open_run(uri, Opening("e", None), known=run)
+    with pytest.raises(Missing, match=f"has no run {'0' * 32}"):
+        open_run(uri, Opening("e", None), join="0" * 32)
+    anew = open_run(uri, Opening("e", "anew", ("t2i.run", "x")), known=run, anew=True)
+    assert anew.run_id != run
+    assert open_run(uri, Opening("e", "anew", ("t2i.run", "x")), known=run, anew=True) == anew
 
 
-def test_an_outbox_is_open_once(outbox: Path) -> None:
-    first = Outbox(outbox, "a" * 32, "http://x")
-    with pytest.raises(Busy, match="another process"):
-        Outbox(outbox, "a" * 32)
-    assert resync(outbox) == Resync(busy=1)
-    first.close()
-    assert list(outbox.iterdir()) == []
+def outbox_of_an_earlier_version(outbox: Path, run: str, uri: str) -> None:
+    """Its format, written out; the files are those of ``log_artifacts``, in the order in which they were queued."""
+    folder = outbox / run
+    (folder / "00000003.files").mkdir(parents=True)
+    (folder / "00000003.files" / "x.txt").write_text("xyz")
+    (folder / "target.json").write_text(json.dumps({"uri": uri}))
+    (folder / "lock").touch()
+    (folder / "00000009.tmp").touch()
+    dataset = {"name": "n", "digest": "d", "source_type": "local", "source": "{}", "schema": "{}", "profile": "{}"}
+    listed = {"mlflow.loggedArtifacts": {"path": "prompts.json", "type": "table"}}
+    operations: list[tuple[str, dict[str, Any]]] = [
+        ("batch", {"metrics": [["images_done", 3.0, 1, 3]], "params": {"steps": "5"}, "tags": {"a": "b"}}),
+        ("batch", {"metrics": [], "params": {"no:such*key": "1"}, "tags": {}}),
+        ("files", {"folder": None, "listed": listed}),
+        ("dataset", {"dataset": dataset, "tags": {"sha256": "d"}}),
+        ("status", {"status": "RUNNING", "end_time": None}),
+        ("status", {"status": "KILLED", "end_time": 5}),
+    ]
+    for number, (kind, data) in enumerate(operations, 1):
+        (folder / f"{number:08d}.json").write_text(json.dumps({"kind": kind, "data": data}))
 
 
-def test_an_outbox_forgets_what_was_half_written(outbox: Path) -> None:
-    box = Outbox(outbox, "a", "http://x")
-    box.append("files", {"folder": None}, lambda files: (files / "x").touch())
-    os.close(box._lock)
-    (outbox / "a" / "00000002.files").mkdir()
-    (outbox / "a" / "00000002.tmp").touch()
-    again = Outbox(outbox, "a")
-    assert again.uri == "http://x"
-    assert [path.name for path in sorted((outbox / "a").glob("0*"))] == ["00000001.files", "00000001.json"]
-    operation = again.first()
-    assert operation is not None
-    assert operation.files == outbox / "a" / "00000001.files"
+def test_the_outbox_of_an_earlier_version_is_sent(uri: str, outbox: Path, tmp_path: Path) -> None:
+    run = opened(uri)
+    assert unsent(outbox) == []
+    outbox_of_an_earlier_version(outbox, run, f"sqlite:///{tmp_path}/gone/mlflow.db")
+    assert unsent(outbox) == [run]
+    with pytest.raises(TrackingError, match="there is no folder"):
+        send_unsent(outbox, run)
+    (refused,) = send_unsent(outbox, run, uri)
+    assert "no:such*key" in refused
+    client = MlflowClient(uri)
+    found = client.get_run(run)
+    assert [(m.value, m.timestamp, m.step) for m in client.get_metric_history(run, "images_done")] == [(3.0, 1, 3)]
+    assert (found.data.params, found.data.tags["a"]) == ({"steps": "5"}, "b")
+    assert (found.info.status, found.info.end_time) == ("KILLED", 5)
+    assert artifacts(client, run) == {"x.txt": 3}
+    assert found.data.tags["mlflow.loggedArtifacts"] == '[{"path": "prompts.json", "type": "table"}]'
+    assert found.inputs is not None
+    assert len(found.inputs.dataset_inputs) == 1
+    assert unsent(outbox) == []
+    assert [path.name for path in (outbox / run / "refused").iterdir()] == ["00000002.json"]
 
 
 @pytest.fixture
@@ -330,9 +410,9 @@ def port() -> int:
 def serve(fresh_mlflow_store: Path, tmp_path: Path, port: int) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
     """Starts a tracking server, each time over the same store and port."""
     shutil.copy(fresh_mlflow_store, tmp_path / "server.db")
-    store, files = f"sqlite:///{tmp_path / 'server.db'}", str(tmp_path / "artifacts")
+    backend, files = f"sqlite:///{tmp_path / 'server.db'}", str(tmp_path / "artifacts")
     command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", store, "--artifacts-destination", files]
+    command += ["--backend-store-uri", backend, "--artifacts-destination", files]
     env = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     servers: list[subprocess.Popen[bytes]] = []
 
@@ -342,7 +422,7 @@ def serve(fresh_mlflow_store: Path, tmp_path: Path, port: int) -> Iterator[Calla
         servers.append(server)
         for _ in range(600):
             try:
-                sending.check(f"http://127.0.0.1:{port}", create=False)
+                store.check(f"http://127.0.0.1:{port}", create=False)
             except TrackingError:
                 time.sleep(0.2)
             else:
@@ -365,44 +445,46 @@ def test_a_server_that_goes_away_loses_nothing(
     serve: Callable[[], subprocess.Popen[bytes]],
     port: int,
     outbox: Path,
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    uri = f"http://127.0.0.1:{port}"
-    (tmp_path / "x.txt").write_text("xyz")
+    uri = store.resolve(f"http://127.0.0.1:{port}")
+    content = Content(
+        files=lambda folder: (folder / "x.txt").write_text("xyz") and None,
+        grid=Grid(picture, "samples", NOON, "ab" * 16),
+        metrics={"guidance": (3.0, NOON)},
+        status="finished",
+        ended=NOON,
+    )
     server = serve()
     with Tracker(uri, outbox, window=0.01, retry=0.1) as tracker:
-        run = tracker.start_run("e", None, {"guidance": 3.0, "empty": ""})
-        other = tracker.start_run("e", None, {"guidance": 4.0})
-        assert tracker.info(run).url == f"{uri}/#/experiments/1/runs/{run}"
-        assert tracker.flush(run) == SENT
+        info = open_run(uri, Opening("e", None))
+        run, other = info.run_id, open_run(uri, Opening("e", None)).run_id
+        assert info.url == f"{uri}/#/experiments/1/runs/{run}"
 
         kill(server)
         start = time.monotonic()
         for step in range(20):
-            tracker.log_metrics(run, {"images_done": step}, step=step)
-        tracker.log_artifact(run, tmp_path / "x.txt")
-        tracker.log_image_grid(run, Image.new("RGB", (64, 64)))
-        tracker.log_metrics(other, {"images_done": 1})
-        sent = tracker.finish(run, "finished")
+            tracker.log_metrics(run, {"progress/images_done": step}, step=step)
+        tracker.later(other, lambda: write(uri, other, Content(metrics={"guidance": (4.0, NOON)})))
+        assert time.monotonic() - start < 1  # no call waits for the server
+        tracker.settle(run)
+        with pytest.raises(TrackingError) as caught:
+            write(uri, run, content)
         assert time.monotonic() - start < 10
-        assert sent.pending == 24
-        assert sent.reason == f"MLflow at {uri} cannot be reached (no connection): start it or set MLFLOW_TRACKING_URI"
-        assert resync(outbox) == Resync(runs=1, pending=24, busy=1, reason=sent.reason)
+        reason = f"MLflow at {uri} cannot be reached (no connection): start it or set MLFLOW_TRACKING_URI"
+        assert str(caught.value) == reason
 
         server = serve()
         client = MlflowClient(uri)
-        for _ in range(300):  # the thread finds the server by itself and sends the run that is still open
-            if "images_done" in client.get_run(other).data.metrics:
+        for _ in range(300):  # the thread finds the server by itself
+            if client.get_run(other).data.metrics and client.get_run(run).data.metrics:
                 break
             time.sleep(0.1)
-        assert client.get_run(other).data.metrics == {"guidance": 4.0, "images_done": 1.0}
+        assert client.get_run(other).data.metrics == {"guidance": 4.0}
         assert client.get_run(run).info.status == "RUNNING"
-        assert tracker.finish(other) == SENT
-    assert resync(outbox) == Resync(runs=1, sent=24)
-    assert resync(outbox) == Resync()
-    assert [m.step for m in client.get_metric_history(run, "images_done")] == list(range(20))
+    assert write(uri, run, content) == []
+    assert [m.step for m in client.get_metric_history(run, "progress/images_done")] == list(range(20))
     assert client.get_run(run).info.status == "FINISHED"
     assert len(artifacts(client, run)) == 3
     assert artifacts(client, run)["x.txt"] == 3

@@ -8,26 +8,36 @@ import os
 import click
 
 from t2i_track.cli.options import format_option, tracking_option, workspace_options
-from t2i_track.cli.output import print_record
+from t2i_track.cli.output import print_rows
 from t2i_track.errors import TrackingError
 from t2i_track.workspace import Workspace
 
+COLUMNS = ("run", "name", "state", "mlflow_run_id", "reason")
+
 
 @click.command()
-@click.option("--to", "uri", help="Send to this tracking URI instead of the one that each run was meant for.")
-@format_option("table", "json")
+@click.argument("runs", nargs=-1, metavar="[RUN...]")
+@click.option("--to", metavar="URI", help="Send to this tracking URI, where the runs are from now on.")
+@format_option("table", "json", "csv", "markdown")
 @workspace_options
-def resync(workspace: Workspace, uri: str | None, fmt: str) -> None:
-    """Send MLflow what it could not take while its server was away."""
-    from t2i_track.tracking import resync as send
+def resync(workspace: Workspace, runs: tuple[str, ...], to: str | None, fmt: str) -> None:
+    """Send MLflow what it lacks.
 
-    result = send(workspace.outbox, uri)
-    print_record(dataclasses.asdict(result), fmt)
-    if result.pending or result.refused:
-        raise TrackingError(
-            f"{result.pending + result.refused} records are still not sent ({result.reason or 'the server refused'}):"
-            f" they are kept in {workspace.outbox}"
-        )
+    Without RUN: what could not be sent while its server was away, or when a command was killed. A RUN (or a sweep, with
+    its cells) is written whole, and made anew where MLflow has lost or deleted it; nothing that is there is doubled.
+
+    \b
+      t2i resync
+      t2i resync latest
+      t2i resync RUN1 RUN2 --to http://mlflow.example:5000
+    """
+    from t2i_track.runs.projection import resync as send
+
+    sent = send(workspace, runs, to)
+    print_rows([dataclasses.asdict(run) for run in sent], fmt, columns=COLUMNS)
+    left = [run for run in sent if not run.complete]
+    if left:
+        raise TrackingError(f"{len(left)} of {len(sent)} are not all in MLflow; the first: {left[0].reason}")
 
 
 @click.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +10,10 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from t2i_track.db import lineage
+from t2i_track.db.types import utc_now
 from t2i_track.errors import CompareError
 from t2i_track.metrics.registry import SECONDS, rankable
-from t2i_track.ranking import Comparison, ImageRow, PairComparison, RunRow, as_json, compare, compare_two
-from t2i_track.ranking.describe import note
+from t2i_track.ranking import Comparison, ImageRow, PairComparison, RunRow, compare, compare_two
 from t2i_track.ranking.where import where as matching
 from t2i_track.runs.rows import image_rows, run_rows
 from t2i_track.workspace import Workspace
@@ -100,17 +99,19 @@ def log_comparison(
     workspace: Workspace, tracking_uri: str | None, run_id: str, comparison: Comparison, report: Path | None
 ) -> None:
     """Put a comparison into a sweep's MLflow run: its description, `comparison.json`, and the report if any."""
+    from t2i_track.runs import projection
     from t2i_track.tracking import Tracker
 
-    with Tracker(tracking_uri, workspace.outbox) as tracker, tempfile.TemporaryDirectory() as folder:
-        tracker.describe(run_id, note(comparison))
-        file = Path(folder) / "comparison.json"
-        file.write_text(as_json(comparison), encoding="utf-8")
-        tracker.log_artifact(run_id, file)
-        if comparison.recommendation is not None:
-            tracker.set_tags(run_id, {"t2i.recommended": comparison.recommendation.run})
-        if report is not None:
-            tracker.log_artifact(run_id, report, "report")
+    with workspace.begin() as session:
+        sweep = lineage.find_sweep(session, run_id)
+        compared = {
+            "by": comparison.by,
+            "report": None if report is None else str(report.absolute()),
+            "time": utc_now().isoformat(),
+        }
+        projection.remember(sweep, compared=compared)
+    with Tracker(tracking_uri, workspace.outbox) as tracker:
+        projection.send(workspace, tracker, sweep)
 
 
 def _write(report: Path, comparison: Comparison, rows: Sequence[RunRow], images: Sequence[ImageRow]) -> None:

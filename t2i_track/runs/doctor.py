@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -95,13 +96,16 @@ def _database(workspace: Workspace) -> Finding:
 
 
 def _mlflow(workspace: Workspace, tracking_uri: str | None) -> Finding:
-    from t2i_track.tracking import Tracker, waiting
+    from t2i_track.runs.projection import pending
+    from t2i_track.tracking import Tracker, unsent
 
     with Tracker(tracking_uri, workspace.outbox) as tracker:
         tracker.check()
-    unsent = waiting(workspace.outbox)
-    if unsent:
-        return Finding("mlflow", "note", f"{tracker.uri}; {unsent} records wait to be sent: run 't2i resync'")
+    waiting = len(unsent(workspace.outbox))
+    with suppress(DatabaseError), workspace.reading() as session:  # that check is another's
+        waiting += len(pending(session, workspace))
+    if waiting:
+        return Finding("mlflow", "note", f"{tracker.uri}; {waiting} runs are not all there: run 't2i resync'")
     return Finding("mlflow", "ok", tracker.uri)
 
 

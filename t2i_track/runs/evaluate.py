@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +16,7 @@ from t2i_track.db import lineage
 from t2i_track.db.models import Image, MetricValue, Protocol, Run, RunStatus
 from t2i_track.errors import MetricError, ProtocolMismatch
 from t2i_track.images.loading import choose_device
-from t2i_track.metrics.evaluate import EvaluationResult, MetricResult, default_metrics, evaluate, plan
+from t2i_track.metrics.evaluate import EvaluationResult, default_metrics, evaluate, plan
 from t2i_track.metrics.extractors import INCEPTION
 from t2i_track.metrics.inputs import ImageItem
 from t2i_track.metrics.protocol import ProtocolRecord
@@ -26,6 +24,7 @@ from t2i_track.metrics.published import check_protocol, load_protocol
 from t2i_track.metrics.reference import Reference, open_reference
 from t2i_track.metrics.registry import METRICS
 from t2i_track.progress import Report, progress
+from t2i_track.runs import projection
 from t2i_track.runs.plan import values_of
 from t2i_track.settings import EMBEDDED_MODEL
 from t2i_track.workspace import Workspace
@@ -164,8 +163,7 @@ def _score_one(
             device = choose_device(request.device)
             found = evaluate(items, **shared, device=device, skip_bad=request.skip_bad, known=known, progress=bars)
     store(workspace, run, found)
-    if found.results:
-        log_scores(tracker, run, found.results)
+    projection.send(workspace, tracker, run)
     wanted = {score.name for metric in metrics for score in METRICS[metric].scores}
     return _scored(workspace, run, wanted, found)
 
@@ -214,33 +212,9 @@ def store(workspace: Workspace, run: Run, found: EvaluationResult) -> None:
             if result.per_image:
                 scores = {int(key): value for key, value in result.per_image.items()}
                 lineage.store_image_scores(session, result.name, protocol, scores)
-
-
-def log_scores(tracker: Tracker, run: Run, results: Sequence[MetricResult]) -> None:
-    """Each score and its interval as metrics, its protocol as a tag, and all protocols as one artifact."""
-    if run.mlflow_run_id is None:
-        return
-    metrics: dict[str, float | None] = {}
-    for result in results:
-        metrics[result.name] = result.value
-        metrics[f"{result.name}_ci_low"] = result.ci_low
-        metrics[f"{result.name}_ci_high"] = result.ci_high
-    tracker.log_metrics(run.mlflow_run_id, metrics)
-    tracker.set_tags(
-        run.mlflow_run_id, {f"t2i.protocol.{result.name}": result.protocol.fingerprint for result in results}
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "scores.json"
-        content = [
-            {
-                **{name: getattr(result, name) for name in ("name", "value", "ci_low", "ci_high", "n", "note")},
-                "protocol": result.protocol.to_dict(),
-            }
-            for result in results
-        ]
-        file.write_text(json.dumps(content, indent=2, default=dict), encoding="utf-8")
-        tracker.log_artifact(run.mlflow_run_id, file)
-    tracker.flush(run.mlflow_run_id)
+        if found.results:
+            # In the same transaction: MLflow is known to lack them until they are there.
+            projection.remember(session.get_one(Run, run.id))
 
 
 def _scored(workspace: Workspace, run: Run, wanted: set[str], found: EvaluationResult) -> Scored:

@@ -32,8 +32,10 @@ from t2i_track.images.sampling import Job, Picture, PromptEncoder, jobs, refuse_
 from t2i_track.images.schedulers import set_scheduler
 from t2i_track.images.writing import Record
 from t2i_track.progress import progress
-from t2i_track.runs import record
+from t2i_track.runs import projection, record
+from t2i_track.runs.content import PROGRESS
 from t2i_track.runs.plan import Plan, Summary, create_run, settings_of, stored_prompts, values_of
+from t2i_track.runs.projection import Sent
 from t2i_track.settings import Resolved, Values
 from t2i_track.workspace import Workspace
 
@@ -95,9 +97,9 @@ class Generator:
         resolved = self.resolve(plan)
         with self._workspace.begin() as session:
             run = create_run(session, plan, resolved, self._pipeline(plan.settings)[0])
-        return self._carry_out(run, join=plan.join, parent=plan.parent, tags=plan.tags)
+        return self._carry_out(run, join=plan.join)
 
-    def resume(self, address: str, given: Mapping[str, Any] | None = None, *, parent: str | None = None) -> Summary:
+    def resume(self, address: str, given: Mapping[str, Any] | None = None) -> Summary:
         """Make exactly what is missing of a run.
 
         ``given`` are settings that the user repeated; one that differs from the run's is refused.
@@ -119,7 +121,7 @@ class Generator:
         with self._workspace.begin() as session:
             run = lineage.find_run(session, run.uuid)
             self._require_same_model(run, stored)
-        return self._carry_out(run, join=None, parent=parent, tags={})
+        return self._carry_out(run, join=None)
 
     def _pipeline(self, settings: Values) -> tuple[LoadedPipeline, dict[str, Any]]:
         """The pipeline for these settings, loaded once, with their scheduler and memory format."""
@@ -157,7 +159,7 @@ class Generator:
                 f" in {loaded.dtype}: resume it on a machine like the first, or start a new run"
             )
 
-    def _carry_out(self, run: Run, *, join: str | None, parent: str | None, tags: Mapping[str, str]) -> Summary:
+    def _carry_out(self, run: Run, *, join: str | None) -> Summary:
         folder = self._workspace.run_folder(run)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -172,7 +174,7 @@ class Generator:
             ) from None
         try:
             with self._marking(run):
-                self._open(run, join, parent, tags)
+                self._open(run, join)
                 return self._make_and_report(run, folder)
         finally:
             # Removed while it is held: filelock lets nobody have a file that is gone. Removed after its release, one
@@ -181,26 +183,12 @@ class Generator:
                 (folder / LOCK).unlink()
             lock.release()
 
-    def _open(self, run: Run, join: str | None, parent: str | None, tags: Mapping[str, str]) -> None:
+    def _open(self, run: Run, join: str | None) -> None:
         """Mark the run running in both stores, joining or making its MLflow run; idempotent."""
-        run.mlflow_run_id = self._tracker.start_run(
-            run.experiment,
-            run.name,
-            record.parameters(run),
-            {**record.tags(run), **tags},
-            parent=parent,
-            join=join,
-            resume=run.mlflow_run_id or self._tracker.find_run(run.experiment, {"t2i.run": run.uuid}),
-            system_metrics=True,
-        )
-        # A run that `mlflow run` opened is in the experiment that was named there.
-        run.experiment = self._tracker.info(run.mlflow_run_id).experiment
-        with self._workspace.begin() as session:
-            stored = session.get_one(Run, run.id)
-            stored.mlflow_run_id, stored.experiment = run.mlflow_run_id, run.experiment
-            stored.status = RunStatus.RUNNING
-            stored.started_at = stored.started_at or utc_now()
-            stored.ended_at = stored.error = None
+        running = {"status": RunStatus.RUNNING, "started_at": run.started_at or utc_now()}
+        projection.start(self._workspace, self._tracker, run, join, **running, ended_at=None, error=None)
+        assert run.mlflow_run_id is not None
+        self._tracker.watch_system(run.mlflow_run_id)
 
     @contextlib.contextmanager
     def _marking(self, run: Run) -> Iterator[None]:
@@ -222,14 +210,15 @@ class Generator:
             self._close(run, RunStatus.FAILED, f"{type(error).__name__}: {error}")
             raise
 
-    def _close(self, run: Run, status: RunStatus, reason: str | None = None) -> int:
-        """Close the run in both stores; the number of MLflow records that could not be sent."""
+    def _close(
+        self, run: Run, status: RunStatus, reason: str | None = None, cost: Mapping[str, float] | None = None
+    ) -> Sent:
+        """Close the run in both stores; what became of its MLflow side."""
         with self._workspace.begin() as session:
-            lineage.finish_run(session, session.get_one(Run, run.id), status, reason)
-        if run.mlflow_run_id is None:
-            return 0
-        sent = self._tracker.finish(run.mlflow_run_id, status.value, reason)
-        return sent.pending + sent.refused
+            stored = session.get_one(Run, run.id)
+            stored.config = {**stored.config, "cost": {**stored.config.get("cost", {}), **(cost or {})}}
+            lineage.finish_run(session, stored, status, reason)
+        return projection.send(self._workspace, self._tracker, run)
 
     def _where(self) -> str:
         workspace = self._workspace
@@ -251,12 +240,9 @@ class Generator:
         for count in self._make(run, folder, prompts, todo, len(made)):
             self._log_progress(run, len(made) + count, count, time.monotonic() - started)
         seconds = time.monotonic() - started
-        assert run.mlflow_run_id is not None
         rate = len(todo) / seconds if todo else None
-        self._log_cost(run, rate)
-        with self._workspace.begin() as session:
-            record.log_run(self._tracker, self._workspace, session, run)
-        unsent = self._close(run, RunStatus.FINISHED)
+        cost = {"peak_memory_mb": peak_memory_bytes(run.device) / 1e6}
+        sent = self._close(run, RunStatus.FINISHED, cost=cost if rate is None else {**cost, "images_per_second": rate})
         with self._workspace.begin() as session:
             images = session.scalars(select(Image).where(Image.run_id == run.id)).all()
             return Summary(
@@ -275,7 +261,7 @@ class Generator:
                 flagged=sum(image.flagged for image in images),
                 seconds=seconds,
                 images_per_second=rate,
-                unsent=unsent,
+                unsent=not sent.complete,
             )
 
     def _make(self, run: Run, folder: Path, prompts: list[str], todo: list[Job], done: int) -> Iterator[int]:
@@ -310,15 +296,9 @@ class Generator:
             return
         self._logged_at = now
         assert run.mlflow_run_id is not None
-        progress = {"images_done": done, "images_per_second_so_far": made / max(seconds, 1e-9)}
-        self._tracker.log_metrics(run.mlflow_run_id, progress, step=done)
-
-    def _log_cost(self, run: Run, rate: float | None) -> None:
-        assert run.mlflow_run_id is not None
-        metrics = {"peak_memory_mb": peak_memory_bytes(run.device) / 1e6}
-        if rate is not None:
-            metrics["images_per_second"] = rate
-        self._tracker.log_metrics(run.mlflow_run_id, metrics)
+        progress = {"images_done": done, "images_per_second": made / max(seconds, 1e-9)}
+        named = {f"{PROGRESS}{name}": value for name, value in progress.items()}
+        self._tracker.log_metrics(run.mlflow_run_id, named, step=done)
 
 
 def joined_run() -> str | None:

@@ -124,5 +124,5 @@ def _notes(summary: Summary) -> list[str]:
     if summary.flagged:
         notes.append(f"{summary.flagged} images were blacked out by the model's safety checker")
     if summary.unsent:
-        notes.append(f"{summary.unsent} records could not be sent to MLflow and are kept: send them with 't2i resync'")
+        notes.append("not all of it could be sent to MLflow: send the rest with 't2i resync'")
     return notes

@@ -36,12 +36,9 @@ class Plan:
     outdir: Path | None = None
     join: str | None = None
     """An MLflow run that is open already, as `mlflow run` leaves it."""
-    parent: str | None = None
-    """The MLflow run of the sweep."""
     sweep_id: int | None = None
     cell: int | None = None
     """The sweep in the database, and which of its cells this is."""
-    tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -68,8 +65,8 @@ class Summary:
     flagged: int
     seconds: float
     images_per_second: float | None
-    unsent: int
-    """MLflow records that are kept in the outbox for `t2i resync`."""
+    unsent: bool
+    """Not all of it is in MLflow yet: `t2i resync` sends the rest."""
 
 
 def create_run(session: Session, plan: Plan, resolved: Resolved, loaded: LoadedPipeline) -> Run:

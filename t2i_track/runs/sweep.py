@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,8 @@ from t2i_track.db.models import Run, RunStatus, Sweep, SweepRun
 from t2i_track.db.types import utc_now
 from t2i_track.errors import DatabaseError, Interrupted, SettingsError, T2IError
 from t2i_track.prompts.manifest import Manifest
+from t2i_track.runs import projection
+from t2i_track.runs.content import STATE
 from t2i_track.runs.generate import Generator, joined_run
 from t2i_track.runs.grid import Experiment
 from t2i_track.runs.launch import open_manifest, with_default_num
@@ -134,10 +135,8 @@ def run_sweep(
                 settings=cells[cell],
                 manifest=manifest,
                 experiment=sweep.experiment,
-                parent=sweep.mlflow_run_id,
                 sweep_id=sweep.id,
                 cell=cell,
-                tags={"t2i.sweep": sweep.name, "t2i.cell": str(cell)},
             )
             outcomes.append(_run_cell(workspace, tracker, generator, sweep, plan, experiment, fresh))
     except (Interrupted, KeyboardInterrupt):
@@ -197,7 +196,7 @@ def _make(workspace: Workspace, generator: Generator, sweep: Sweep, plan: Plan, 
     if own is not None and own.settings_sha256 == fingerprint:
         if own.status == RunStatus.FINISHED:
             return "taken over", own.uuid
-        return "resumed", generator.resume(own.uuid, parent=sweep.mlflow_run_id).run
+        return "resumed", generator.resume(own.uuid).run
     summary: Summary = generator.generate(plan)
     return "made", summary.run
 
@@ -214,37 +213,25 @@ def _open(workspace: Workspace, tracker: Tracker, experiment: Experiment, fresh:
                 spec=experiment.spec(),
             )
             session.add(sweep)
-    parameters: dict[str, Any] = {name: str(value) for name, value in experiment.settings.items()}
-    parameters |= {f"axis.{name}": json.dumps(values) for name, values in experiment.axes.items()}
-    run_id = tracker.start_run(
-        experiment.experiment,
-        sweep.name if "sweep" in sweep.name else f"sweep {sweep.name}",
-        parameters,
-        {"t2i.sweep": sweep.name, "t2i.sweep_id": sweep.uuid},
-        join=joined_run(),
-        resume=sweep.mlflow_run_id or tracker.find_run(experiment.experiment, {"t2i.sweep_id": sweep.uuid}),
-    )
-    with workspace.begin() as session:
-        stored = session.get_one(Sweep, sweep.id)
-        stored.mlflow_run_id, stored.status, stored.ended_at = run_id, RunStatus.RUNNING, None
-        # The UI folds children under their parent only within one experiment: a joined parent's own.
-        stored.experiment = tracker.info(run_id).experiment
-        return stored
+    # The UI folds children under their parent only within one experiment: a joined parent's own becomes the sweep's.
+    projection.start(workspace, tracker, sweep, joined_run(), status=RunStatus.RUNNING, ended_at=None)
+    return sweep
 
 
 def _close(workspace: Workspace, tracker: Tracker, sweep: Sweep, status: RunStatus, reason: str | None = None) -> None:
     with workspace.begin() as session:
         stored = session.get_one(Sweep, sweep.id)
         stored.status, stored.ended_at = status, utc_now()
-    if sweep.mlflow_run_id is not None:
-        tracker.finish(sweep.mlflow_run_id, status.value, reason)
+        projection.remember(stored, reason=reason)
+    projection.send(workspace, tracker, sweep)
 
 
 def _same_spec(session: Session, experiment: Experiment) -> Sweep | None:
     """The newest sweep of the same name and cells."""
     spec = experiment.spec()
     named = session.scalars(select(Sweep).where(Sweep.name == experiment.name).order_by(Sweep.id.desc()))
-    return next((sweep for sweep in named if sweep.spec == spec), None)
+    own = (({key: value for key, value in sweep.spec.items() if key != STATE}, sweep) for sweep in named)
+    return next((sweep for stored, sweep in own if stored == spec), None)
 
 
 def _seconds_per_image(session: Session, settings: Settings) -> float | None:

@@ -1,8 +1,25 @@
-"""The only part that calls MLflow: runs, their records, and what could not be sent yet."""
+"""The only part that calls MLflow: runs opened, written, watched and served."""
 
-from t2i_track.tracking.records import RunInfo, Sent, not_sent
-from t2i_track.tracking.resync import Resync, resync, waiting
+from t2i_track.tracking.opening import open_run
+from t2i_track.tracking.outbox import send_unsent, unsent
+from t2i_track.tracking.records import Content, Grid, Opening, RunInfo, Table
 from t2i_track.tracking.serving import server_command
+from t2i_track.tracking.store import resolve, shown
 from t2i_track.tracking.tracker import Tracker
+from t2i_track.tracking.writing import write
 
-__all__ = ["Resync", "RunInfo", "Sent", "Tracker", "not_sent", "resync", "server_command", "waiting"]
+__all__ = [
+    "Content",
+    "Grid",
+    "Opening",
+    "RunInfo",
+    "Table",
+    "Tracker",
+    "open_run",
+    "resolve",
+    "send_unsent",
+    "server_command",
+    "shown",
+    "unsent",
+    "write",
+]

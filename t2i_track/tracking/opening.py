@@ -3,23 +3,88 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from t2i_track.errors import TrackingError
-from t2i_track.tracking import sending
-from t2i_track.tracking.records import RunInfo
+from t2i_track.errors import Missing, TrackingError
+from t2i_track.tracking import store
+from t2i_track.tracking.records import Opening, RunInfo
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from mlflow.entities import Experiment, Run
+
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Without it the UI takes an experiment for one of GenAI and opens on traces. MLflow has these words only in its
+JavaScript (``ExperimentKind.CUSTOM_MODEL_DEVELOPMENT``)."""
 
 
-def create(uri: str, experiment: str, name: str | None, parent: str | None) -> Run:
+def open_run(
+    uri: str, opening: Opening, *, known: str | None = None, join: str | None = None, anew: bool = False
+) -> RunInfo:
+    """The run that is known by its id, or else by its tag, or else a new one.
+
+    Args:
+        uri: an absolute tracking URI.
+        opening: what a new run is made with.
+        known: id of the run as it was stored.
+        join: id of a run that ``mlflow run`` has opened for this process (``MLFLOW_RUN_ID``).
+        anew: where the run that is known is gone or deleted, take the one with the tag or make one.
+
+    Raises:
+        TrackingError: MLflow cannot be reached within a few seconds, or the experiment is deleted.
+        Missing: the run is deleted or unknown.
+    """
+    store.check(uri, create=True)
+    with store.explained(uri):
+        try:
+            run = existing(uri, known or join or find(uri, opening) or _create(uri, opening))
+        except Missing:
+            if not anew:
+                raise
+            run = existing(uri, find(uri, opening) or _create(uri, opening))
+        return _describe(uri, run)
+
+
+def existing(uri: str, run_id: str) -> Run:
+    """The run with that id.
+
+    Raises:
+        Missing: there is none, or it is deleted; one line that says what to do.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run = store.client(uri).get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        where = store.shown(uri)
+        raise Missing(
+            f"MLflow at {where} has no run {run_id}: check MLFLOW_TRACKING_URI, or make it anew: `t2i resync {run_id}`"
+        ) from None
+    if run.info.lifecycle_stage == "deleted":
+        restore = f"`mlflow runs restore --run-id {run_id}`"
+        raise Missing(f"the MLflow run {run_id} is deleted: {restore}, or make it anew: `t2i resync {run_id}`")
+    return run
+
+
+def find(uri: str, opening: Opening) -> str | None:
+    """The run of that experiment with that tag."""
+    found = store.client(uri).get_experiment_by_name(opening.experiment)
+    if found is None or opening.tag is None:
+        return None
+    key, value = opening.tag
+    runs = store.client(uri).search_runs([found.experiment_id], f"tags.`{key}` = '{value}'", max_results=1)
+    return str(runs[0].info.run_id) if runs else None
+
+
+def _create(uri: str, opening: Opening) -> str:
     tags = {"mlflow.user": _user(), "mlflow.source.name": "t2i", "mlflow.source.type": "LOCAL"}
-    if parent is not None:
-        tags["mlflow.parentRunId"] = parent
-    return sending.client(uri).create_run(_experiment(uri, experiment), tags=tags, run_name=name)
+    tags |= dict([opening.tag] if opening.tag is not None else [])
+    started = None if opening.started is None else int(opening.started.timestamp() * 1000)
+    experiment = _experiment(uri, opening.experiment)
+    run = store.client(uri).create_run(experiment, start_time=started, tags=tags, run_name=opening.name)
+    return str(run.info.run_id)
 
 
 def _user() -> str:
@@ -32,13 +97,13 @@ def _user() -> str:
 def _experiment(uri: str, name: str) -> str:
     from mlflow.exceptions import MlflowException
 
-    found = sending.client(uri).get_experiment_by_name(name)
+    found = store.client(uri).get_experiment_by_name(name)
     if found is None:
         try:
-            return sending.client(uri).create_experiment(name, _artifacts(uri))
+            return store.client(uri).create_experiment(name, _artifacts(uri), tags=KIND)
         except MlflowException:
             # Another process may have made it in between.
-            found = sending.client(uri).get_experiment_by_name(name)
+            found = store.client(uri).get_experiment_by_name(name)
             if found is None:
                 raise
     if found.lifecycle_stage == "deleted":
@@ -49,36 +114,20 @@ def _experiment(uri: str, name: str) -> str:
 
 def _artifacts(uri: str) -> str | None:
     """Beside an SQLite database in another folder; MLflow would put them into the current one."""
-    path = sending.sqlite_path(uri)
+    path = store.sqlite_path(uri)
     return None if path is None or path.parent == Path.cwd() else (path.parent / "mlruns").as_uri()
 
 
-def existing(uri: str, run_id: str) -> Run:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        run = sending.client(uri).get_run(run_id)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        where = sending.shown(uri)
-        raise TrackingError(f"MLflow at {where} has no run {run_id}: check MLFLOW_TRACKING_URI") from None
-    if run.info.lifecycle_stage == "deleted":
-        raise TrackingError(f"the MLflow run {run_id} is deleted: `mlflow runs restore --run-id {run_id}`")
-    return run
-
-
-def find(uri: str, experiment: str, tags: Mapping[str, str]) -> str | None:
-    found = sending.client(uri).get_experiment_by_name(experiment)
-    if found is None:
-        return None
-    wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-    runs = sending.client(uri).search_runs([found.experiment_id], wanted, max_results=1)
-    return str(runs[0].info.run_id) if runs else None
-
-
-def describe(uri: str, run: Run, name: str | None) -> RunInfo:
+def _describe(uri: str, run: Run) -> RunInfo:
     ids = f"{run.info.experiment_id}/runs/{run.info.run_id}"
-    url = f"{sending.shown(uri).rstrip('/')}/#/experiments/{ids}" if uri.startswith("http") else None
-    experiment = sending.client(uri).get_experiment(run.info.experiment_id)
-    return RunInfo(run.info.run_id, name or run.info.run_name or "", experiment.name, url)
+    url = f"{store.shown(uri).rstrip('/')}/#/experiments/{ids}" if uri.startswith("http") else None
+    experiment = store.client(uri).get_experiment(run.info.experiment_id)
+    _set_kind(uri, experiment)
+    return RunInfo(run.info.run_id, run.info.run_name or "", experiment.name, url)
+
+
+def _set_kind(uri: str, experiment: Experiment) -> None:
+    """Of an experiment that MLflow or an earlier version made; one that a person has set stays."""
+    for key, value in KIND.items():
+        if key not in experiment.tags:
+            store.client(uri).set_experiment_tag(experiment.experiment_id, key, value)

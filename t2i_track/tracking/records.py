@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 Value = str | int | float | bool | None
 
@@ -18,17 +24,37 @@ class RunInfo:
 
 
 @dataclass(frozen=True)
-class Sent:
-    """What became of a run's records; nothing is lost while ``pending`` and ``refused`` files are in the outbox."""
+class Opening:
+    """What makes a run in MLflow, and what it is found again by."""
 
-    pending: int
-    refused: int
-    reason: str | None
-    """Why some are pending."""
+    experiment: str
+    """Made where there is none."""
+    name: str | None
+    """None: MLflow's choice."""
+    tag: tuple[str, str] | None = None
+    """Set when the run is made, and only one run of the experiment's has it."""
+    started: datetime | None = None
+    """None: now."""
 
-    @property
-    def complete(self) -> bool:
-        return self.pending == 0 and self.refused == 0
+
+@dataclass(frozen=True)
+class Grid:
+    """A picture that the UI's chart view shows beside the other runs' pictures of the same key and step."""
+
+    picture: Callable[[], Image]
+    key: str
+    time: datetime
+    uuid: str
+    """With the time it makes the file's name, so that the picture sent again replaces itself."""
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Table:
+    """For the UI's table view, where runs are compared row by row; values are text, numbers, or pictures' paths."""
+
+    rows: Sequence[Mapping[str, Any]]
+    name: str = "prompts.json"
 
 
 class Listed(Protocol):
@@ -41,8 +67,21 @@ class Listed(Protocol):
     def __len__(self) -> int: ...
 
 
-def not_sent(run_id: str, sent: Sent) -> str:
-    """One line for a user whose records have not all reached MLflow."""
-    if sent.pending:
-        return f"{sent.pending} records of MLflow run {run_id} are not sent ({sent.reason}): `t2i resync` sends them"
-    return f"MLflow refused {sent.refused} records of run {run_id}: see the files in the outbox's refused folder"
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """Some of what MLflow shows of a run. Written twice, it is there once."""
+
+    params: Mapping[str, Value] = field(default_factory=dict)
+    """None values are left out. See ``writing`` for those that the run has already with another value."""
+    tags: Mapping[str, Value] = field(default_factory=dict)
+    """None values are left out."""
+    metrics: Mapping[str, tuple[float | None, datetime]] = field(default_factory=dict)
+    """Value and when it was found; None values are left out."""
+    files: Callable[[Path], None] | None = None
+    """Puts artifacts, as they are to be, into the folder that it is given."""
+    grid: Grid | None = None
+    table: Table | None = None
+    manifest: Listed | None = None
+    status: str | None = None
+    """running, finished, failed or interrupted; None: as it is."""
+    ended: datetime | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from t2i_track.errors import TrackingError
-from t2i_track.tracking import sending
+from t2i_track.tracking import store
 
 
 def server_command(uri: str | None, host: str, port: int) -> list[str]:
@@ -19,9 +19,9 @@ def server_command(uri: str | None, host: str, port: int) -> list[str]:
     Raises:
         TrackingError: the URI is of a server, which has a UI already, or there is no store yet.
     """
-    uri = sending.resolve(uri)
+    uri = store.resolve(uri)
     if uri.startswith(("http://", "https://")):
-        raise TrackingError(f"the runs are on a server that has a UI already: open {sending.shown(uri)} in a browser")
-    sending.check(uri, create=False)
+        raise TrackingError(f"the runs are on a server that has a UI already: open {store.shown(uri)} in a browser")
+    store.check(uri, create=False)
     serve = ["server", "--backend-store-uri", uri, "--host", host, "--port", str(port), "--workers", "1"]
     return [sys.executable, "-m", "mlflow", *serve]

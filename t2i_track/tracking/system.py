@@ -1,4 +1,4 @@
-"""Processor, memory, disk, network and GPU load, measured with MLflow's own monitors and queued like all else."""
+"""Processor, memory, disk, network and GPU load, measured with MLflow's own monitors."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from typing import Any, cast
 class SystemMetrics:
     """Samples from a thread until ``stop``, and once more then, so that short runs have values too.
 
-    MLflow's ``SystemMetricsMonitor`` sends by itself: when the server goes away it stops for good, and what it could
-    not send is lost. Here the values take the way of all other metrics.
+    MLflow's ``SystemMetricsMonitor`` sends by itself, and stops for good when the server goes away.
     """
 
     def __init__(self, record: Callable[[dict[str, float], int], None], step: int = 0) -> None:

@@ -6,17 +6,18 @@ import json
 import os
 import re
 import shutil
-import time
 import uuid
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from t2i_track.errors import TrackingError
+from t2i_track.tracking.records import Grid, Table
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+IMAGES = "images"
+"""MLflow's folder of keyed pictures."""
 THUMBNAIL = 256
 """Longest side of a table's small pictures, as in ``mlflow.log_table``. Smaller pictures are enlarged to it: the UI
 shows a preview of 64 pixels at its own size, and cuts it off."""
@@ -24,26 +25,36 @@ GRID = 1024
 """Longest side of the picture that the chart view shows; MLflow's 256 would make the prompts unreadable."""
 
 
-def write_keyed(folder: Path, picture: Image, key: str, step: int) -> None:
-    """The two files of ``MlflowClient.log_image(key=, step=)``, whose names carry key, step and time.
+def keyed_prefix(grid: Grid) -> str:
+    """What the names of all files of that key and step begin with.
 
     Raises:
         TrackingError: the key has characters that MLflow does not take.
     """
-    if not re.fullmatch(r"[a-zA-Z0-9_\-./ ]+", key):
-        raise TrackingError(f"a picture's key has letters, digits, and _ - . / only, not {key!r}")
-    stamp = f"{key.replace('/', '~')}+step+{step}+timestamp+{int(time.time() * 1000)}+{uuid.uuid4()}"
-    (folder / "images").mkdir()
-    picture.save(folder / "images" / f"{stamp}.png")
-    _save_small(picture, folder / "images" / f"{stamp}+compressed.webp", GRID)
+    if not re.fullmatch(r"[a-zA-Z0-9_\-./ ]+", grid.key):
+        raise TrackingError(f"a picture's key has letters, digits, and _ - . / only, not {grid.key!r}")
+    return f"{grid.key.replace('/', '~')}+step+{grid.step}+timestamp+"
 
 
-def write_table(folder: Path, rows: Sequence[Mapping[str, Any]], name: str) -> None:
+def keyed_stem(grid: Grid) -> str:
+    return f"{keyed_prefix(grid)}{int(grid.time.timestamp() * 1000)}+{uuid.UUID(grid.uuid)}"
+
+
+def write_keyed(folder: Path, grid: Grid, stem: str) -> None:
+    """The two files of ``MlflowClient.log_image(key=, step=)``, whose names carry key, step and time."""
+    (folder / IMAGES).mkdir()
+    picture = grid.picture()
+    picture.save(folder / IMAGES / f"{stem}.png")
+    _save_small(picture, folder / IMAGES / f"{stem}+compressed.webp", GRID)
+
+
+def write_table(folder: Path, table: Table) -> None:
     """The files of ``mlflow.log_table(rows, name)``: ``name`` and, under ``table_images/``, two for each picture.
 
     Values that are a ``Path`` or a PIL image become pictures. Their file names follow from the row and the column,
     so that the same table sent again replaces itself. Picture files are linked, not copied, where that is possible.
     """
+    name, rows = table.name, table.rows
     columns = list(dict.fromkeys(column for row in rows for column in row))
     data = [
         [_cell(folder, name, f"{n:06d}-{m}", row.get(c)) for m, c in enumerate(columns)] for n, row in enumerate(rows)

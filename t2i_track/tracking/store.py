@@ -1,8 +1,9 @@
-"""The calls into MLflow: is it there, and each kind of operation sent once."""
+"""MLflow's store: where it is, whether it answers, and its failures as ours."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import sqlite3
@@ -13,18 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit, urlunsplit
 
-from t2i_track.errors import Refused, TrackingError
-from t2i_track.tracking.outbox import Operation, Outbox
+from t2i_track.errors import Missing, Refused, TrackingError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+log = logging.getLogger(__name__)
+
 TIMEOUT = 4
 """Seconds that a server has to answer whether it is there."""
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
-_REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST"}
 _SETTINGS = {
-    # MLflow tries for four minutes and longer; what cannot be sent soon is kept in the outbox instead.
+    # MLflow tries for four minutes and longer; what cannot be sent soon is sent later instead.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     # stdout carries results only.
@@ -41,6 +42,8 @@ def resolve(uri: str | None) -> str:
         os.environ.setdefault(name, value)
     from mlflow import get_tracking_uri
 
+    for name in ("mlflow.store.db.utils", "alembic"):  # migrations of a fresh store, on stderr
+        logging.getLogger(name).setLevel(logging.WARNING)
     uri = uri or get_tracking_uri()
     path = sqlite_path(uri)
     return uri if path is None else f"sqlite:///{path.absolute()}"
@@ -51,6 +54,9 @@ def client(uri: str) -> MlflowClient:
     """A client; for a database URI it opens the database, so ``check`` it first."""
     from mlflow import MlflowClient
 
+    path = sqlite_path(uri)
+    if path is not None and not path.exists():
+        log.warning("making a new MLflow store, %s, which takes some seconds", path)
     return MlflowClient(uri)
 
 
@@ -139,9 +145,12 @@ def one_line(error: BaseException) -> str:
     return (lines[0] if lines else type(error).__name__)[:300]
 
 
+_KINDS = {"INVALID_PARAMETER_VALUE": Refused, "BAD_REQUEST": Refused, "RESOURCE_DOES_NOT_EXIST": Missing}
+
+
 @contextmanager
 def explained(uri: str) -> Iterator[None]:
-    """Every failure of a call into MLflow as a Refused (never try again) or a TrackingError (try later)."""
+    """Every failure of a call into MLflow as a Refused (never try again), a Missing, or a TrackingError (try later)."""
     from mlflow.exceptions import MlflowException
     from requests import HTTPError
 
@@ -150,7 +159,7 @@ def explained(uri: str) -> Iterator[None]:
     except TrackingError:
         raise
     except MlflowException as error:
-        kind = Refused if error.error_code in _REFUSALS else TrackingError
+        kind = _KINDS.get(error.error_code, TrackingError)
         raise kind(f"MLflow at {shown(uri)} refused: {one_line(error)}") from error
     except HTTPError as error:
         status = error.response.status_code if error.response is not None else 0
@@ -160,74 +169,8 @@ def explained(uri: str) -> Iterator[None]:
         raise TrackingError(f"MLflow at {shown(uri)} failed: {one_line(error)}") from error
 
 
-def drain(box: Outbox) -> str | None:
-    """Send a run's operations in order until none is left; returns why some were kept, or None.
-
-    Each operation can be sent twice without harm: its time stamps and file names were fixed when it was queued.
-    """
-    if not len(box):
-        return None
-    try:
-        check(box.uri, create=False)
-        while (operation := box.first()) is not None:
-            try:
-                _send(box, operation)
-            except Refused:
-                _send_or_refuse(box, box.single())
-    except TrackingError as error:
-        return str(error)
-    return None
-
-
-def _send(box: Outbox, operation: Operation) -> None:
-    with explained(box.uri):
-        _KINDS[operation.kind](client(box.uri), box.run_id, operation)
-    box.remove(operation)
-
-
-def _send_or_refuse(box: Outbox, operation: Operation) -> None:
-    try:
-        _send(box, operation)
-    except Refused as error:
-        box.refuse(operation, str(error))
-
-
-def _send_batch(mlflow: MlflowClient, run_id: str, operation: Operation) -> None:
-    from mlflow.entities import Metric, Param, RunTag
-
-    metrics = [Metric(key, value, timestamp, step) for key, value, timestamp, step in operation.data["metrics"]]
-    params = [Param(key, value) for key, value in operation.data["params"].items()]
-    tags = [RunTag(key, value) for key, value in operation.data["tags"].items()]
-    mlflow.log_batch(run_id, metrics, params, tags, synchronous=True)
-
-
-def _send_files(mlflow: MlflowClient, run_id: str, operation: Operation) -> None:
-    if operation.files is None:
-        raise Refused(f"the files of operation {operation.numbers[0]} are gone from the outbox")
-    mlflow.log_artifacts(run_id, str(operation.files), operation.data["folder"])
-    for name, entry in operation.data.get("listed", {}).items():
-        _list_in_tag(mlflow, run_id, name, entry)
-
-
-def _list_in_tag(mlflow: MlflowClient, run_id: str, name: str, entry: dict[str, Any]) -> None:
+def list_in_tag(uri: str, run_id: str, name: str, entry: dict[str, Any]) -> None:
     """Add to a tag that holds a JSON list, as ``log_table`` does for the UI's table view to find the table."""
-    entries = json.loads(mlflow.get_run(run_id).data.tags.get(name, "[]"))
+    entries = json.loads(client(uri).get_run(run_id).data.tags.get(name, "[]"))
     if entry not in entries:
-        mlflow.set_tag(run_id, name, json.dumps([*entries, entry]), synchronous=True)
-
-
-def _send_dataset(mlflow: MlflowClient, run_id: str, operation: Operation) -> None:
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    tags = [InputTag(key, value) for key, value in operation.data["tags"].items()]
-    mlflow.log_inputs(run_id, [DatasetInput(Dataset(**operation.data["dataset"]), tags)])
-
-
-def _send_status(mlflow: MlflowClient, run_id: str, operation: Operation) -> None:
-    if operation.data["end_time"] is None:
-        mlflow.update_run(run_id, status=operation.data["status"])
-    else:
-        mlflow.set_terminated(run_id, operation.data["status"], operation.data["end_time"])
-
-
-_KINDS = {"batch": _send_batch, "files": _send_files, "dataset": _send_dataset, "status": _send_status}
+        client(uri).set_tag(run_id, name, json.dumps([*entries, entry]), synchronous=True)

@@ -1,0 +1,298 @@
+"""What MLflow gets of a run or sweep, part by part, from its rows and files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session, joinedload
+
+from t2i_track.db.models import Image, ManifestEntry, MetricValue, Run, RunStatus, Sweep, SweepRun
+from t2i_track.errors import CompareError
+from t2i_track.runs.record import parameters
+from t2i_track.tracking import Content, Grid, Table
+from t2i_track.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from PIL.Image import Image as Picture
+
+STATE = "mlflow"
+"""Key of ``Run.config`` and ``Sweep.spec``: see ``projection``."""
+GRID_IMAGES = 16
+TABLE_IMAGES = 64
+"""Pictures in the UI's table: it loads all of a table's pictures at once."""
+GRID_KEY = "sample_grid"
+SEARCHABLE = ("guidance", "steps")
+"""Parameters that are metrics too: MLflow compares parameters as text, and only metrics by ``>``."""
+PROGRESS, COST, INTERVAL, ALIGNMENT = "progress/", "cost/", "interval/", "alignment"
+"""MLflow's UI puts metrics with a prefix into a section of their own; the scores have none and so come together."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of a run's MLflow side that is written at once, and again when its ``digest`` has changed."""
+
+    digest: str
+    content: Callable[[], Content]
+
+
+def metric_name(score: str) -> str:
+    """A score's name in MLflow: ``alignment_shape`` is ``alignment/shape``, all others are their own."""
+    part = score.removeprefix(f"{ALIGNMENT}_")
+    return score if part == score else f"{ALIGNMENT}/{part}"
+
+
+def parts(session: Session, workspace: Workspace, row: Run | Sweep, parent: str | None = None) -> dict[str, Part]:
+    """All parts that there are of a run or sweep, the one with the status last.
+
+    ``parent`` is the MLflow run of the sweep that the run was made in. Cheap: what is large is read when a part's
+    content is asked for.
+    """
+    if isinstance(row, Sweep):
+        return _sweep_parts(session, workspace, row)
+    found: dict[str, Part] = {}
+    made = session.execute(select(func.count(), func.max(Image.created_at)).where(Image.run_id == row.id)).one()
+    if row.status == RunStatus.FINISHED and made[0]:
+        found["images"] = Part(_digest(*made, row.config.get("cost")), partial(_images, session, workspace, row))
+    scored = session.execute(
+        select(MetricValue.name, MetricValue.created_at).where(MetricValue.run_id == row.id).order_by(MetricValue.id)
+    ).all()
+    if scored:
+        found["scores"] = Part(_digest(*scored), partial(_scores, session, row))
+    cell = cell_of(session, row)
+    told = [row.name, row.experiment, row.status, row.started_at, row.ended_at, row.error, cell and cell.sweep.uuid]
+    found["run"] = Part(_digest(*told), partial(_run, row, cell, parent))
+    return found
+
+
+def cell_of(session: Session, run: Run) -> SweepRun | None:
+    """The place in the sweep that the run was made in; later sweeps may have taken it over."""
+    query = select(SweepRun).join(Sweep).where(SweepRun.run_id == run.id, Sweep.created_at <= run.created_at)
+    cell = session.scalar(query.order_by(SweepRun.id).limit(1))
+    # The UI folds children under their parent only within one experiment.
+    return cell if cell is not None and cell.sweep.experiment == run.experiment else None
+
+
+def _digest(*values: object) -> str:
+    return hashlib.sha256(json.dumps(values, default=_plain).encode()).hexdigest()[:16]
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else list(value)
+
+
+def _run(run: Run, cell: SweepRun | None, parent: str | None) -> Content:
+    started = run.started_at or run.created_at
+    settings = parameters(run)
+    tags: dict[str, str | int | None] = {
+        "t2i.run": run.uuid,
+        "t2i.manifest": run.manifest.name,
+        "t2i.model": run.model.name,
+        "t2i.device": run.environment.get("gpu") or run.device,
+        "t2i.threads": run.environment["threads"],
+        "t2i.git_commit": run.environment.get("git_commit"),
+        **{f"t2i.version.{name}": version for name, version in run.environment["versions"].items()},
+        "t2i.reason": run.error,
+        "mlflow.runName": run.name,
+        "mlflow.parentRunId": parent,
+    }
+    if cell is not None:
+        tags |= {"t2i.sweep": cell.sweep.name, "t2i.cell": cell.cell}
+    return Content(
+        params=settings,
+        tags=tags,
+        metrics={name: (float(settings[name] or 0), started) for name in SEARCHABLE},
+        status=run.status.value,
+        ended=run.ended_at,
+    )
+
+
+def _images(session: Session, workspace: Workspace, run: Run) -> Content:
+    """Every image's seed and hashes, the grid, the table of the first, and what they cost."""
+    images = list(
+        session.scalars(
+            select(Image)
+            .where(Image.run_id == run.id)
+            .options(joinedload(Image.prompt))
+            .order_by(Image.prompt_index, Image.replicate)
+        )
+    )
+    cost = {
+        "images": float(len(images)),
+        "truncated_prompts": float(sum(image.truncated for image in images)),
+        "seconds_per_image": sum(image.seconds for image in images) / len(images),
+        **run.config.get("cost", {}),
+    }
+    ended = run.ended_at or images[-1].created_at
+    there = [image for image in images if workspace.image_path(image).exists()]
+    shown = [image for image in there if image.replicate == 0][:GRID_IMAGES]
+    picture = partial(sample_grid, workspace, shown)
+    return Content(
+        metrics={f"{COST}{name}": (value, ended) for name, value in cost.items()},
+        files=partial(_write_tables, session, run, images),
+        grid=Grid(picture, GRID_KEY, run.started_at or run.created_at, run.uuid) if shown else None,
+        table=Table([_table_row(workspace, image) for image in there[:TABLE_IMAGES]]) if there else None,
+        manifest=_Listed(run.manifest.name, run.manifest.sha256, run.manifest.size),
+    )
+
+
+def _table_row(workspace: Workspace, image: Image) -> dict[str, Any]:
+    return {
+        # MLflow's table view groups rows by the first column, and so compares runs prompt by prompt.
+        "prompt": image.prompt.text,
+        "image": workspace.image_path(image),
+        **{name: getattr(image, name) for name in ("seed", "prompt_index", "replicate")},
+    }
+
+
+@dataclass(frozen=True)
+class _Listed:
+    name: str
+    sha256: str
+    size: int
+
+    def __len__(self) -> int:
+        return self.size
+
+
+def sample_grid(workspace: Workspace, images: list[Image]) -> Picture:
+    """The pictures with their prompts under them."""
+    from t2i_track.report.grid import grid
+
+    return grid([workspace.image_path(image) for image in images], [image.prompt.text for image in images], columns=4)
+
+
+def _write_tables(session: Session, run: Run, images: list[Image], folder: Path) -> None:
+    """Every image's seed and hashes, and the manifest, as files that outlive the database."""
+    frame = image_frame(images)
+    frame.to_parquet(folder / "images.parquet", index=False)
+    frame.to_json(folder / "images.jsonl", orient="records", lines=True, force_ascii=False)
+    _manifest_frame(session, run).to_csv(folder / "manifest.csv", index=False)
+
+
+def image_frame(images: Iterable[Image]) -> pd.DataFrame:
+    """One row an image: place, prompt, seed, hashes, path."""
+    import pandas as pd
+
+    columns = ["prompt_index", "replicate", "seed", "path", "sha256", "pixels_sha256", "width", "height", "tokens"]
+    columns += ["truncated", "flagged", "seconds"]
+    return pd.DataFrame(
+        [{"prompt": image.prompt.text, **{name: getattr(image, name) for name in columns}} for image in images]
+    )
+
+
+def _manifest_frame(session: Session, run: Run) -> pd.DataFrame:
+    import pandas as pd
+
+    entries = session.scalars(
+        select(ManifestEntry)
+        .where(ManifestEntry.manifest_id == run.manifest_id)
+        .options(joinedload(ManifestEntry.prompt))
+        .order_by(ManifestEntry.position)
+    )
+    return pd.DataFrame(
+        [
+            {"caption": entry.prompt.text, "image_id": entry.source_image_id, "caption_id": entry.caption_id}
+            for entry in entries
+        ]
+    )
+
+
+def _scores(session: Session, run: Run) -> Content:
+    """The newest value of each score and its interval as metrics, its protocol as a tag, and all as one artifact."""
+    rows = session.scalars(
+        select(MetricValue)
+        .where(MetricValue.run_id == run.id)
+        .options(joinedload(MetricValue.protocol))
+        .order_by(MetricValue.created_at, MetricValue.id)
+    )
+    newest = {row.name: row for row in rows}
+    metrics: dict[str, tuple[float | None, datetime]] = {}
+    for name, row in newest.items():
+        metrics[metric_name(name)] = (row.value, row.created_at)
+        metrics[f"{INTERVAL}{name}_low"] = (row.ci_low, row.created_at)
+        metrics[f"{INTERVAL}{name}_high"] = (row.ci_high, row.created_at)
+    tags = {f"t2i.protocol.{name}": row.protocol.fingerprint for name, row in newest.items()}
+    return Content(metrics=metrics, tags=tags, files=partial(_write_scores, list(newest.values())))
+
+
+def _write_scores(rows: Iterable[MetricValue], folder: Path) -> None:
+    told = ("name", "value", "ci_low", "ci_high", "n", "note")
+    scores = [
+        {
+            **{name: getattr(row, name) for name in told},
+            "protocol": {
+                column.key: getattr(row.protocol, column.key)
+                for column in row.protocol.__mapper__.column_attrs
+                if column.key != "id"
+            },
+        }
+        for row in rows
+    ]
+    (folder / "scores.json").write_text(json.dumps(scores, indent=2), encoding="utf-8")
+
+
+def _sweep_parts(session: Session, workspace: Workspace, sweep: Sweep) -> dict[str, Part]:
+    found = {}
+    compared = sweep.spec.get(STATE, {}).get("compared")
+    if compared is not None:
+        found["comparison"] = Part(_digest(compared), partial(_comparison, workspace, sweep, compared))
+    found["run"] = Part(_digest(sweep.name, sweep.status, sweep.ended_at), partial(_sweep, sweep))
+    return found
+
+
+def _sweep(sweep: Sweep) -> Content:
+    settings: Mapping[str, Any] = sweep.spec["settings"]
+    axes: Mapping[str, Any] = sweep.spec["axes"]
+    parameters = {name: str(value) for name, value in settings.items()}
+    return Content(
+        params=parameters | {f"axis.{name}": json.dumps(values) for name, values in axes.items()},
+        tags={
+            "t2i.sweep": sweep.name,
+            "t2i.sweep_id": sweep.uuid,
+            "t2i.reason": sweep.spec.get(STATE, {}).get("reason"),
+            "mlflow.runName": sweep_title(sweep),
+        },
+        status=sweep.status.value,
+        ended=sweep.ended_at,
+    )
+
+
+def _comparison(workspace: Workspace, sweep: Sweep, compared: Mapping[str, Any]) -> Content:
+    """What `t2i compare` says of the sweep: its description, `comparison.json`, and the report if there is one."""
+    from t2i_track.ranking.describe import as_json, note
+    from t2i_track.runs.compare import ranking
+
+    try:
+        comparison = ranking(workspace, sweep=sweep.uuid, by=compared["by"]).comparison
+    except CompareError:  # its cells have no such score any more
+        return Content()
+
+    def write(folder: Path) -> None:
+        (folder / "comparison.json").write_text(as_json(comparison), encoding="utf-8")
+        if compared["report"] is not None and Path(compared["report"]).exists():
+            report = Path(compared["report"])
+            (folder / "report").mkdir()
+            (shutil.copytree if report.is_dir() else shutil.copyfile)(report, folder / "report" / report.name)
+
+    recommended = comparison.recommendation
+    return Content(
+        tags={
+            "mlflow.note.content": note(comparison),
+            "t2i.recommended": None if recommended is None else recommended.run,
+        },
+        files=write,
+    )
+
+
+def sweep_title(sweep: Sweep) -> str:
+    return sweep.name if "sweep" in sweep.name else f"sweep {sweep.name}"
