@@ -43,10 +43,10 @@ quick: $(READY)
 	$(RUN) pytest -m "not slow"
 
 docs: $(READY)
-	$(RUN) cog -r docs/cli.md docs/database.md
+	$(RUN) cog -r docs/cli.md docs/database.md docs/experiments.md
 
 docs-check: $(READY)
-	$(RUN) cog --check docs/cli.md docs/database.md
+	$(RUN) cog --check docs/cli.md docs/database.md docs/experiments.md
 
 # What t2i_track/db/models.py says and the last migration does not: make migration m="runs have a clip_skip"
 migration: $(READY)
