@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import click
@@ -11,8 +12,10 @@ import pytest
 import yaml
 
 from t2i_track.cli import cli
+from t2i_track.db import session as database
 from t2i_track.runs.grid import KEYS, build
 from t2i_track.settings import DECLARED
+from t2i_track.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -156,6 +159,35 @@ def test_an_example_has_as_many_cells_as_the_text_says(name: str, cells: int) ->
 def test_the_tables_name_every_key_and_every_setting() -> None:
     rows = re.findall(r"^\| `(\w+)` \|", EXPERIMENTS.read_text(encoding="utf-8"), re.M)
     assert rows == [*KEYS, *DECLARED]
+
+
+@pytest.fixture
+def stored_home(tmp_path: Path) -> Path:
+    """Runs that were made by an earlier version, with this version's schema."""
+    folder = tmp_path / "home"
+    shutil.copytree(ROOT / "tests" / "data" / "schema-0001", folder)
+    database.upgrade(Workspace(folder).url)
+    return folder
+
+
+def test_the_readmes_questions_to_the_database_are_answered(
+    stored_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("T2I_HOME", str(stored_home))
+    (code,) = blocks(README, "python")
+    exec(compile(code, str(README), "exec"), {})
+    *of_guidance, record = capsys.readouterr().out.splitlines()
+    # Runs of one guidance come in any order.
+    assert sorted(of_guidance) == [
+        "1.0 3142992634 images/bb9374dbd270/000000-3142992634.png",
+        "3.0 3142992634 images/ff890972f98f/000000-3142992634.png",
+        "5.0 3142992634 images/8b1d89d2079f/000000-3142992634.png",
+        "7.5 3142992634 images/6dbd41223059/000000-3142992634.png",
+        "7.5 393969088 images/bfc5c493f971/000000-393969088.png",
+        "7.5 75971499 images/bfc5c493f971/000000.1-75971499.png",
+    ]
+    weights = "aac8a103153626fde70d6ce163a6a24a25a25555036a3b51ac67fc1f4c7783c4"
+    assert record == f"a picture of one small orange triangle on a navy background 3142992634 7.5 4 {weights}"
 
 
 def test_the_readme_fits_two_screens() -> None:
