@@ -6,6 +6,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 READY := $(VENV)/.ready
 RUN := PATH="$(BIN):$$PATH"
 NUM ?= 64
+GENERATED := docs/api.md docs/cli.md docs/database.md docs/experiments.md docs/metrics.md
 
 .PHONY: demo test quick lint unit docs docs-check migration lock train-shapes clean
 
@@ -43,10 +44,10 @@ quick: $(READY)
 	$(RUN) pytest -m "not slow"
 
 docs: $(READY)
-	$(RUN) cog -r docs/api.md docs/cli.md docs/database.md docs/metrics.md
+	$(RUN) cog -r $(GENERATED)
 
 docs-check: $(READY)
-	$(RUN) cog --check docs/api.md docs/cli.md docs/database.md docs/metrics.md
+	$(RUN) cog --check $(GENERATED)
 
 # What t2i_track/db/models.py says and the last migration does not: make migration m="runs have a clip_skip"
 migration: $(READY)

@@ -221,6 +221,8 @@ def sweep(
         outcome = sweeping.run_sweep(workspace, tracker, grid, fresh=fresh, allow_pickle=allow_pickle)
     done = [cell.run for cell in outcome.cells if cell.run is not None and cell.state != "failed"]
     page = None if report is None else Path(report)
+    if not done:
+        return SweepResult(outcome, None, "no cell was made")
     try:
         ranked = comparing.ranking(workspace, done, by=by.replace("-", "_"), report=page)
     except T2IError as error:

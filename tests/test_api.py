@@ -67,6 +67,10 @@ def test_a_session_in_python(tmp_path: Path, tracking_uri: str) -> None:
     again = t2i_track.sweep(guidance=[1, 3], steps=2, num=12, device="cpu", experiment="api", dry_run=True, **where)
     assert list(again.to_frame().made) == [12, 12]
 
+    failed = t2i_track.sweep(guidance=[1, 3], model=str(tmp_path / "gone"), num=2, experiment="api", **where)
+    assert [cell.state for cell in failed.outcome.cells] == ["failed", "failed"]
+    assert (failed.comparison, failed.reason) == (None, "no cell was made"), "not the other runs of the home"
+
     made = t2i_track.generate(guidance=5, steps=2, num=12, device="cpu", experiment="api", evaluate=False, **where)
     assert made.summary.images == 12
     assert made.scored is None

@@ -24,6 +24,10 @@ def test_zip_goes_side_by_side() -> None:
     assert settings({"axes": {"guidance": [1, 7.5], "steps": [10, 30]}, "zip": True}) == [(1, 10), (7.5, 30)]
 
 
+def test_side_by_side_a_value_may_come_again() -> None:
+    assert settings({"axes": {"guidance": [1, 7.5], "steps": [30, 30]}, "zip": True}) == [(1, 30), (7.5, 30)]
+
+
 def test_exclude_leaves_cells_out() -> None:
     axes = {"guidance": [1, 7.5], "steps": [10, 30]}
     assert settings({"axes": axes, "exclude": [{"guidance": 1.0, "steps": 30}]}) == [(1, 10), (7.5, 10), (7.5, 30)]

@@ -16,7 +16,7 @@ from t2i_track.images import png
 from t2i_track.images.seeds import image_seed
 from t2i_track.metrics.protocol import ProtocolRecord
 from t2i_track.ranking import compare
-from t2i_track.runs.plan import memory_format_of, settings_of
+from t2i_track.runs.plan import values_of
 from t2i_track.runs.reproduce import reproduce
 from t2i_track.runs.rows import image_rows, run_rows
 from t2i_track.runs.show import record_of
@@ -105,17 +105,11 @@ def test_fingerprints_of_settings_stay(upgraded: Workspace) -> None:
     with upgraded.reading() as session:
         for run in session.scalars(select(Run)):
             resolved = Resolved(
-                settings=settings_of(run),
+                settings=values_of(run),
                 weights_sha256=run.model.weights_sha256,
                 lora_sha256=run.config["lora_sha256"],
                 scheduler_config=run.scheduler_config,
-                height=run.height,
-                width=run.width,
-                dtype=run.dtype,
-                memory_format=memory_format_of(run),
-                device=run.device,
                 manifest_sha256=run.manifest.sha256,
-                num=run.num,
             )
             assert resolved.fingerprint == run.settings_sha256, run.name
 

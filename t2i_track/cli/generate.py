@@ -65,7 +65,7 @@ def generate(ctx: click.Context, /, workspace: Workspace, **options: Any) -> Non
 
     \b
       t2i generate --guidance 12 --num 64
-      t2i generate --model runwayml/stable-diffusion-v1-5 --manifest coco.csv --steps 60
+      t2i generate --model stable-diffusion-v1-5/stable-diffusion-v1-5 --manifest coco.csv --steps 60
       t2i generate --prompt "two small red stars on a white background" --images-per-prompt 4
       t2i generate --resume latest
     """

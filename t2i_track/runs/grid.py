@@ -63,6 +63,8 @@ class Experiment:
         """
         for name, values in self.axes.items():
             _check_axis(name, values, self.settings)
+            if not self.zip:  # side by side, a value may come again beside another one
+                _check_twice(name, values)
         lengths = {name: len(values) for name, values in self.axes.items()}
         if self.zip and len(set(lengths.values())) > 1:
             raise SettingsError(f"zip wants axes of one length, not {lengths}")
@@ -210,6 +212,9 @@ def _check_axis(name: str, values: list[Any], settings: Mapping[str, Any]) -> No
         raise SettingsError(f"axis '{name}' has no values")
     if name in settings:
         raise SettingsError(f"'{name}' is both a setting and an axis: keep one of them")
+
+
+def _check_twice(name: str, values: list[Any]) -> None:
     keys = [_plain(name, value) for value in values]
     twice = next((value for value, key in zip(values, keys, strict=True) if keys.count(key) > 1), None)
     if twice is not None:
