@@ -73,8 +73,8 @@ DENSITY = ScoreInfo(
     "higher",
     "quality",
     "how many of the reference's pictures each image is near to, where 1 is as many as the reference's own",
-    "percentile bootstrap over prompts, 2000 draws; **none below 96 prompts**: a few images lie in very many balls, and at "
-    "64 it held the truth in 90 % where the sets are far apart",
+    "percentile bootstrap over prompts, 2000 draws; **none below 96 prompts**: a few images lie in very many balls, and"
+    " at 64 it held the truth in 90 % where the sets are far apart",
 )
 COVERAGE = ScoreInfo(
     "coverage",
