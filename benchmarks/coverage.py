@@ -275,10 +275,34 @@ def _holds(interval: Interval, truth: float | None) -> bool:
     return interval.low <= truth <= interval.high
 
 
-def worlds(dimension: int) -> Iterator[tuple[str, World]]:
-    yield "flat, 3 and 4", world("flat", dimension, (3.0, 4.0))
-    yield "flat, 3 and 3", world("flat", dimension, (3.0, 3.0))
-    yield "1/i, 3 and 4", world("1/i", dimension, (3.0, 4.0))
+def shapes_world() -> World:
+    """Features of drawn pictures by the embedded classifier, of the same pictures dimmed, and of other pictures."""
+    from t2i_track import assets, shapes
+    from t2i_track.metrics.features import PASS
+    from t2i_track.metrics.networks import ShapesNetwork
+
+    network = ShapesNetwork(assets.shapes_classifier(), "cpu")
+
+    def features(pixels: np.ndarray) -> Matrix:
+        passes = [network(pixels[start : start + PASS])["features"] for start in range(0, len(pixels), PASS)]
+        return np.concatenate(passes).astype(np.float64)
+
+    def drawn(split: str, number: int) -> np.ndarray:
+        pictures = [shapes.draw(row.scene, row.seed).transpose(2, 0, 1) for row in shapes.rows(split, number)]
+        return np.array(pictures, dtype=np.uint8)
+
+    import torch
+
+    with torch.inference_mode():
+        ours, reference = drawn("train", POPULATION), features(drawn("reference", 2048))
+        return World(features(ours), features(ours // 2 + 40), reference, fid.gaussian(*fid.statistics(reference)))
+
+
+def worlds(dimension: int) -> Iterator[tuple[str, Callable[[], World]]]:
+    yield "flat, 3 and 4", lambda: world("flat", dimension, (3.0, 4.0))
+    yield "flat, 3 and 3", lambda: world("flat", dimension, (3.0, 3.0))
+    yield "1/i, 3 and 4", lambda: world("1/i", dimension, (3.0, 4.0))
+    yield "shapes", shapes_world
 
 
 def main() -> None:
@@ -294,9 +318,10 @@ def main() -> None:
     rows = []
     print("| features | metric | N | single | paired | paired, bias corrected | bias / sd | error / sd |")
     print("|---|---|---|---|---|---|---|---|")
-    for name, w in worlds(options.dimension):
+    for name, make in worlds(options.dimension):
         if not name.startswith(options.worlds):
             continue
+        w = make()
         for metric in options.metrics.split(","):
             for n in map(int, options.num.split(",")):
                 started = time.perf_counter()
