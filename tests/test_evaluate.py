@@ -89,6 +89,19 @@ def test_a_second_evaluation_only_reads(
     assert found.values()["fid"]["n"] == NUM
 
 
+def test_only_what_was_asked_for_is_shown(workspace: Workspace, tracker: Tracker) -> None:
+    assert set(score(workspace, tracker, ["scored"], Request(metrics=("fid",)))[0].values()) == {"fid"}
+    shown = score(workspace, tracker, ["scored"], Request(metrics=("alignment",)))[0].values()
+    assert {"alignment", "alignment_shape"} <= set(shown)
+    assert all(name.startswith("alignment") for name in shown)
+
+
+def test_a_score_that_the_images_cannot_have(workspace: Workspace, tracker: Tracker) -> None:
+    assert "prompt_spread" not in score(workspace, tracker, ["scored"], Request())[0].values()
+    with pytest.raises(MetricError, match=r"spread needs two images of a prompt.*; or leave spread out"):
+        score(workspace, tracker, ["scored"], Request(metrics=("spread", "fid")))
+
+
 def test_a_run_that_follows_the_named_protocol(workspace: Workspace, tracker: Tracker) -> None:
     found = score(workspace, tracker, ["scored"], Request(protocol="shapes"))[0]
     assert found.measured == 0  # the protocol is what `generate` measures by

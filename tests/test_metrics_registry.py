@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import t2i_track
 from t2i_track import assets
 from t2i_track.errors import MetricError
 from t2i_track.metrics.evaluate import default_metrics, plan
@@ -130,8 +132,10 @@ def test_an_unknown_score_of_an_older_database_is_no_share() -> None:
     def equal(name: str) -> RankedScore:
         return RankedScore(name, 1.0, n=24, replicates=(1.0,) * GROUPS)
 
-    widths = {name: difference(equal(name), equal(name), 0.95).high for name in ("alignment_shape", "fid", "another")}
-    assert widths == {"alignment_shape": pytest.approx(1 - 0.025 ** (1 / 24)), "fid": 0.0, "another": 0.0}
+    names = ("alignment_shape", "precision", "fid", "another")
+    widths = {name: difference(equal(name), equal(name), 0.95).high for name in names}
+    share = pytest.approx(1 - 0.025 ** (1 / 24))
+    assert widths == {"alignment_shape": share, "precision": share, "fid": 0.0, "another": 0.0}
 
 
 def test_what_an_extractor_gives_is_known_by_its_name(tmp_path: Path) -> None:
@@ -175,6 +179,20 @@ def test_reading_the_register_imports_numpy_only() -> None:
     code += "print(sorted({'numpy', 'scipy', 'torch', 'click', 'mlflow', 'sqlalchemy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "['numpy']\n"
+
+
+def test_no_other_place_names_a_score() -> None:
+    """But for what `--by` is by default, and for the role that has alignment's name."""
+    package = Path(t2i_track.__file__).parent
+    names = {score.name for metric in METRICS.values() for score in metric.scores} - {"fid", "alignment"}
+    found = [
+        f"{path.relative_to(package)}: {node.value}"
+        for path in sorted(package.rglob("*.py"))
+        if path.parent.name != "scores"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and node.value in names
+    ]
+    assert found == []
 
 
 def test_a_file_in_the_folder_is_a_metric(tmp_path: Path) -> None:

@@ -117,6 +117,7 @@ def test_charts_come_with_words_and_numbers() -> None:
     assert curve.data[0]["x"] == [10, 20, 40]
     assert len(curve.cells) == 9
     assert "fid over steps, from 10 to 40" in curve.description
+    assert "fid: distance of the images' features from the reference's" in curve.description
     tradeoff = found["tradeoff"]
     assert [sorted(trace["text"]) for trace in tradeoff.data[1:]] == [["1", "3", "7.5"]] * 3
     assert sum(cells[-1] == "yes" for cells in tradeoff.cells) == len(compare(sweep()).frontier.runs)  # type: ignore[union-attr]

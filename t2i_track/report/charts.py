@@ -47,8 +47,9 @@ def arrow(metric: str) -> str:
 
 
 def _meaning(metric: str) -> str:
+    """What a metric says, for those who do not know its name."""
     info = score_info(metric)
-    return f" {metric} is the {info.words}." if info else ""
+    return f" {metric}: {info.words}." if info else ""
 
 
 def labels(rows: Sequence[RunRow]) -> dict[str, str]:
