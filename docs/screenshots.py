@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 COLUMNS = ("fid", "guidance", "steps")
+WORKFLOW = "workflowType=machine_learning"
+"""As the switch *Model training* at the top left; MLflow 3.17 starts with *GenAI*, whatever an experiment's kind."""
 PATIENCE = 180
 """Seconds for the server to start, or the UI to show something; both are slow on a busy machine."""
 
@@ -68,7 +70,8 @@ def open_runs(page: Page, address: str, experiment_id: str, mode: str, search: s
     """Show an experiment's runs; ``mode`` is TABLE, CHART or ARTIFACT."""
     # A new document for each view: going from one view to another keeps some state of the first.
     page.goto("about:blank")
-    page.goto(f"{address}/#/experiments/{experiment_id}/runs?compareRunsMode={mode}&searchFilter={quote(search)}")
+    view = f"{WORKFLOW}&compareRunsMode={mode}&searchFilter={quote(search)}"
+    page.goto(f"{address}/#/experiments/{experiment_id}/runs?{view}")
     page.get_by_text("matching run").wait_for()
     # The assistant's panel, which hides a third of the page, may come later than the runs, or not at all.
     page.wait_for_timeout(1500)
@@ -119,8 +122,13 @@ def sample_grids(page: Page, address: str, experiment_id: str) -> None:
 
 
 def enlarged_grids(page: Page, address: str, experiment_id: str) -> None:
-    """The sample grids side by side over the whole window."""
+    """The sample grids side by side over the whole window, without the line of parameters above each."""
     sample_grids(page, address, experiment_id)
+    page.locator("[data-testid='experiment-view-compare-runs-card-menu']").first.click()
+    page.get_by_text("Configure").first.click()
+    page.get_by_text("Show run parameters").click()
+    page.get_by_role("button", name="Save changes").click()
+    page.wait_for_timeout(1000)
     page.locator("[data-component-id='fullscreen_button_chartcard']").first.click()
     page.wait_for_timeout(4000)
 

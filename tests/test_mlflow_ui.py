@@ -1,8 +1,11 @@
 """What MLflow's UI shows of tracked runs: a real server, headless Chromium, the views of docs/screenshots.py."""
 
 import importlib.util
+import re
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -11,7 +14,7 @@ from ranking_rows import run
 from report_images import picture, prompt
 
 from t2i_track.report.grid import grid
-from t2i_track.tracking import Tracker
+from t2i_track.tracking import Content, Grid, Opening, Table, open_run, write
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -35,19 +38,25 @@ pytestmark = [
 RUNS = {"guidance-1": (1.0, 38.2), "guidance-7.5": (7.5, 12.5), "guidance-12": (12.0, 15.9)}
 
 
-def log_runs(uri: str, outbox: Path) -> str:
+def log_runs(uri: str) -> str:
     """Three runs, tracked as `t2i generate` does; returns the experiment's id."""
     from mlflow.tracking import MlflowClient
 
-    with Tracker(uri, outbox) as tracker:
-        for name, (guidance, fid) in RUNS.items():
-            run_id = tracker.start_run("shapes", name, {"guidance": guidance, "steps": 30, "scheduler": "pndm"})
-            tracker.log_metrics(run_id, {"fid": fid})
-            shown = [picture(run(name, guidance=guidance), index, 64) for index in range(8)]
-            tracker.log_image_grid(run_id, grid(shown, [prompt(index) for index in range(8)], columns=4))
-            rows = [{"prompt": prompt(i), "seed": 1000 + i, "image": image} for i, image in enumerate(shown)]
-            tracker.log_prompt_table(run_id, rows)
-            assert tracker.finish(run_id).pending == 0
+    now = datetime.now(UTC)
+    for name, (guidance, fid) in RUNS.items():
+        params = {"guidance": guidance, "steps": 30, "scheduler": "pndm"}
+        metrics = {"guidance": guidance, "steps": 30, "fid": fid, "interval/fid_low": fid - 2, "cost/images": 8}
+        shown = [picture(run(name, guidance=guidance), index, 64) for index in range(8)]
+        rows = [{"prompt": prompt(i), "seed": 1000 + i, "image": image} for i, image in enumerate(shown)]
+        content = Content(
+            params=params,
+            metrics={key: (value, now) for key, value in metrics.items()},
+            grid=Grid(partial(grid, shown, [prompt(index) for index in range(8)], columns=4), "samples", now, "0" * 32),
+            table=Table(rows),
+            status="finished",
+            ended=now,
+        )
+        assert write(uri, open_run(uri, Opening("shapes", name)).run_id, content) == []
     return str(MlflowClient(uri).get_experiment_by_name("shapes").experiment_id)
 
 
@@ -56,7 +65,7 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[playwright.Pa
     """A page, the server's address and the experiment's id."""
     folder = tmp_path_factory.mktemp("mlflow-ui")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
-    experiment_id = log_runs(uri, folder / "outbox")
+    experiment_id = log_runs(uri)
     with screenshots.served(uri) as address, screenshots.window() as page:
         yield page, address, experiment_id
 
@@ -79,6 +88,27 @@ def test_the_runs_table_shows_guidance_steps_and_fid(ui: tuple[playwright.Page, 
     for name, (_, fid) in RUNS.items():
         assert page.get_by_text(name, exact=True).is_visible()
         assert page.get_by_text(str(fid), exact=True).first.is_visible()
+
+
+def test_model_training_opens_the_experiment_on_runs(ui: tuple[playwright.Page, str, str]) -> None:
+    """What docs/mlflow.md says to click first; GenAI would open it on its empty traces."""
+    page, address, experiment_id = ui
+    page.goto("about:blank")
+    page.goto(f"{address}/#/experiments")
+    page.get_by_text("Model training", exact=True).first.click()
+    page.get_by_text("shapes", exact=True).first.click()
+    page.get_by_text("guidance-7.5", exact=True).first.wait_for()
+    assert f"/experiments/{experiment_id}/runs" in page.url
+
+
+def test_metrics_stand_in_sections(ui: tuple[playwright.Page, str, str]) -> None:
+    """Charts of scores, guidance and steps together, each prefix on its own."""
+    page, address, experiment_id = ui
+    screenshots.open_runs(page, address, experiment_id, "CHART")
+    page.get_by_text("Model metrics").first.wait_for()
+    sections = dict(re.findall(r"(\w[\w ]*)\s+\((\d+)\)", page.inner_text("body")))
+    assert sections.keys() >= {"cost", "interval", "Model metrics"}
+    assert (sections["cost"], sections["interval"]) == ("1", "1")
 
 
 def test_the_search_box_filters_by_guidance(ui: tuple[playwright.Page, str, str]) -> None:

@@ -156,7 +156,7 @@ def test_a_run_is_found_again_by_its_tag(uri: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [None, "genai_development"])
-def test_the_ui_opens_experiments_on_runs(uri: str, kind: str | None) -> None:
+def test_experiments_have_a_kind(uri: str, kind: str | None) -> None:
     """Also those that earlier versions have made; what a person has chosen stays."""
     client = MlflowClient(uri)
     old = client.create_experiment("old", tags={} if kind is None else {"mlflow.experimentKind": kind})

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
 
 KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""Without it the UI takes an experiment for one of GenAI and opens on traces. MLflow has these words only in its
-JavaScript (``ExperimentKind.CUSTOM_MODEL_DEVELOPMENT``)."""
+"""Without it a UI that has no switch for it guesses, and may open on the traces of GenAI. MLflow has these words in its
+JavaScript only (``ExperimentKind.CUSTOM_MODEL_DEVELOPMENT``)."""
 
 
 def open_run(
