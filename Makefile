@@ -39,7 +39,7 @@ lint: $(READY)
 unit: $(READY)
 	$(RUN) pytest
 
-# All tests but those that start whole programs.
+# All tests but those that start whole programs, or make and score whole runs.
 quick: $(READY)
 	$(RUN) pytest -m "not slow"
 

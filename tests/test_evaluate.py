@@ -19,6 +19,8 @@ from t2i_track.runs.gate import gate
 from t2i_track.tracking import Tracker
 from t2i_track.workspace import Workspace
 
+pytestmark = pytest.mark.slow
+
 NUM = 24
 
 

@@ -58,6 +58,7 @@ def inception(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_inception_from_a_file_equals_torch_fidelity(
     run: list[ImageItem], inception: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

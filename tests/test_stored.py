@@ -128,6 +128,7 @@ def test_seeds_of_images_stay(upgraded: Workspace) -> None:
             assert image.seed == image_seed(image.run.base_seed, image.prompt_index, image.replicate)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("home", ["0001 before memory formats"], indirect=True)
 def test_pictures_are_made_again(upgraded: Workspace) -> None:
     with upgraded.reading() as session:

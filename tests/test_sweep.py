@@ -20,6 +20,8 @@ from t2i_track.runs.rows import run_rows
 from t2i_track.tracking import Tracker
 from t2i_track.workspace import Workspace
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
