@@ -58,6 +58,7 @@ def test_an_unknown_setting_is_named(tmp_path: Path) -> None:
         t2i_track.sweep(guidence=3, home=tmp_path)
 
 
+@pytest.mark.slow
 def test_a_session_in_python(tmp_path: Path, tracking_uri: str) -> None:
     where = {"home": tmp_path / "home", "tracking_uri": tracking_uri}
     swept = t2i_track.sweep(guidance=[1, 3], steps=2, num=12, device="cpu", experiment="api", by="alignment", **where)
