@@ -220,6 +220,25 @@ def test_a_sweep_moves_with_its_cells(
     assert [cell.state for cell in again.cells] == ["taken over"] * 2
 
 
+def test_a_cell_killed_after_its_last_row_is_sent_when_the_sweep_goes_on(
+    workspace: Workspace, tracking_uri: str, tracker: Tracker
+) -> None:
+    experiment = Experiment(
+        name="grid", experiment="tests", prompts=PROMPTS, settings={"steps": 2, "device": "cpu"}, evaluate=False
+    )
+    made = sweeping.run_sweep(workspace, tracker, experiment, fresh=False, allow_pickle=False)
+    with workspace.begin() as session:
+        row = session.scalars(select(Run)).one()
+        projection.remember(row, sent={})
+    client = MlflowClient(tracking_uri)
+    client.update_run(str(row.mlflow_run_id), status="RUNNING")
+    assert unsent(workspace) == [row.uuid]
+    again = sweeping.run_sweep(workspace, tracker, experiment, fresh=False, allow_pickle=False)
+    assert ([cell.state for cell in again.cells], again.sweep) == (["taken over"], made.sweep)
+    assert client.get_run(str(row.mlflow_run_id)).info.status == "FINISHED"
+    assert unsent(workspace) == []
+
+
 def test_what_an_outage_held_back_is_known_and_sent(
     workspace: Workspace, tracking_uri: str, run: str, tracker: Tracker, caplog: pytest.LogCaptureFixture
 ) -> None:

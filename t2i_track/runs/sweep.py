@@ -167,7 +167,7 @@ def _run_cell(
     assert plan.cell is not None
     run: str | None = None
     try:
-        state, run = _make(workspace, generator, sweep, plan, fresh)
+        state, run = _make(workspace, tracker, generator, sweep, plan, fresh)
         if experiment.evaluate is not False:
             from t2i_track.runs.evaluate import after_generation
 
@@ -181,7 +181,9 @@ def _run_cell(
     return CellOutcome(plan.cell, plan.settings, state, run)
 
 
-def _make(workspace: Workspace, generator: Generator, sweep: Sweep, plan: Plan, fresh: bool) -> tuple[str, str]:
+def _make(
+    workspace: Workspace, tracker: Tracker, generator: Generator, sweep: Sweep, plan: Plan, fresh: bool
+) -> tuple[str, str]:
     """What was done for the cell, and its run."""
     assert plan.cell is not None
     fingerprint = generator.resolve(plan).fingerprint
@@ -195,6 +197,7 @@ def _make(workspace: Workspace, generator: Generator, sweep: Sweep, plan: Plan, 
                 lineage.add_to_sweep(session, sweep.id, own, plan.cell)
     if own is not None and own.settings_sha256 == fingerprint:
         if own.status == RunStatus.FINISHED:
+            projection.send(workspace, tracker, own)  # it may have been killed after its last row was stored
             return "taken over", own.uuid
         return "resumed", generator.resume(own.uuid).run
     summary: Summary = generator.generate(plan)
