@@ -178,6 +178,7 @@ def test_a_run_moves_to_a_teams_store(
     assert unsent(workspace) == []
 
 
+@pytest.mark.slow
 def test_a_sweep_moves_with_its_cells(
     workspace: Workspace, tracking_uri: str, other_uri: str, tracker: Tracker, tmp_path: Path
 ) -> None:
@@ -320,6 +321,7 @@ with tracking.Tracker(sys.argv[2], workspace.outbox) as tracker:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("then", ["resync", "evaluate"])
 def test_scores_survive_a_kill_between_database_and_mlflow(
     workspace: Workspace, tracking_uri: str, run: str, tracker: Tracker, then: str

@@ -307,6 +307,23 @@ def test_a_run_that_is_deleted_while_it_is_made_holds_up_no_other(tracker: Track
     assert MlflowClient(uri).get_run(other).data.metrics == {"a": 2.0}
 
 
+def test_a_tracker_closed_between_two_looks_ends(tracker: Tracker, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread has seen that it is not over and has not yet cleared what it was woken by."""
+    wait = tracker._closed.wait
+
+    def closing(seconds: float) -> bool:
+        still_open = wait(0)
+        tracker._closed.set()
+        tracker._wake.set()
+        return still_open
+
+    monkeypatch.setattr(tracker._closed, "wait", closing)
+    tracker.log_metrics(opened(uri), {"a": 1})
+    assert tracker._thread is not None
+    tracker._thread.join(5)
+    assert not tracker._thread.is_alive()
+
+
 def test_a_fresh_store_is_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """And not MLflow's log of its migrations."""
     caplog.set_level(logging.INFO)

@@ -124,6 +124,8 @@ class Tracker:
             if self._closed.wait(self._window):
                 return
             self._wake.clear()
+            if self._closed.is_set():  # what was cleared may have been the word to end
+                return
             with self._sending:
                 reason = self._attempt()
             if reason is not None:
