@@ -25,6 +25,8 @@ from t2i_track.workspace import Workspace
 HOSTILE = "a \x1b[2Jsmall red star\x07 on a [bold]white[/bold] background"
 ANSI = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
+pytestmark = pytest.mark.slow  # starts the command anew for each look
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, fresh_mlflow_store: Path) -> Path:
