@@ -4,18 +4,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ranking_rows import GROUPS, PROMPTS, constant, leave_out, mean_score, noise
+from ranking_rows import GROUPS, PROMPTS, constant, mean_score, noise
 from scipy.special import stdtr, stdtrit
 
-from t2i_track.metrics.uncertainty import paired_difference, unpaired_difference
+from t2i_track.metrics.uncertainty import paired_difference
 from t2i_track.ranking.differences import (
+    adjusted_p_values,
     difference,
-    differences,
     holm,
     holm_pairs,
     interval_of,
     mean,
-    p_values,
     student_quantile,
     student_two_sided,
 )
@@ -33,47 +32,6 @@ def test_student_quantile_is_scipys(freedom: int, level: float) -> None:
     assert student_quantile(level, freedom) == pytest.approx(stdtrit(freedom, 0.5 + level / 2), rel=1e-9)
 
 
-@pytest.mark.parametrize("empty", [0, 3])
-def test_a_difference_is_that_of_the_metrics(empty: int) -> None:
-    a, b = mean_score("fid", noise(1)), mean_score("fid", noise(1) + 0.1 * noise(2))
-    assert a.replicates is not None
-    a = Score("fid", a.value, replicates=(None,) * empty + a.replicates[empty:])
-    ours, theirs = difference(a, b, 0.9), paired_difference(a.value, a.replicates, b.value, b.replicates, 0.9)  # type: ignore[arg-type]
-    for name in ("estimate", "low", "high", "standard_error", "p_value"):
-        assert getattr(ours, name) == pytest.approx(getattr(theirs, name), rel=1e-9)
-
-
-def test_an_unpaired_difference_is_that_of_the_metrics() -> None:
-    a, b = mean_score("fid", noise(1)), mean_score("fid", noise(2))
-    assert a.replicates is not None
-    assert b.replicates is not None
-    assert difference(a, b, 0.95, paired=False) == unpaired_difference(a.value, a.replicates, b.value, b.replicates)
-
-
-def test_all_pairs_at_once_are_the_single_differences() -> None:
-    scores = [mean_score("fid", noise(0) + 0.2 * noise(seed)) for seed in range(1, 5)] + [constant("fid", 0.0)]
-    manifests = ["m", "m", "n", "m", "m"]
-    p = p_values(scores, manifests)
-    for i in range(5):
-        for j in range(5):
-            if 4 in (i, j) or i == j:
-                assert np.isnan(p[i, j])
-            else:
-                single = difference(scores[i], scores[j], 0.95, paired=manifests[i] == manifests[j]).p_value
-                assert p[i, j] == pytest.approx(single, rel=1e-9)
-
-
-def test_equal_runs_have_no_difference() -> None:
-    score = mean_score("fid", noise(1))
-    gap = difference(score, score, 0.95)
-    assert (gap.estimate, gap.low, gap.high, gap.p_value) == (0.0, 0.0, 0.0, 1.0)
-
-
-def test_few_groups_give_no_interval() -> None:
-    few = Score("fid", 1.0, replicates=(1.0, 2.0, 3.0) + (None,) * (GROUPS - 3))
-    assert difference(few, mean_score("fid", noise(1)), 0.95).low is None
-
-
 def test_holm_is_the_textbook_step_down() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.5, None, 0.9]).tolist() == pytest.approx([1.0, np.nan, 1.0], nan_ok=True)
@@ -86,13 +44,6 @@ def test_holm_counts_each_pair_once() -> None:
     assert holm_pairs(p).tolist() == [pytest.approx(row, nan_ok=True) for row in expected]
 
 
-def test_the_mean_keeps_the_replicates_paired() -> None:
-    first, second = noise(1), noise(2)
-    middle = mean([mean_score("fid", first), mean_score("fid", second)])
-    assert middle.replicates == pytest.approx(leave_out((first + second) / 2))
-    assert mean([mean_score("fid", first), constant("fid", 1.0)]).replicates is None
-
-
 def test_the_interval_of_a_mean_is_students() -> None:
     values = noise(3)
     groups = np.array([values[np.arange(PROMPTS) % GROUPS == g].mean() for g in range(GROUPS)])
@@ -101,9 +52,85 @@ def test_the_interval_of_a_mean_is_students() -> None:
     assert (interval.low, interval.high) == pytest.approx((values.mean() - reach, values.mean() + reach), rel=1e-9)
 
 
-def test_many_differences_to_one_are_the_single_ones() -> None:
-    scores = [mean_score("fid", 20 + shift + noise(seed)) for seed, shift in enumerate((0.0, 0.5, 3.0))]
-    scores.append(constant("fid", 21.0))
-    scores.append(replace(scores[0], replicates=(None,) * 20 + (scores[0].replicates or ())[20:]))
-    for other in scores:
-        assert differences(scores, other, 0.9) == [difference(score, other, 0.9) for score in scores]
+@pytest.mark.parametrize("empty", [0, 3])
+def test_a_difference_of_distances_is_the_jackknifes(empty: int) -> None:
+    a, b = mean_score("recall", noise(1)), mean_score("recall", noise(1) + 0.1 * noise(2))
+    assert a.replicates is not None
+    assert b.replicates is not None
+    a = replace(a, replicates=(None,) * empty + a.replicates[empty:])
+    b = replace(b, replicates=(None,) * empty + b.replicates[empty:])
+    ours = difference(a, b, 0.9)
+    theirs = paired_difference(a.value, a.replicates or (), b.value, b.replicates or (), 0.9)
+    for name in ("estimate", "low", "high", "standard_error", "p_value"):
+        assert getattr(ours, name) == pytest.approx(getattr(theirs, name), rel=1e-9)
+
+
+def test_a_mean_is_compared_prompt_by_prompt() -> None:
+    x, y = noise(1), noise(1) + 0.1 * noise(2)
+    a, b = (Score("clip_score", float(v.mean()), parts=v, prompts="p") for v in (x, y))
+    found, gaps = difference(a, b, 0.95), x - y
+    error = gaps.std(ddof=1) / np.sqrt(PROMPTS)
+    assert found.standard_error == pytest.approx(error)
+    assert (found.low, found.high) == pytest.approx(
+        (gaps.mean() - stdtrit(PROMPTS - 1, 0.975) * error, gaps.mean() + stdtrit(PROMPTS - 1, 0.975) * error)
+    )
+
+
+def test_runs_over_other_prompts_or_groups_are_not_paired() -> None:
+    a = Score("clip_score", 1.0, parts=noise(1), prompts="p")
+    assert difference(a, replace(a, prompts="q"), 0.95).low is None
+    assert difference(a, replace(a, grouping="new"), 0.95).low is None
+    assert difference(a, replace(a, parts=noise(1)[:64]), 0.95).low is None
+
+
+def test_over_different_manifests_variances_add() -> None:
+    x, y = noise(1), 3 * noise(2)
+    a, b = (Score("clip_score", float(v.mean()), parts=v) for v in (x, y))
+    error = np.sqrt(x.var(ddof=1) / PROMPTS + y.var(ddof=1) / PROMPTS)
+    assert difference(a, b, 0.95, paired=False).standard_error == pytest.approx(error)
+
+
+def test_what_rounding_leaves_of_equal_runs_is_no_difference() -> None:
+    """One image's features moved by 1e-5 were declared different with p = 0."""
+    x = 1000 + noise(1)
+    moved = x.copy()
+    moved[3] += 1e-5
+    a, b = (Score("clip_score", float(v.mean()), parts=v) for v in (x, moved))
+    found = difference(a, b, 0.95)
+    assert (found.estimate, found.low, found.high, found.p_value) == (0.0, 0.0, 0.0, 1.0)
+    assert adjusted_p_values([a, b], ["m", "m"], 0.95)[0, 1] == 1.0
+
+
+def test_few_groups_give_no_interval() -> None:
+    few = Score("recall", 1.0, replicates=(1.0, 2.0, 3.0) + (None,) * (GROUPS - 3))
+    assert difference(few, replace(few, value=2.0), 0.95).low is None
+    assert np.isnan(adjusted_p_values([few, few], ["m", "m"], 0.95)).all()
+
+
+def test_a_distance_whose_bias_cannot_be_removed_decides_nothing() -> None:
+    """FID of fewer than four images to a dimension has no interval, and so no verdict."""
+    a, b = mean_score("fid", 20 + noise(1)), mean_score("fid", 30 + noise(2))
+    few = [replace(score, ci_low=None, ci_high=None) for score in (a, b)]
+    assert difference(*few, 0.95).low is None
+    assert difference(*few, 0.95).estimate == few[0].value - few[1].value
+    assert np.isnan(adjusted_p_values(few, ["m", "m"], 0.95)).all()
+    assert adjusted_p_values([a, b], ["m", "m"], 0.95)[0, 1] <= 0.001
+
+
+def test_runs_over_several_manifests_are_corrected_by_holm() -> None:
+    scores = [mean_score("recall", noise(0) + 0.2 * noise(seed)) for seed in range(1, 4)]
+    manifests = ["m", "m", "n"]
+    single = np.full((3, 3), np.nan)
+    for i in range(3):
+        for j in range(3):
+            if i != j:
+                paired = manifests[i] == manifests[j]
+                single[i, j] = difference(scores[i], scores[j], 0.95, paired=paired).p_value
+    assert adjusted_p_values(scores, manifests, 0.95) == pytest.approx(holm_pairs(single), nan_ok=True)
+
+
+def test_the_mean_keeps_the_columns_paired() -> None:
+    first, second = noise(1), noise(2)
+    middle = mean([mean_score("recall", first), mean_score("recall", second)])
+    assert middle.columns == pytest.approx(mean_score("recall", (first + second) / 2).columns)
+    assert mean([mean_score("recall", first), constant("recall", 1.0)]).columns is None

@@ -38,6 +38,11 @@ class ScoreInfo:
     """A mean over images of numbers in [0, 1]."""
     depends_on_n: bool = False
     """Whether its expectation moves with the number of images."""
+    corrected: bool = False
+    """Its bias depends on the spread of the pictures: runs are compared by its value without that bias, and only where
+    it has an interval."""
+    any_n: bool = False
+    """Of quality: it has no bias that few images cannot be freed of, so it tells runs apart at any number of images."""
     part: bool = False
     """Of another score of the metric; shown and ranked where asked for, but never chosen in its place."""
 

@@ -53,6 +53,16 @@ def rankable(*, parts: bool = False) -> tuple[str, ...]:
     return (*whole, *(rest if parts else ()))
 
 
+def deciding() -> tuple[str, ...]:
+    """Scores by which runs can be ranked, the first of which that tells runs apart at few images is to be preferred.
+
+    Means over images first, since they need the fewest; then quality without a bias to remove; then quality with one.
+    """
+    any_n = [name for name in of_role("quality") if _INFOS[name].any_n]
+    gated = [name for name in of_role("quality") if _INFOS[name].corrected and name not in any_n]
+    return (*of_role("alignment"), *any_n, *gated)
+
+
 def of_role(role: str) -> tuple[str, ...]:
     """Scores of a role that rank, the preferred one first."""
     return tuple(name for name in rankable() if _INFOS[name].role == role)

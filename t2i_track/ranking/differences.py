@@ -1,7 +1,7 @@
-"""Paired differences of many runs at once, corrected for how many were looked at.
+"""Differences of runs, paired by prompt, and which pairs of many can be told apart.
 
-The same numbers as ``t2i_track.metrics.uncertainty.paired_difference`` (a test holds them equal), but for all pairs
-of a thousand runs in a fraction of a second and without importing scipy, which alone takes half a second.
+A score of a run is a column of numbers whose mean it is (``Score.columns``); two runs over the same prompts are
+compared number by number. Everything here is numpy: scipy alone would take half a second to import.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2i_track.metrics.registry import score_info
-from t2i_track.metrics.uncertainty import MIN_GROUPS, Interval, unpaired_difference, without_interval
+from t2i_track.metrics.uncertainty import MIN_GROUPS, Interval, without_interval
 from t2i_track.ranking.rows import Score
+from t2i_track.ranking.separation import TIE, pair_statistics, separations
 
 Matrix = NDArray[np.float64]
 
@@ -53,140 +54,121 @@ def student_quantile(level: float, freedom: int) -> float:
 
 
 def difference(a: Score, b: Score, level: float, paired: bool = True) -> Interval:
-    """``a - b``, by the delete-a-group jackknife; without bounds where a score has no replicates."""
-    estimate = a.value - b.value
-    if a.replicates is None or b.replicates is None or len(a.replicates) != len(b.replicates):
-        return without_interval(estimate)
+    """``a - b`` with Student's t over prompts or groups of prompts; without bounds where it cannot be known.
+
+    The estimate is that of the values, but for a score that is compared without its bias: there it is the difference of
+    the corrected values.
+    """
+    ours, theirs = a.columns, b.columns
+    if ours is None or theirs is None:
+        return without_interval(a.value - b.value)
     if not paired:
-        return unpaired_difference(a.value, a.replicates, b.value, b.replicates, level)
-    error, groups = _errors(_matrix([a]), _matrix([b])[0])
-    if groups[0] < MIN_GROUPS:
-        return without_interval(estimate)
-    reach = _reach(estimate, float(error[0]), int(groups[0]), b, level)
-    p_value = float(_two_sided(np.array([estimate]), error, groups)[0])
-    return Interval(estimate, estimate - reach, estimate + reach, float(error[0]), p_value)
+        return _welch(a, b, level)
+    if not a.pairs_with(b):
+        return without_interval(a.value - b.value)
+    gaps = ours - theirs
+    gaps = gaps[np.isfinite(gaps)]
+    if len(gaps) < MIN_GROUPS:
+        return without_interval(a.value - b.value)
+    estimate = float(gaps.mean()) if _corrected(a) else a.value - b.value
+    error = float(gaps.std(ddof=1)) / math.sqrt(len(gaps))
+    if np.sqrt(np.mean(gaps * gaps)) <= TIE * max(abs(a.value), abs(b.value)):
+        error = 0.0  # what rounding leaves of nothing
+        estimate = 0.0
+    prompts = len(gaps) if a.parts is not None else max(a.n, len(gaps))  # older values say how many images only
+    return _interval(estimate, error, len(gaps) - 1, _equal_reach(a, prompts, level), level)
 
 
-def differences(scores: Sequence[Score], other: Score, level: float) -> list[Interval]:
-    """``difference`` of each score to one other over the same prompts, in one go."""
-    replicates = _matrix([other, *scores])
-    if np.isnan(replicates[0]).all():
-        return [without_interval(score.value - other.value) for score in scores]
-    errors, groups = _errors(replicates[1:], replicates[0])
-    estimates = np.array([score.value - other.value for score in scores])
-    found = zip(
-        estimates.tolist(), errors.tolist(), groups.tolist(), _two_sided(estimates, errors, groups), strict=True
-    )
-    return [
-        without_interval(estimate)
-        if known < MIN_GROUPS
-        else Interval(
-            estimate,
-            estimate - (reach := _reach(estimate, error, known, other, level)),
-            estimate + reach,
-            error,
-            float(p),
-        )
-        for estimate, error, known, p in found
-    ]
+def _interval(estimate: float, error: float, freedom: int, equal_reach: float, level: float) -> Interval:
+    if error == 0.0:
+        reach = equal_reach if estimate == 0.0 else 0.0
+        return Interval(estimate, estimate - reach, estimate + reach, 0.0, 1.0 if estimate == 0.0 else 0.0)
+    reach = student_quantile(level, freedom) * error
+    p_value = float(student_two_sided(estimate / error, freedom))
+    return Interval(estimate, estimate - reach, estimate + reach, error, p_value)
 
 
-def _reach(estimate: float, error: float, groups: int, other: Score, level: float) -> float:
-    """Half the width of the interval of a difference to ``other``.
+def _equal_reach(score: Score, prompts: int, level: float) -> float:
+    """Half the width of the interval of a difference that is 0 for every prompt.
 
-    Shares of equal pictures, such as alignment, are often equal image by image. That no image of ``n`` differs says
+    Shares of equal pictures, such as alignment, are often equal image by image. That no prompt of ``n`` differs says
     that at most ``1 - ((1 - level) / 2) ** (1 / n)`` of all do (Clopper & Pearson 1934), and none by more than 1.
     """
-    info = score_info(other.name)
-    if estimate == 0.0 and error == 0.0 and info is not None and info.share and other.n:
-        return float(1.0 - ((1.0 - level) / 2.0) ** (1.0 / other.n))
-    return student_quantile(level, groups - 1) * error
+    info = score_info(score.name)
+    return float(1.0 - ((1.0 - level) / 2.0) ** (1.0 / prompts)) if info is not None and info.share else 0.0
 
 
-def paired_p_values(a: Sequence[Score], b: Sequence[Score]) -> Matrix:
-    """Two-sided p-values of ``a[i] - b[i]`` over the same prompts (m,); NaN where they cannot be known."""
-    replicates, values = _matrix([*a, *b]), np.array([score.value for score in (*a, *b)])
-    error, groups = _errors(replicates[: len(a)], replicates[len(a) :])
-    found = _two_sided(values[: len(a)] - values[len(a) :], error, groups)
-    return np.where(groups >= MIN_GROUPS, found, np.nan)
+def _welch(a: Score, b: Score, level: float) -> Interval:
+    """Of runs over different prompts: variances add, degrees of freedom by Welch and Satterthwaite."""
+    assert a.columns is not None
+    assert b.columns is not None
+    columns = [score.columns[np.isfinite(score.columns)] for score in (a, b) if score.columns is not None]
+    if min(map(len, columns)) < MIN_GROUPS:
+        return without_interval(a.value - b.value)
+    variances = [float(one.var(ddof=1)) / len(one) for one in columns]
+    total = sum(variances)
+    estimate = float(columns[0].mean() - columns[1].mean()) if _corrected(a) else a.value - b.value
+    if total == 0.0:
+        return _interval(estimate, 0.0, 1, 0.0, level)
+    freedom = total**2 / sum(v * v / (len(one) - 1) for v, one in zip(variances, columns, strict=True))
+    return _interval(estimate, math.sqrt(total), max(int(freedom), 1), 0.0, level)
 
 
-def p_values(scores: Sequence[Score], manifests: Sequence[str]) -> Matrix:
-    """Two-sided p-values of all pairs (m x m, symmetric): NaN where they cannot be known, and on the diagonal.
+def _corrected(score: Score) -> bool:
+    info = score_info(score.name)
+    return info is not None and info.corrected
 
-    Runs over the same manifest are compared prompt group by prompt group, others as independent samples.
+
+def adjusted_p_values(scores: Sequence[Score], manifests: Sequence[str], level: float) -> Matrix:
+    """Of all pairs (m, m), adjusted for how many they are: NaN where they cannot be known, and on the diagonal.
+
+    By sign flips (``separation``) where all are over the same prompts; Holm's method over single p-values where they
+    are not, or where they are too many.
     """
-    replicates, values = _matrix(scores), np.array([score.value for score in scores])
-    names = np.unique(np.asarray(manifests), return_inverse=True)[1]
     result = np.full((len(scores), len(scores)), np.nan)
-    if len(scores) > 1:
-        error, groups = _pairwise_errors(replicates)
-        low, high = np.triu_indices(len(scores), 1)
-        known = (groups >= MIN_GROUPS) & (names[low] == names[high])
-        p = np.where(known, _two_sided(values[high] - values[low], error, groups), np.nan)
-        result[low, high] = result[high, low] = p
-    if len(set(manifests)) > 1:
-        _fill_unpaired(result, scores, names)
+    known = [place for place, score in enumerate(scores) if _enough(score)]
+    if len(known) < 2:
+        return result
+    first = scores[known[0]]
+    together = all(scores[k].pairs_with(first) and manifests[k] == manifests[known[0]] for k in known)
+    found = None
+    if together:
+        columns = np.stack([np.asarray(scores[k].columns) for k in known])
+        columns = columns[:, np.isfinite(columns).all(axis=0)]
+        if columns.shape[1] < MIN_GROUPS:
+            return result
+        found = separations(columns)
+        if found is None:
+            found = holm_pairs(_paired_p_values(columns))
+    else:
+        found = holm_pairs(_single_p_values([scores[k] for k in known], [manifests[k] for k in known], level))
+    result[np.ix_(known, known)] = found
     return result
 
 
-def _fill_unpaired(result: Matrix, scores: Sequence[Score], names: NDArray[np.intp]) -> None:
-    for i, j in zip(*np.nonzero(np.triu(names[:, None] != names[None, :])), strict=True):
-        p = difference(scores[i], scores[j], 0.95, paired=False).p_value
-        result[i, j] = result[j, i] = np.nan if p is None else p
+def _enough(score: Score) -> bool:
+    return score.columns is not None and int(np.isfinite(score.columns).sum()) >= MIN_GROUPS
 
 
-def _matrix(scores: Sequence[Score]) -> Matrix:
-    """Replicates as m x G, NaN for an empty group, and for all groups of a score that has none or another number."""
-    groups = max((len(score.replicates) for score in scores if score.replicates), default=1)
-    rows = [score.replicates if score.replicates and len(score.replicates) == groups else () for score in scores]
-    return np.array([[np.nan if r is None else r for r in row] or [np.nan] * groups for row in rows], dtype=np.float64)
+def _paired_p_values(columns: Matrix) -> Matrix:
+    """Student's, of all pairs of rows over the same prompts."""
+    low, high = np.triu_indices(len(columns), 1)
+    statistic, tied = pair_statistics(columns, low, high)
+    freedom = columns.shape[1] - 1
+    parts = [student_two_sided(statistic[s : s + PART], freedom) for s in range(0, len(statistic), PART)]
+    result = np.full((len(columns), len(columns)), np.nan)
+    result[low, high] = result[high, low] = np.where(tied, 1.0, np.concatenate(parts))
+    return result
 
 
-def _errors(replicates: Matrix, other: Matrix) -> tuple[Matrix, NDArray[np.intp]]:
-    """Jackknife standard errors of the differences of each row to ``other``, and how many groups both have."""
-    gaps = replicates - other
-    known = np.isfinite(gaps)
-    if known.all():  # the usual case, in fewer passes over what are many numbers for many runs
-        size = gaps.shape[1]
-        gaps -= gaps.mean(axis=1, keepdims=True)
-        return np.sqrt((size - 1) / size * np.einsum("ij,ij->i", gaps, gaps)), np.full(len(gaps), size)
-    groups = known.sum(axis=1)
-    gaps = np.where(known, gaps, 0.0)
-    many = np.maximum(groups, 1)
-    centred = np.where(known, gaps - (gaps.sum(axis=1) / many)[:, None], 0.0)
-    return np.sqrt((groups - 1).clip(0) / many * (centred**2).sum(axis=1)), groups
-
-
-def _pairwise_errors(replicates: Matrix) -> tuple[Matrix, NDArray[np.intp]]:
-    """`_errors` of every pair, in the order of ``np.triu_indices(m, 1)``."""
-    if not np.isfinite(replicates).all():
-        found = [_errors(replicates[i + 1 :], replicates[i]) for i in range(len(replicates) - 1)]
-        error, groups = (np.concatenate(part) for part in zip(*found, strict=True))
-        return error, groups
-    # |x - y|^2 for all pairs from one matrix product. Centred first, so that what cancels is no larger than the
-    # replicates' own spread.
-    size = replicates.shape[1]
-    centred = replicates - replicates.mean(axis=1, keepdims=True)
-    products = centred @ centred.T
-    low, high = np.triu_indices(len(replicates), 1)
-    own = products.diagonal()
-    squares = own[low] + own[high] - 2.0 * products[low, high]
-    # What rounding leaves of nothing is nothing: replicates that move together exactly have no error.
-    squares[squares <= 1e-14 * (own[low] + own[high])] = 0.0
-    return np.sqrt((size - 1) / size * squares), np.full(len(squares), size)
-
-
-def _two_sided(estimates: Matrix, errors: Matrix, groups: NDArray[np.intp]) -> Matrix:
-    p = np.where(estimates == 0.0, 1.0, 0.0)
-    if len(groups) and groups[0] > 1 and (groups == groups[0]).all() and (errors > 0.0).all():
-        t, freedom = estimates / errors, int(groups[0]) - 1
-        parts = [student_two_sided(t[start : start + PART], freedom) for start in range(0, len(t), PART)]
-        return np.concatenate(parts)
-    for count in np.unique(groups[groups > 1]):
-        at = (groups == count) & (errors > 0.0)
-        p[at] = student_two_sided(estimates[at] / errors[at], int(count) - 1)
-    return p
+def _single_p_values(scores: Sequence[Score], manifests: Sequence[str], level: float) -> Matrix:
+    """Pair by pair, those over different manifests as independent samples."""
+    result = np.full((len(scores), len(scores)), np.nan)
+    for i, a in enumerate(scores):
+        for j, b in enumerate(scores[:i]):
+            p = difference(a, b, level, paired=manifests[i] == manifests[j]).p_value
+            result[i, j] = result[j, i] = np.nan if p is None else p
+    return result
 
 
 def holm(p: Sequence[float | None] | Matrix) -> Matrix:
@@ -212,15 +194,12 @@ def holm_pairs(p: Matrix) -> Matrix:
 
 
 def mean(scores: Sequence[Score]) -> Score:
-    """The average over runs of one metric; its replicates are the averages of theirs, so pairing is kept."""
-    if len(scores) == 1:
-        return scores[0]
-    kept = [score.replicates for score in scores if score.replicates is not None]
-    replicates = None
-    if len(kept) == len(scores) and len({len(r) for r in kept}) == 1:
-        averages = np.array(kept, dtype=np.float64).mean(axis=0)  # a None is a NaN here, and makes its average one
-        replicates = tuple(None if math.isnan(r) else r for r in averages.tolist())
+    """The average over runs of one metric; its columns are the averages of theirs, so pairing is kept."""
     first = scores[0]
+    if len(scores) == 1:
+        return first
+    kept = [score.columns for score in scores if score.columns is not None and score.pairs_with(first)]
+    columns = np.mean(kept, axis=0) if len(kept) == len(scores) else None
     value = math.fsum(score.value for score in scores) / len(scores)
     return Score(
         first.name,
@@ -228,13 +207,18 @@ def mean(scores: Sequence[Score]) -> Score:
         n=first.n,
         protocol=first.protocol,
         protocol_label=first.protocol_label,
-        replicates=replicates,
+        grouping=first.grouping,
+        prompts=first.prompts,
+        parts=columns,
     )
 
 
 def interval_of(score: Score, level: float) -> Interval:
-    """The jackknife interval of a score itself."""
-    if score.replicates is None:
+    """The interval of a score itself, over its columns."""
+    if score.columns is None:
         return without_interval(score.value)
-    nothing = Score(score.name, 0.0, replicates=(0.0,) * len(score.replicates))
-    return difference(score, nothing, level)
+    columns = score.columns[np.isfinite(score.columns)]
+    if len(columns) < MIN_GROUPS:
+        return without_interval(score.value)
+    estimate = float(columns.mean()) if _corrected(score) else score.value
+    return _interval(estimate, float(columns.std(ddof=1)) / math.sqrt(len(columns)), len(columns) - 1, 0.0, level)

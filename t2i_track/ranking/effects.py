@@ -12,13 +12,11 @@ import numpy as np
 
 from t2i_track.metrics.uncertainty import Interval
 from t2i_track.ranking.differences import (
+    adjusted_p_values,
     difference,
     holm,
-    holm_pairs,
     interval_of,
     mean,
-    p_values,
-    paired_p_values,
 )
 from t2i_track.ranking.rows import RunRow, Score, direction
 from t2i_track.ranking.words import change, number
@@ -186,7 +184,8 @@ def _with_exceptions(contrasts: Sequence[Contrast], groups: Sequence[Block], con
     ]
     highs = [block.scores[contrasts[place].high] for place, block in singles]
     lows = [block.scores[contrasts[place].low] for place, block in singles]
-    adjusted = holm(paired_p_values(highs, lows)) if singles else ()
+    changes = [difference(high, low, confidence).p_value for high, low in zip(highs, lows, strict=True)]
+    adjusted = holm(changes) if singles else ()
     found: dict[int, list[Exceptional]] = defaultdict(list)
     for (place, block), high, low, p in zip(singles, highs, lows, adjusted, strict=True):
         average = contrasts[place]
@@ -233,7 +232,7 @@ def knee(rows: Sequence[RunRow], metric: str, confidence: float) -> Knee | None:
     levels = sorted(shared)
     full = [block.scores for block in groups if shared <= block.scores.keys()]
     curve = [mean([block[level] for block in full]) for level in levels]
-    adjusted = holm_pairs(p_values(curve, [""] * len(curve)))
+    adjusted = adjusted_p_values(curve, [""] * len(curve), confidence)
     sign = 1 if direction(metric) == "lower" else -1
     best = min(range(len(curve)), key=lambda place: sign * curve[place].value)
     if np.isnan(np.delete(adjusted[best], best)).any():

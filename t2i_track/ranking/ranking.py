@@ -11,8 +11,9 @@ import numpy as np
 
 from t2i_track.metrics.registry import SECONDS, word_of
 from t2i_track.metrics.uncertainty import Interval
-from t2i_track.ranking.differences import Matrix, difference, differences, holm_pairs, p_values
+from t2i_track.ranking.differences import adjusted_p_values, difference
 from t2i_track.ranking.rows import RunRow, Score, direction, protocol_difference
+from t2i_track.ranking.separation import tiers
 
 
 @dataclass(frozen=True)
@@ -73,49 +74,28 @@ def _unfit(row: RunRow, by: str) -> str | None:
 def rank(rows: Sequence[RunRow], by: str, level: float) -> list[Ranked]:
     """Order runs, best first, with tiers.
 
-    A run joins the first tier whose best run it cannot be told from; otherwise it begins a tier. Two runs are told
-    apart where the Holm-adjusted p-value of their paired difference, over all pairs of these runs, is at most
-    ``1 - level``. All pairs count, not only those with the best, because which run is best was itself read off the
-    same numbers. A run without replicates has no tier, unless it is the only one.
+    All pairs of these runs are tested together (``separation``), not only those with the best, because which run is
+    best was itself read off the same numbers. A run joins the first tier of which it can be told from no member, so no
+    two runs of one tier differ, and a run outside the first can be told from one above it. A run that cannot be
+    compared has no tier, unless it is the only one.
     """
     sign = 1 if direction(by) == "lower" else -1
     ordered = sorted(((row, score) for row in rows if (score := row.score(by))), key=lambda pair: sign * pair[1].value)
-    adjusted = holm_pairs(p_values([score for _, score in ordered], [row.manifest for row, _ in ordered]))
-    tiers = _tiers(adjusted, 1 - level)
+    adjusted = adjusted_p_values([score for _, score in ordered], [row.manifest for row, _ in ordered], level)
+    found = tiers(adjusted, 1 - level)
     result = []
-    gaps = differences([score for _, score in ordered], ordered[0][1], level) if ordered else []
     for place, (row, score) in enumerate(ordered):
         gap = p = None
         if place:
             best_row, best = ordered[0]
-            paired = row.manifest == best_row.manifest
-            gap = gaps[place] if paired else difference(score, best, level, paired=False)
+            gap = difference(score, best, level, paired=row.manifest == best_row.manifest)
             p = None if np.isnan(adjusted[0, place]) else float(adjusted[0, place])
-        result.append(Ranked(place + 1, tiers[place], row, score, gap, p))
+        result.append(Ranked(place + 1, found[place], row, score, gap, p))
     return result
 
 
 def any_apart(rows: Sequence[RunRow], by: str, level: float) -> bool:
-    """Whether any two of the runs can be told apart: whether Holm's first step, the smallest of all p-values, holds."""
+    """Whether any two of the runs can be told apart."""
     scored = [(score, row.manifest) for row in rows if (score := row.score(by))]
-    p = p_values([score for score, _ in scored], [manifest for _, manifest in scored])
-    pairs = np.isfinite(p).sum() / 2
-    return bool(pairs) and bool(np.nanmin(p) * pairs <= 1 - level)
-
-
-def _tiers(adjusted: Matrix, alpha: float) -> list[int | None]:
-    """Tier of each run of a matrix in rank order."""
-    leaders: list[int] = []
-    tiers: list[int | None] = []
-    alone = len(adjusted) == 1
-    for run in range(len(adjusted)):
-        if not alone and np.isnan(adjusted[run]).all():
-            tiers.append(None)
-            continue
-        shared = (tier for tier, leader in enumerate(leaders, 1) if not adjusted[leader, run] <= alpha)
-        tier = next(shared, None)
-        if tier is None:
-            leaders.append(run)
-            tier = len(leaders)
-        tiers.append(tier)
-    return tiers
+    p = adjusted_p_values([score for score, _ in scored], [manifest for _, manifest in scored], level)
+    return bool(np.isfinite(p).any()) and bool(np.nanmin(p) <= 1 - level)

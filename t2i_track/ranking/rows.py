@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from t2i_track.errors import CompareError
 from t2i_track.metrics.metric import Direction
@@ -30,6 +34,41 @@ class Score:
     protocol_label: str = ""
     replicates: tuple[float | None, ...] | None = None
     note: str | None = None
+    grouping: str | None = None
+    """How prompts were dealt into groups; None: by their index modulo 32, as before there was a name for it."""
+    prompts: str = ""
+    """Hash of the set of prompts that were scored."""
+    parts: NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
+    """Of a mean over images, the mean of each prompt, in the order of the prompts' hashes."""
+
+    @cached_property
+    def columns(self) -> NDArray[np.float64] | None:
+        """Numbers whose mean is the score, one a prompt or a group of prompts; None where it cannot be compared.
+
+        Of a mean they are its parts. Of any other score they are the jackknife's pseudo-values, ``G v - (G - 1) v_(g)``
+        (Tukey 1958), whose mean is the value without its bias of the form 1/n. That bias depends on the spread of the
+        pictures, so scores that say ``corrected`` are compared without it, and not at all where it cannot be removed
+        (Chong & Forsyth 2020, arXiv:1911.07023); of others the pseudo-values are moved so that their mean is the value.
+        """
+        if self.parts is not None:
+            return self.parts
+        if self.replicates is None:
+            return None
+        left_out = np.array([np.nan if one is None else one for one in self.replicates], dtype=np.float64)
+        groups = int(np.isfinite(left_out).sum())
+        if not groups:
+            return None
+        found = groups * self.value - (groups - 1) * left_out
+        info = score_info(self.name)
+        if info is not None and info.corrected:
+            return None if self.ci_low is None else found
+        return np.asarray(found + (self.value - np.nanmean(found)))
+
+    def pairs_with(self, other: Score) -> bool:
+        """Whether the two are over the same prompts, grouped alike."""
+        ours, theirs = self.columns, other.columns
+        alike = (self.grouping, self.prompts) == (other.grouping, other.prompts)
+        return ours is not None and theirs is not None and len(ours) == len(theirs) and alike
 
     @property
     def holds_value(self) -> bool:

@@ -63,6 +63,8 @@ METRIC = Metric(
             "jackknife, its bias removed, at any number of images: the bias is exactly of the form that the jackknife "
             "removes",
             depends_on_n=True,
+            corrected=True,
+            any_n=True,
         ),
     ),
     layers=("embeddings",),

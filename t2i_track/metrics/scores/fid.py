@@ -231,6 +231,7 @@ METRIC = Metric(
             "jackknife over 32 groups of prompts, its bias removed (Quenouille), Student's t with 31 degrees of "
             "freedom, cut at 0; **none below 4 images to an effective dimension**",
             depends_on_n=True,
+            corrected=True,
         ),
     ),
     layers=("features",),

@@ -155,6 +155,7 @@ METRIC = Metric(
             "quality",
             "distance of the images' features from the reference's by a kernel, without a bias of few images",
             "jackknife; there is no bias to remove",
+            any_n=True,
         ),
         ScoreInfo("kid_std", None, "quality", "spread of the subsets' kernel distances", "none: a spread itself"),
     ),

@@ -1,0 +1,159 @@
+"""Which of many runs can be told apart: all pairs at once, two-sided, step-down, by sign flips.
+
+Runs are columns of numbers over the same prompts (of a mean: one number a prompt) or over the same groups of prompts
+(of a distance: jackknife pseudo-values), so a pair's difference is a column too, and its mean is the pair's estimate.
+Where two runs are equal, a prompt's difference is as likely to be negative as positive; flipping the signs of whole
+prompts, the same ones in all pairs, then gives the distribution of the largest of all studentised differences, with
+whatever correlation the pairs have (Fisher 1935; step-down, Romano & Wolf 2005; studentised in each draw, Janssen
+1997). The chance of any false separation among all pairs is then at most ``1 - level``; docs/compare.md has the
+simulations, and where it is more.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+Matrix = NDArray[np.float64]
+
+DRAWS = 1999
+FEWEST_DRAWS = 199
+"""p-values of fewer draws are too coarse to adjust by."""
+BUDGET = 3e7
+"""Pairs times draws, a third of a second; more runs get fewer draws, and above 550 runs ``separations`` gives None."""
+PART = 2_000_000
+"""Numbers of pairs and draws held at once."""
+TIE = 1e-6
+"""Differences below this share of the values are rounding: such runs are equal."""
+SEED = 2005
+
+
+def draws_for(runs: int) -> int:
+    """How many draws so many runs get; 0 where there would be too few."""
+    pairs = max(runs * (runs - 1) // 2, 1)
+    draws = min(DRAWS, int(BUDGET / pairs))
+    return draws if draws >= FEWEST_DRAWS else 0
+
+
+def separations(columns: Matrix) -> Matrix | None:
+    """Adjusted p-values of all pairs of rows (m, m), symmetric, NaN on the diagonal; None for too many runs.
+
+    Args:
+        columns: a run a row (m, n), n prompts or groups of prompts, finite.
+    """
+    runs = len(columns)
+    draws = draws_for(runs)
+    if not draws:
+        return None
+    low, high = np.triu_indices(runs, 1)
+    found = np.full((runs, runs), np.nan)
+    if len(low):
+        p = _step_down(columns, low, high, draws)
+        found[low, high] = found[high, low] = p
+    return found
+
+
+def _step_down(columns: Matrix, low: NDArray[np.intp], high: NDArray[np.intp], draws: int) -> Matrix:
+    size = columns.shape[1]
+    centred, squares, gaps, tied = _pairs(columns, low, high)
+    p = np.ones(len(low))
+    kept = np.flatnonzero(~tied)
+    statistic = _studentised(gaps[kept], squares[kept], size)
+    order = kept[np.argsort(-statistic, kind="stable")]
+    ordered = np.sort(statistic)[::-1] * (1 - 1e-12)
+    counts = np.ones(len(order))  # the observed signs are one of the draws
+    rng = np.random.default_rng(SEED)
+    for part in _parts(draws, len(order)):
+        signs = rng.integers(0, 2, (part, size)) * 2.0 - 1.0
+        flipped = signs @ centred.T / size
+        drawn = _studentised(flipped[:, high[order]] - flipped[:, low[order]], squares[order], size)
+        largest = np.maximum.accumulate(drawn[:, ::-1], axis=1)[:, ::-1]  # over each pair and those below it
+        counts += (largest >= ordered).sum(axis=0)
+    p[order] = np.minimum(np.maximum.accumulate(counts / (draws + 1)), 1.0)
+    return p
+
+
+def pair_statistics(columns: Matrix, low: NDArray[np.intp], high: NDArray[np.intp]) -> tuple[Matrix, NDArray[np.bool_]]:
+    """|t| of each pair of rows, and whether the two are equal but for rounding."""
+    _, squares, gaps, tied = _pairs(columns, low, high)
+    return _studentised(gaps, squares, columns.shape[1]), tied
+
+
+def _pairs(
+    columns: Matrix, low: NDArray[np.intp], high: NDArray[np.intp]
+) -> tuple[Matrix, Matrix, Matrix, NDArray[np.bool_]]:
+    """The centred rows, and of each pair the sum of squares, the mean difference and whether it is a tie."""
+    # Taking the same number from all runs changes no difference, and leaves less to cancel.
+    centred = columns - columns.mean(axis=0)
+    squares = _squares(centred, low, high)
+    means, sizes = centred.mean(axis=1), np.abs(columns.mean(axis=1))
+    tied = np.sqrt(squares / columns.shape[1]) <= TIE * np.maximum(sizes[low], sizes[high])
+    return centred, squares, means[high] - means[low], tied
+
+
+def _squares(centred: Matrix, low: NDArray[np.intp], high: NDArray[np.intp]) -> Matrix:
+    """The sum of squares of each pair's differences."""
+    own = np.einsum("ij,ij->i", centred, centred)
+    found = own[low] + own[high] - 2.0 * (centred @ centred.T)[low, high]
+    # Of nearly equal runs the product leaves rounding only: theirs are taken from the differences themselves.
+    near = np.flatnonzero(found <= 1e-6 * (own[low] + own[high]))
+    for start in range(0, len(near), 1024):
+        some = near[start : start + 1024]
+        found[some] = ((centred[high[some]] - centred[low[some]]) ** 2).sum(axis=1)
+    return np.asarray(found)
+
+
+def _studentised(gaps: Matrix, squares: Matrix, size: int) -> Matrix:
+    """|mean| over its standard error; flips change no square, so the sum of squares is that of the data."""
+    variance = np.maximum(squares / size - gaps * gaps, 0.0) / (size - 1)
+    varies = variance > 0.0
+    return np.asarray(np.where(varies, np.abs(gaps) / np.sqrt(np.where(varies, variance, 1.0)), np.inf))
+
+
+def _parts(draws: int, pairs: int) -> list[int]:
+    each = max(1, min(draws, PART // max(pairs, 1)))
+    return [min(each, draws - start) for start in range(0, draws, each)]
+
+
+def tiers(adjusted: Matrix, alpha: float) -> list[int | None]:
+    """A tier for each run of a matrix in rank order: the first of which no member can be told from it.
+
+    So no two runs of one tier can be told apart, and a run that is not in the first can be told from one above it. None
+    for a run of which nothing is known, unless it is alone.
+    """
+    found: list[int | None] = []
+    members: list[list[int]] = []
+    for run in range(len(adjusted)):
+        if len(adjusted) > 1 and np.isnan(adjusted[run]).all():
+            found.append(None)
+            continue
+        fits = (place for place, some in enumerate(members) if not (adjusted[run, some] <= alpha).any())
+        place = next(fits, len(members))
+        if place == len(members):
+            members.append([])
+        members[place].append(run)
+        found.append(place + 1)
+    return found
+
+
+def simultaneous_reach(columns: Matrix, level: float) -> float:
+    """How many standard errors wide intervals of all rows' means must be to hold all their truths at once.
+
+    For the interval of the best of several runs: that it was chosen for its value is then allowed for. By sign flips of
+    the centred columns, the largest studentised mean of all rows.
+    """
+    size = columns.shape[1]
+    centred = columns - columns.mean(axis=1, keepdims=True)
+    squares = np.einsum("ij,ij->i", centred, centred)
+    varies = np.flatnonzero(squares > 0)
+    if not len(varies):
+        return 0.0
+    rng = np.random.default_rng(SEED)
+    largest = []
+    for part in _parts(DRAWS, len(varies)):
+        flipped = (rng.integers(0, 2, (part, size)) * 2.0 - 1.0) @ centred[varies].T / size
+        largest.append(_studentised(flipped, squares[varies], size).max(axis=1))
+    found = np.sort(np.concatenate(largest))
+    return float(found[min(math.ceil(level * (len(found) + 1)), len(found)) - 1])
