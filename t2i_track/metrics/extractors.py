@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,8 @@ TOKENIZER = ("*token*.json", "vocab*", "merges.txt", "*.model")
 
 TIMEOUT = 20.0
 """Seconds to wait for a server that does not answer."""
+
+EMBEDDED_CLIP = "clip:shapes"
 
 _COMMON: tuple[Kind, ...] = ("features", "logits")
 """What every extractor gives."""
@@ -73,6 +75,33 @@ class Extractor:
 def kinds(spec: str) -> frozenset[Kind]:
     """What an extractor gives, by its name alone: known before its weights are looked for."""
     return frozenset(_SHAPES_LAYERS if spec == "shapes" else _COMMON)
+
+
+class Identity(NamedTuple):
+    """What a stored value must say of the extractor that it was measured with."""
+
+    name: str
+    weights_sha256: str | None = None
+    """Or how it begins; None where the name says all."""
+    config_sha256: str | None = None
+    here: bool = True
+    """False where its files are not on this machine, so that nothing but the name is known."""
+
+
+def identity(spec: str, cache_dir: Path) -> Identity:
+    """What ``spec`` would be, of the files that are on this machine; nothing is fetched, and no network is loaded."""
+    kind, _, source = spec.partition(":")
+    if spec == INCEPTION:
+        return Identity(spec, INCEPTION_SHA256)
+    if spec != "shapes" and (kind not in ("clip", "dinov2") or not source):
+        return Identity(spec)
+    try:
+        if kind in ("clip", "dinov2") and spec != EMBEDDED_CLIP:
+            spec = f"{kind}:{_model_folder(kind, source, fetch=False)}"
+        found = resolve(spec, cache_dir, None)
+    except ExtractorUnavailable:
+        return Identity(kind, here=False)
+    return Identity(found.name, found.weights_sha256, found.versions["config_sha256"])
 
 
 def resolve(spec: str, cache_dir: Path, weights: Path | None = None) -> Extractor:
@@ -216,8 +245,8 @@ def _dinov2(source: str, cache_dir: Path) -> Extractor:
     return Extractor("dinov2", weights, layers, resize, found, load)
 
 
-def _model_folder(kind: str, source: str) -> Path:
-    """A folder as it is; a Hugging Face id from the local cache, else fetched."""
+def _model_folder(kind: str, source: str, *, fetch: bool = True) -> Path:
+    """A folder as it is; a Hugging Face id from the local cache, else fetched if it may be."""
     if Path(source).expanduser().is_dir():
         return Path(source).expanduser()
     from huggingface_hub import snapshot_download
@@ -228,6 +257,8 @@ def _model_folder(kind: str, source: str) -> Path:
         try:
             return Path(snapshot_download(source, allow_patterns=patterns, local_files_only=True))
         except FileNotFoundError:
+            if not fetch:
+                raise
             return Path(snapshot_download(source, allow_patterns=patterns, etag_timeout=TIMEOUT))
     except (OSError, ValueError, HfHubHTTPError) as error:
         reason = str(error).strip().splitlines()[0]

@@ -138,7 +138,9 @@ def compare_two(
     mixed = [name for name in shared if name not in scored]
     if by is not None and by not in scored:
         lacking = "of one protocol " if by in mixed else ""
-        raise CompareError(f"no score {by!r} {lacking}for each image of both runs; there is {', '.join(scored) or 'none'}")
+        raise CompareError(
+            f"no score {by!r} {lacking}for each image of both runs; there is {', '.join(scored) or 'none'}"
+        )
     by = by or next((name for name in (*of_role("alignment"), *scored) if name in scored), None)
     changes = sorted(_changes(pairs, by), key=lambda c: (-abs(c.change), c.prompt_index)) if by else []
     differing = {
@@ -148,7 +150,15 @@ def compare_two(
     }
     counts = tuple(_counts(name, _changes(pairs, name)) for name in scored)
     return PairComparison(
-        a, b, level, differing, _metrics(a, b, level), counts, by, tuple(changes[:top]), tuple(_notes(a, b, pairs, by, mixed))
+        a,
+        b,
+        level,
+        differing,
+        _metrics(a, b, level),
+        counts,
+        by,
+        tuple(changes[:top]),
+        tuple(_notes(a, b, pairs, by, mixed)),
     )
 
 

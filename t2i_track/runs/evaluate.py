@@ -20,7 +20,7 @@ from t2i_track.metrics.evaluate import EvaluationResult, default_metrics, evalua
 from t2i_track.metrics.extractors import INCEPTION
 from t2i_track.metrics.inputs import ImageItem
 from t2i_track.metrics.protocol import ProtocolRecord
-from t2i_track.metrics.published import check_protocol, load_protocol
+from t2i_track.metrics.published import GATED, check_protocol, load_protocol
 from t2i_track.metrics.reference import Reference, open_reference
 from t2i_track.metrics.registry import METRICS
 from t2i_track.progress import Report, progress
@@ -123,7 +123,8 @@ def _following(request: Request, runs: Sequence[Run]) -> Request:
             f"protocol {protocol.name} measures against {said['reference']}, which t2i-track does not ship:"
             " name it with --reference"
         )
-    open_fields: dict[str, Any] = {name: value for name, value in said.items() if not getattr(request, name)}
+    given = {name: value for name, value in vars(request).items() if value}
+    open_fields: dict[str, Any] = {name: value for name, value in said.items() if name not in (*given, *GATED)}
     return dataclasses.replace(request, **open_fields)
 
 
@@ -165,7 +166,7 @@ def _score_one(
             found = evaluate(items, **shared, device=device, skip_bad=request.skip_bad, known=known, progress=bars)
     store(workspace, run, found)
     projection.send(workspace, tracker, run)
-    asked = {metric: protocol.fingerprint for metric, protocol in planned.items()} | found.fingerprints
+    asked = {**{metric: protocol.fingerprint for metric, protocol in planned.items()}, **found.fingerprints}
     wanted = {(score.name, asked[metric]) for metric in metrics for score in METRICS[metric].scores}
     return _scored(workspace, run, wanted, found)
 
