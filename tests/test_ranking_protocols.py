@@ -76,9 +76,9 @@ def equals(*alignments: Score | None) -> list[RunRow]:
     """Runs of one fid, each dearer than the one before, with these alignments."""
     fid = score("fid", 20.0)
     return [
-        run(f"r{n}", {"fid": fid, **({} if one is None else {"alignment": one})}, guidance=1.5 + n, seconds_per_image=1.0 + n)
+        run(f"r{n}", {"fid": fid, **({"alignment": one} if one else {})}, guidance=1.5 + n, seconds_per_image=1.0 + n)
         for n, one in enumerate(alignments)
-    ]  # fmt: skip
+    ]
 
 
 def test_a_candidate_with_a_minority_protocol_is_not_dropped() -> None:
