@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import PIL.Image
 import pytest
 from mlflow.tracking import MlflowClient
 from sqlalchemy import select
@@ -141,7 +142,30 @@ def test_a_gate_takes_no_value_of_another_extractor(workspace: Workspace, tmp_pa
     )
     rows, failures = gate(workspace, ["scored"], own)
     assert rows[0]["value"] is None
-    assert failures == ["scored: fid has no value measured as the protocol says, window 0 to 1000000"]
+    assert len(failures) == 1
+    assert failures[0].startswith("scored: fid has no value measured as the protocol says, window 0 to 1000000 (")
+    assert failures[0].endswith(" does not count, its extractor is shapes, not inception-v3-compat)")
+
+
+def test_a_run_is_not_its_own_reference(workspace: Workspace, tracker: Tracker) -> None:
+    with pytest.raises(MetricError, match="run scored cannot be its own reference, .* than run:latest, or leave"):
+        score(workspace, tracker, ["scored"], Request(metrics=("fid",), reference="run:latest"))
+
+
+def test_values_are_those_of_the_reference_that_was_asked_for(
+    workspace: Workspace, tracker: Tracker, tmp_path: Path
+) -> None:
+    for name, grey in (("a", 40), ("b", 200)):
+        (tmp_path / name).mkdir()
+        for place in range(4):
+            PIL.Image.new("RGB", (64, 64), (grey + place, grey, grey)).save(tmp_path / name / f"{place}.png")
+    found = [
+        score(workspace, tracker, ["scored"], Request(metrics=("fid",), reference=str(tmp_path / name)))[0]
+        for name in "aba"
+    ]
+    values = [one.values()["fid"]["value"] for one in found]
+    assert values[0] == values[2] != values[1]
+    assert [one.measured for one in found] == [1, 1, 0]
 
 
 def test_the_gate_s_exit_status(workspace: Workspace, tmp_path: Path, cli) -> None:

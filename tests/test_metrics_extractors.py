@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import shutil
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from PIL import Image
 
 from t2i_track import shapes
 from t2i_track.errors import ExtractorUnavailable, MetricError
-from t2i_track.metrics.evaluate import default_metrics, evaluate
+from t2i_track.metrics.evaluate import default_metrics, evaluate, plan
 from t2i_track.metrics.extractors import INCEPTION_FILE, resolve, resolve_clip
 from t2i_track.metrics.features import text_features
 from t2i_track.metrics.inputs import ImageItem, read
@@ -165,6 +167,57 @@ def test_a_folder_without_safetensors(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(ExtractorUnavailable, match=r"lacks config\.json or"):
         resolve_clip(str(tmp_path), tmp_path)
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """The embedded CLIP model in a folder of one's own."""
+    from t2i_track import assets
+
+    return Path(shutil.copytree(assets.shapes_clip(), tmp_path / "clip"))
+
+
+def test_another_activation_is_another_model(run: list[ImageItem], clip: Path, tmp_path: Path) -> None:
+    first = evaluate(run, metrics=["clip"], clip=str(clip), cache_dir=tmp_path).results[0]
+    config = json.loads((clip / "config.json").read_text("utf-8"))
+    for half in ("text_config", "vision_config"):
+        assert config[half]["hidden_act"] != "relu"
+        config[half]["hidden_act"] = "relu"
+    (clip / "config.json").write_text(json.dumps(config), "utf-8")
+    second = evaluate(run, metrics=["clip"], clip=str(clip), cache_dir=tmp_path).results[0]
+    assert first.protocol.weights_sha256 == second.protocol.weights_sha256
+    assert first.protocol.fingerprint != second.protocol.fingerprint
+    assert abs(first.value - second.value) > 0.1  # and so not from the first one's features
+
+
+@pytest.mark.parametrize("file", ["tokenizer.json", "tokenizer_config.json", "vocab.json"])
+def test_another_tokenizer_is_another_measurement(file: str, clip: Path, tmp_path: Path) -> None:
+    def measured() -> list[str]:
+        images, texts = resolve_clip(str(clip), tmp_path)
+        item = ImageItem(Path("x"), "0" * 64, "a red circle", 0)
+        protocol = plan([item], metrics=["clip"], clip=str(clip), cache_dir=tmp_path, size=(64, 64))["clip"]
+        folders = (images.folder(tmp_path, (64, 64)), texts.folder(tmp_path, None))
+        return [protocol.fingerprint, *(folder.name for folder in folders)]
+
+    before = measured()
+    (clip / file).write_text((clip / file).read_text("utf-8") + "\n", "utf-8")
+    assert [new != old for new, old in zip(measured(), before, strict=True)] == [True, False, True]
+
+
+@pytest.mark.parametrize(("extractor", "asset"), [("shapes", "shapes_classifier"), ("dinov2", "shapes_clip")])
+def test_a_network_s_configuration_is_part_of_it(extractor: str, asset: str, tmp_path: Path) -> None:
+    from t2i_track import assets
+
+    folder = Path(shutil.copytree(getattr(assets, asset)(), tmp_path / "own"))
+
+    def measured() -> tuple[str, str]:
+        spec, weights = (extractor, folder) if extractor == "shapes" else (f"{extractor}:{folder}", None)
+        found = resolve(spec, tmp_path, weights)
+        return found.versions["config_sha256"], found.folder(tmp_path, (64, 64)).name
+
+    before = measured()
+    (folder / "config.json").write_text((folder / "config.json").read_text("utf-8") + "\n", "utf-8")
+    assert all(new != old for new, old in zip(measured(), before, strict=True))
 
 
 class Wrapped:

@@ -100,6 +100,13 @@ def test_gate() -> None:
     ]
 
 
+def test_why_no_value_counts_is_said() -> None:
+    found = gate(load_protocol("mlperf-sdxl"), {"fid": 23.4}, {"fid": "", "clip_score": "31.7 does not count"})
+    assert [str(one) for one in found] == [
+        "clip_score has no value measured as the protocol says, window 31.68631873 to 31.81331801 (31.7 does not count)"
+    ]
+
+
 @pytest.mark.parametrize("value", [23.01085758, 23.95007626])
 def test_the_window_s_ends_are_inside(value: float) -> None:
     assert gate(load_protocol("mlperf-sdxl"), {"fid": value, "clip_score": 31.7}) == []
@@ -134,6 +141,8 @@ def test_a_file_of_one_s_own(tmp_path: Path) -> None:
         ("runs: {}", "runs"),
         ("windows: {fid: 3}", "a window is"),
         ("windows: {fid: [3, 2]}", "is empty"),
+        ("evaluation: {reference_sha256: 12345678}", "8 to 64 digits of a hash in quotes, not 12345678"),
+        ("evaluation: {n: none}", "n is a number of images, not 'none'"),
         ("run: 3", "3"),
     ],
 )

@@ -52,11 +52,14 @@ STORED = {
         "prc": "3207c819d77efb3513761c8d2ada8f8f6e77aa1635bc8b207578817f6b245e8b",
     },
 }
-FOLDERS = {
-    "shapes": "8a89d657b40005ae974cd23c74855d51",
+ADDED = {"config_sha256", "tokenizer_sha256"}
+"""In the versions of today's protocols and not of those: one fingerprint stood for networks of several
+configurations, whose scores differ."""
+FOLDERS = {  # of the extractors that have a configuration, new since it is part of what the features depend on
+    "shapes": "6de934671fa3d4a2f4b62a818e3e121f",
     "inception-v3-compat": "c20002ae762eecfce8b9a45cbfa0dc1c",
-    "clip": "56e4452e961b10ad089758d480571d20",
-    "clip-text": "c647d2dbc6f23f528e84c4976d9955bf",
+    "clip": "1d306b761fe0e9af12aab9fabeb549b9",
+    "clip-text": "e3941f5f3e497969ab1300a7d49074b9",
 }
 
 
@@ -76,7 +79,7 @@ def weights(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("extractor", STORED)
-def test_stored_fingerprints_are_found_again(extractor: str, weights: Path, tmp_path: Path) -> None:
+def test_stored_protocols_mean_what_they_meant(extractor: str, weights: Path, tmp_path: Path) -> None:
     planned = plan(
         ITEMS,
         metrics=list(STORED[extractor]),
@@ -87,7 +90,23 @@ def test_stored_fingerprints_are_found_again(extractor: str, weights: Path, tmp_
         cache_dir=tmp_path,
         size=(64, 64),
     )
-    assert {word: protocol.fingerprint for word, protocol in planned.items()} == STORED[extractor]
+    older = {
+        word: replace(protocol, versions={key: of for key, of in protocol.versions.items() if key not in ADDED})
+        for word, protocol in planned.items()
+    }
+    assert {word: protocol.fingerprint for word, protocol in older.items()} == STORED[extractor]
+    added = {word: ADDED & protocol.versions.keys() for word, protocol in planned.items()}
+    configured = set() if extractor == "inception-v3-compat" else {"config_sha256"}
+    assert added == {word: ADDED if word == "clip" else configured for word in planned}
+
+
+def test_a_newer_formula_has_another_fingerprint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    newer = replace(METRICS["is"], version=2)
+    monkeypatch.setattr("t2i_track.metrics.evaluate.METRICS", {"is": newer})
+    planned = plan(ITEMS, metrics=["is"], cache_dir=tmp_path, size=(64, 64))["is"]
+    first = METRICS["is"].settled({}, ITEMS, None)
+    assert planned.parameters == {**first, "version": 2}
+    assert "version" not in first
 
 
 def test_kept_features_are_found_again(weights: Path, tmp_path: Path) -> None:

@@ -220,7 +220,7 @@ def paragraph(console: Console, text: str, style: str = "", indent: int = 0) -> 
 
 def _numeric(cell: str) -> bool:
     try:
-        float(cell)
+        float(cell.removesuffix("*"))  # the mark of a value that was measured otherwise
     except ValueError:
         return cell == "?"
     return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ class EvaluationResult:
     results: list[MetricResult]
     warnings: list[str]
     """One line each: bad, black and truncated inputs, and metrics that these images do not allow."""
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    """Of the protocol of each metric that was not known beforehand, with the pictures that could be scored."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,10 @@ class _Plan:
             reference_sha256=reference.sha256 if reference else None,
             reference_n=reference.n if reference else None,
             parameters=metric.settled(self.parameters, images, reference.n if reference else None),
-            versions={**extractor.versions, **versions("pillow")},
+            versions={
+                **{key: found for kind in metric.layers for key, found in self.extractors[kind].versions.items()},
+                **versions("pillow"),
+            },
         )
 
 
@@ -129,8 +134,10 @@ def evaluate(
         return EvaluationResult([], [])
     measurement = _measure(plan, wanted, images, cache_dir, device, skip_bad, progress)
     results: list[MetricResult] = []
+    fingerprints: dict[str, str] = {}
     for metric in wanted:
         protocol = plan.protocol(metric, measurement.images, measurement.reference)
+        fingerprints[metric.word] = protocol.fingerprint
         if metric.is_known(protocol.fingerprint, known):
             continue
         try:
@@ -141,7 +148,7 @@ def evaluate(
             measurement.warnings.append(f"{metric.word} was not measured: {error}")
             continue
         results += [_result(name, score, protocol, measurement) for name, score in scores.items()]
-    return EvaluationResult(results, measurement.warnings)
+    return EvaluationResult(results, measurement.warnings, fingerprints)
 
 
 def plan(

@@ -7,10 +7,10 @@ network. Nothing of a user's is unpickled: files must hold tensors only.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +29,13 @@ INCEPTION_URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.
 INCEPTION_SHA256 = "6726825d"
 """The sha256 of Inception's published weights begins so; as in torch.hub, the file's name says it."""
 
+TOKENIZER = ("*token*.json", "vocab*", "merges.txt", "*.model")
+"""The files of a model's folder that say how a text becomes numbers."""
+
 TIMEOUT = 20.0
 """Seconds to wait for a server that does not answer."""
+
+EMBEDDED_CLIP = "clip:shapes"
 
 _COMMON: tuple[Kind, ...] = ("features", "logits")
 """What every extractor gives."""
@@ -57,6 +62,7 @@ class Extractor:
     """What it gives, and what it calls that."""
     resize: str
     versions: Mapping[str, str]
+    """Of libraries, and the hashes of what else decides its numbers: ``config_sha256``, ``tokenizer_sha256``."""
     load: Callable[[str], Network] = field(compare=False)
     """Device to network."""
 
@@ -69,6 +75,33 @@ class Extractor:
 def kinds(spec: str) -> frozenset[Kind]:
     """What an extractor gives, by its name alone: known before its weights are looked for."""
     return frozenset(_SHAPES_LAYERS if spec == "shapes" else _COMMON)
+
+
+class Identity(NamedTuple):
+    """What a stored value must say of the extractor that it was measured with."""
+
+    name: str
+    weights_sha256: str | None = None
+    """Or how it begins; None where the name says all."""
+    config_sha256: str | None = None
+    here: bool = True
+    """False where its files are not on this machine, so that nothing but the name is known."""
+
+
+def identity(spec: str, cache_dir: Path) -> Identity:
+    """What ``spec`` would be, of the files that are on this machine; nothing is fetched, and no network is loaded."""
+    kind, _, source = spec.partition(":")
+    if spec == INCEPTION:
+        return Identity(spec, INCEPTION_SHA256)
+    if spec != "shapes" and (kind not in ("clip", "dinov2") or not source):
+        return Identity(spec)
+    try:
+        if kind in ("clip", "dinov2") and spec != EMBEDDED_CLIP:
+            spec = f"{kind}:{_model_folder(kind, source, fetch=False)}"
+        found = resolve(spec, cache_dir, None)
+    except ExtractorUnavailable:
+        return Identity(kind, here=False)
+    return Identity(found.name, found.weights_sha256, found.versions["config_sha256"])
 
 
 def resolve(spec: str, cache_dir: Path, weights: Path | None = None) -> Extractor:
@@ -113,7 +146,8 @@ def _shapes(weights: Path | None, cache_dir: Path) -> Extractor:
         return ShapesNetwork(folder, device)
 
     sha256 = file_sha256(file, cache_dir)
-    return Extractor("shapes", sha256, _SHAPES_LAYERS, "64x64 bilinear", versions("torch"), load)
+    found = versions("torch") | _config("shapes", folder, cache_dir)
+    return Extractor("shapes", sha256, _SHAPES_LAYERS, "64x64 bilinear", found, load)
 
 
 def _inception(weights: Path | None, cache_dir: Path) -> Extractor:
@@ -173,7 +207,8 @@ def resolve_clip(source: str, cache_dir: Path) -> tuple[Extractor, Extractor]:
 
     folder = assets.shapes_clip() if source == "shapes" else _model_folder("clip", source)
     weights = _weights_sha256("clip", folder, cache_dir)
-    found = versions("torch", "transformers")
+    found = versions("torch", "transformers") | _config("clip", folder, cache_dir)
+    tokenizer = {"tokenizer_sha256": _files_digest(folder, TOKENIZER, cache_dir)}
 
     def images(device: str) -> Network:
         from t2i_track.metrics.networks import ClipImages
@@ -188,10 +223,9 @@ def resolve_clip(source: str, cache_dir: Path) -> tuple[Extractor, Extractor]:
     layers: dict[Kind, str] = {**dict.fromkeys(_COMMON, "embedding"), "embeddings": "embedding"}
     processing = sorted(folder.glob("*processor_config.json"))
     resize = "its processor's " + digest([file_sha256(path, cache_dir) for path in processing])[:8]
-    tokenizer = [file_sha256(path, cache_dir) for path in sorted(folder.glob("*token*.json"))]
     return (
         Extractor("clip", weights, layers, resize, found, images),
-        Extractor("clip-text", weights, {"texts": "embedding"}, digest(tokenizer)[:8], found, texts),
+        Extractor("clip-text", weights, {"texts": "embedding"}, "the encoder's window", found | tokenizer, texts),
     )
 
 
@@ -207,11 +241,12 @@ def _dinov2(source: str, cache_dir: Path) -> Extractor:
     processing = sorted(folder.glob("preprocessor_config.json"))
     resize = "its processor's " + digest([file_sha256(path, cache_dir) for path in processing])[:8]
     weights = _weights_sha256("dinov2", folder, cache_dir)
-    return Extractor("dinov2", weights, layers, resize, versions("torch", "transformers"), load)
+    found = versions("torch", "transformers") | _config("dinov2", folder, cache_dir)
+    return Extractor("dinov2", weights, layers, resize, found, load)
 
 
-def _model_folder(kind: str, source: str) -> Path:
-    """A folder as it is; a Hugging Face id from the local cache, else fetched."""
+def _model_folder(kind: str, source: str, *, fetch: bool = True) -> Path:
+    """A folder as it is; a Hugging Face id from the local cache, else fetched if it may be."""
     if Path(source).expanduser().is_dir():
         return Path(source).expanduser()
     from huggingface_hub import snapshot_download
@@ -222,6 +257,8 @@ def _model_folder(kind: str, source: str) -> Path:
         try:
             return Path(snapshot_download(source, allow_patterns=patterns, local_files_only=True))
         except FileNotFoundError:
+            if not fetch:
+                raise
             return Path(snapshot_download(source, allow_patterns=patterns, etag_timeout=TIMEOUT))
     except (OSError, ValueError, HfHubHTTPError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -232,11 +269,23 @@ def _model_folder(kind: str, source: str) -> Path:
 
 
 def _weights_sha256(kind: str, folder: Path, cache_dir: Path) -> str:
-    files = sorted(folder.glob("*.safetensors"))
-    if not files or not (folder / "config.json").is_file():
+    if not any(folder.glob("*.safetensors")) or not (folder / "config.json").is_file():
         raise ExtractorUnavailable(
             f"extractor '{kind}': {folder} lacks config.json or *.safetensors; name another folder"
         )
+    return _files_digest(folder, ("*.safetensors",), cache_dir)
+
+
+def _config(kind: str, folder: Path, cache_dir: Path) -> dict[str, str]:
+    """The same weights are another network under another configuration, such as another activation."""
+    file = folder / "config.json"
+    if not file.is_file():
+        raise ExtractorUnavailable(f"extractor '{kind}': no {file}; name a folder that has the network's configuration")
+    return {"config_sha256": file_sha256(file, cache_dir)}
+
+
+def _files_digest(folder: Path, patterns: Sequence[str], cache_dir: Path) -> str:
+    files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
     return digest([[path.name, file_sha256(path, cache_dir)] for path in files])
 
 

@@ -68,6 +68,8 @@ class Metric:
     """Of the formula, torch-fidelity's by torch-fidelity's names; part of the protocol."""
     settable: tuple[str, ...] = ()
     """Parameters that a user may change; the others say which formula it is."""
+    version: int = 1
+    """Of our formula; raised whenever the same pictures get another number, so that old and new values never meet."""
     default: bool = True
     """Measured wherever it can be, not only when it is named."""
     settle: Callable[[Parameters, Sequence[ImageItem], int | None], Parameters] | None = None
@@ -82,7 +84,9 @@ class Metric:
 
     def settled(self, given: Parameters, images: Sequence[ImageItem], reference_n: int | None) -> Parameters:
         parameters = {name: given.get(name, value) for name, value in self.parameters.items()}
-        return self.settle(parameters, images, reference_n) if self.settle else parameters
+        settled = self.settle(parameters, images, reference_n) if self.settle else parameters
+        # Not said of the first version: what is stored of it has no such field in its fingerprint.
+        return settled if self.version == 1 else {**settled, "version": self.version}
 
     def is_known(self, fingerprint: str, known: Container[tuple[str, str]]) -> bool:
         """Whether its scores under a protocol are among ``known``; parts need not apply to any image."""

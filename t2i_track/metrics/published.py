@@ -4,13 +4,15 @@ A protocol is ``t2i_track/protocols/NAME.yaml``, or any file of that form by its
 
     name, description, source    text
     run                          settings that a run must have: a value, or a list of those allowed
-    evaluation                   metrics, extractor, clip, reference, resize, parameters
+    evaluation                   metrics, extractor, clip, reference, reference_sha256 (its hash or how that begins),
+                                 n (images; default: all of the run), resize, parameters
     windows                      score: [lowest, highest], what ``gate`` checks
     published                    list of {setting: value, score: value}, for people and for comparisons
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -20,7 +22,9 @@ from typing import Any
 from t2i_track.errors import MetricError
 from t2i_track.settings import DECLARED
 
-EVALUATION = ("metrics", "extractor", "clip", "reference", "resize", "parameters")
+EVALUATION = ("metrics", "extractor", "clip", "reference", "reference_sha256", "n", "resize", "parameters")
+GATED = ("reference_sha256", "n")
+"""Of these, what is no choice of an evaluation but what ``gate`` asks of its values."""
 FIELDS = ("name", "description", "source", "run", "evaluation", "windows", "published")
 
 
@@ -52,10 +56,13 @@ class Outside:
     value: float | None
     low: float
     high: float
+    why: str = ""
+    """Why the values that there are do not count."""
 
     def __str__(self) -> str:
         what = "has no value measured as the protocol says" if self.value is None else f"is {self.value:.6g}"
-        return f"{self.name} {what}, window {self.low:.10g} to {self.high:.10g}"
+        why = f" ({self.why})" if self.value is None and self.why else ""
+        return f"{self.name} {what}, window {self.low:.10g} to {self.high:.10g}{why}"
 
 
 def names() -> list[str]:
@@ -90,6 +97,7 @@ def parse_protocol(text: str, name: str) -> NamedProtocol:
         unknown = sorted(set(part) - set(known)) if isinstance(part, dict) else repr(part)
         if unknown:
             raise MetricError(f"protocol '{name}' may have {', '.join(known)}, not {unknown}")
+    _check_gated(evaluation, name)
     return NamedProtocol(
         str(content.get("name", Path(name).stem)),
         str(content.get("description", "")),
@@ -99,6 +107,14 @@ def parse_protocol(text: str, name: str) -> NamedProtocol:
         _windows(windows, name),
         tuple(content.get("published") or ()),
     )
+
+
+def _check_gated(evaluation: Mapping[str, Any], name: str) -> None:
+    sha256, n = evaluation.get("reference_sha256"), evaluation.get("n")
+    if sha256 is not None and not (isinstance(sha256, str) and re.fullmatch("[0-9a-f]{8,64}", sha256)):
+        raise MetricError(f"protocol '{name}': reference_sha256 is 8 to 64 digits of a hash in quotes, not {sha256!r}")
+    if n is not None and not (isinstance(n, int) and n > 0):
+        raise MetricError(f"protocol '{name}': n is a number of images, not {n!r}")
 
 
 def _windows(windows: Any, name: str) -> dict[str, tuple[float, float]]:
@@ -136,8 +152,14 @@ def _same(expected: Any, actual: Any) -> bool:
     return bool(expected == actual)
 
 
-def gate(protocol: NamedProtocol, values: Mapping[str, float]) -> list[Outside]:
+def gate(
+    protocol: NamedProtocol, values: Mapping[str, float], reasons: Mapping[str, str] | None = None
+) -> list[Outside]:
     """The scores outside the protocol's windows; a score without a value is outside.
+
+    Args:
+        values: of the scores that were measured as the protocol says.
+        reasons: for scores without one, why.
 
     Raises:
         MetricError: the protocol has no windows.
@@ -145,7 +167,7 @@ def gate(protocol: NamedProtocol, values: Mapping[str, float]) -> list[Outside]:
     if not protocol.windows:
         raise MetricError(f"protocol '{protocol.name}' has no windows to check; give one that has")
     return [
-        Outside(name, values.get(name), low, high)
+        Outside(name, values.get(name), low, high, (reasons or {}).get(name, ""))
         for name, (low, high) in protocol.windows.items()
         if name not in values or not low <= values[name] <= high
     ]

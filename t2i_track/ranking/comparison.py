@@ -14,6 +14,7 @@ from t2i_track.metrics.registry import SECONDS, of_role, word_of
 from t2i_track.notebook import Shown
 from t2i_track.ranking.effects import Effect, Knee, effect, knee
 from t2i_track.ranking.frontier import Frontier, alignment_metric, frontier
+from t2i_track.ranking.protocols import MARK, otherwise, settled
 from t2i_track.ranking.ranking import Excluded, Ranked, any_apart, eligible, rank
 from t2i_track.ranking.recommend import Recommendation, recommend
 from t2i_track.ranking.rows import RunRow, Score, direction
@@ -43,12 +44,13 @@ class Comparison(Shown):
         """All ranked runs with all settings and all scores, then the runs left out with the reason."""
         gap = dict.fromkeys(("to_best", "to_best_low", "to_best_high", "p_adjusted"))
         metrics = sorted({name for entry in self.ranking for name in entry.row.scores})
-        scores = {f"{name}{end}": None for name in metrics for end in ("", "_ci_low", "_ci_high")}
+        scores = {f"{name}{end}": None for name in metrics for end in ("", "_ci_low", "_ci_high", "_protocol")}
         found: list[dict[str, Any]] = []
         for entry in self.ranking:
             record = {"rank": entry.rank, "tier": entry.tier, **_identity(entry.row), **scores, **gap, "reason": None}
             for name, score in entry.row.scores.items():
                 record |= {name: score.value, f"{name}_ci_low": score.ci_low, f"{name}_ci_high": score.ci_high}
+                record[f"{name}_protocol"] = score.protocol
             if (gap_to_best := entry.difference) is not None:
                 low, high = gap_to_best.low, gap_to_best.high
                 record |= {"to_best": gap_to_best.estimate, "to_best_low": low, "to_best_high": high}
@@ -112,6 +114,7 @@ def compare(
     ranked, excluded = eligible(kept, by)
     if not ranked:
         raise CompareError(_nothing(by, excluded))
+    ranked = settled(ranked)
     ranking = rank(ranked, by, level)
     metrics = [name for name in (by, alignment_metric(ranked, but=by)) if name]
     axes: tuple[Any, ...] = ("guidance", "steps")
@@ -166,7 +169,17 @@ def _notes(ranking: Sequence[Ranked], by: str, level: float) -> list[str]:
             f"The {by} of {ranking[0].score.n} images is biased; the interval is of the value without that bias, so it"
             " does not hold the value. Differences between runs have no such gap."
         )
-    return notes
+    return [*notes, *_measured_otherwise(rows, by)]
+
+
+def _measured_otherwise(rows: Sequence[RunRow], by: str) -> list[str]:
+    """What the marked values of the second score were measured with."""
+    metric = alignment_metric(rows, but=by)
+    found = Counter(otherwise(rows, metric).values()) if metric else Counter()
+    return [
+        f"{metric} of {count} run{'s' * (count > 1)}, marked {MARK}, cannot be compared with the others: {difference}."
+        for difference, count in found.most_common()
+    ]
 
 
 def _more_telling(rows: Sequence[RunRow], by: str, level: float) -> str:

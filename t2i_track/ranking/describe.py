@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from t2i_track.ranking.comparison import Comparison
 from t2i_track.ranking.frontier import alignment_metric
 from t2i_track.ranking.pair import PairComparison
+from t2i_track.ranking.protocols import MARK, otherwise
 from t2i_track.ranking.ranking import Ranked
 from t2i_track.ranking.rows import RunRow, varied
 from t2i_track.ranking.words import bounds, change, number
@@ -20,14 +21,21 @@ MOST_POINTS = 16
 
 
 def ranked(comparison: Comparison) -> tuple[list[str], Cells]:
-    """Guidance and steps always; of the other settings those that vary; the alignment where there is one."""
+    """Guidance and steps always; of the other settings those that vary; the alignment where there is one.
+
+    An alignment that was measured under another protocol than most is marked; one of the notes says how it differs.
+    """
     rows = [entry.row for entry in comparison.ranking]
     others = other_axes(rows)
     second = alignment_metric(rows, but=comparison.by)
     arrow = "↓" if comparison.direction == "lower" else "↑"
     titles = ["tier", *SHOWN_AXES, *others, f"{comparison.by} {arrow}", f"{comparison.level:.0%} interval"]
     titles += ["from the best", *([second] if second else []), "images", "s/image", "run", "name"]
-    return titles, [_cells(entry, others, second, comparison.level) for entry in comparison.ranking]
+    marked = otherwise(rows, second) if second else {}
+    return titles, [
+        _cells(entry, others, second, comparison.level, MARK if entry.row.run in marked else "")
+        for entry in comparison.ranking
+    ]
 
 
 def other_axes(rows: Sequence[RunRow]) -> list[str]:
@@ -73,14 +81,14 @@ def escaped(text: str) -> str:
     return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
 
-def _cells(entry: Ranked, others: Sequence[str], second: str | None, level: float) -> list[str]:
+def _cells(entry: Ranked, others: Sequence[str], second: str | None, level: float, mark: str) -> list[str]:
     row, score = entry.row, entry.score
     cells = ["?" if entry.tier is None else str(entry.tier), f"{row.guidance:g}", str(row.steps)]
     cells += [str(getattr(row, axis)) for axis in others]
     cells += [number(score.value), bounds(score.ci_low, score.ci_high) or "none"]
     cells.append(change(entry.difference, entry.p_adjusted, level))
     if second:
-        cells.append(number(row.scores[second].value) if second in row.scores else "")
+        cells.append(number(row.scores[second].value) + mark if second in row.scores else "")
     seconds = "" if row.seconds_per_image is None else f"{row.seconds_per_image:.3g}"
     return [*cells, str(row.images), seconds, row.run[:8], row.name]
 

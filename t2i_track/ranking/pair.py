@@ -16,6 +16,7 @@ from t2i_track.metrics.registry import of_role, rankable, score_info, word_of
 from t2i_track.metrics.uncertainty import Interval
 from t2i_track.notebook import Shown
 from t2i_track.ranking.differences import difference, holm
+from t2i_track.ranking.protocols import settled
 from t2i_track.ranking.rows import ImageRow, RunRow, direction, protocol_difference
 from t2i_track.settings import DECISIVE
 
@@ -120,7 +121,8 @@ def compare_two(
     """Compare two runs.
 
     Args:
-        images_a, images_b: their images with per-image scores; prompts are matched by index and text.
+        images_a, images_b: their images with per-image scores; prompts are matched by index and text, and a score
+            only where all these images have it under one protocol.
         by: the per-image score by which the ``top`` prompts with the largest change are chosen; by default the first
             of the scores of alignment that both have.
 
@@ -129,10 +131,16 @@ def compare_two(
     """
     if a.run == b.run:
         raise CompareError(f"both addresses are run {a.name!r} ({a.run[:8]}); name two different runs")
+    a, b = settled([a, b])
     pairs = _matched(images_a, images_b)
-    scored = sorted(set.intersection(*(set(i.scores) for i in (*images_a, *images_b)))) if pairs else []
+    shared = sorted(set.intersection(*(set(i.scores) for i in (*images_a, *images_b)))) if pairs else []
+    scored = [name for name in shared if len({i.protocols.get(name) for i in (*images_a, *images_b)}) == 1]
+    mixed = [name for name in shared if name not in scored]
     if by is not None and by not in scored:
-        raise CompareError(f"no score {by!r} for each image of both runs; there is {', '.join(scored) or 'none'}")
+        lacking = "of one protocol " if by in mixed else ""
+        raise CompareError(
+            f"no score {by!r} {lacking}for each image of both runs; there is {', '.join(scored) or 'none'}"
+        )
     by = by or next((name for name in (*of_role("alignment"), *scored) if name in scored), None)
     changes = sorted(_changes(pairs, by), key=lambda c: (-abs(c.change), c.prompt_index)) if by else []
     differing = {
@@ -142,7 +150,15 @@ def compare_two(
     }
     counts = tuple(_counts(name, _changes(pairs, name)) for name in scored)
     return PairComparison(
-        a, b, level, differing, _metrics(a, b, level), counts, by, tuple(changes[:top]), tuple(_notes(a, b, pairs, by))
+        a,
+        b,
+        level,
+        differing,
+        _metrics(a, b, level),
+        counts,
+        by,
+        tuple(changes[:top]),
+        tuple(_notes(a, b, pairs, by, mixed)),
     )
 
 
@@ -216,13 +232,25 @@ def _counts(metric: str, changes: Sequence[PromptChange]) -> PromptCounts:
     return PromptCounts(metric, signs.count(-1), signs.count(1), signs.count(0))
 
 
-def _notes(a: RunRow, b: RunRow, pairs: Pairs, by: str | None) -> list[str]:
+def _notes(a: RunRow, b: RunRow, pairs: Pairs, by: str | None, mixed: Sequence[str]) -> list[str]:
     notes = []
     if a.manifest != b.manifest:
         notes.append(f"The runs are over different manifests; {len(pairs)} prompts are the same at the same place.")
     if a.seed != b.seed:
         notes.append(f"The base seeds differ ({a.seed} and {b.seed}): pictures of a prompt start from other noise.")
-    if pairs and by is None:
+    if mixed:
+        notes.append(
+            f"{', '.join(mixed)}: not compared prompt by prompt, since the two runs' images were measured under "
+            f"different protocols{_first_difference(a, b, mixed)}."
+        )
+    if pairs and by is None and not mixed:
         words = ",".join(map(word_of, of_role("alignment")))
         notes.append(f"No image has a score of its own; `t2i evaluate RUN --metrics {words}` makes them.")
     return notes
+
+
+def _first_difference(a: RunRow, b: RunRow, metrics: Sequence[str]) -> str:
+    """The field in which the protocols differ, where the runs' own scores tell it."""
+    pairs = [(ours, theirs) for name in metrics if (ours := a.score(name)) and (theirs := b.score(name))]
+    told = [protocol_difference(ours, theirs) for ours, theirs in pairs if ours.protocol != theirs.protocol]
+    return f" (in B {told[0]})" if told else ""

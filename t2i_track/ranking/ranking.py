@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +11,8 @@ import numpy as np
 from t2i_track.metrics.registry import SECONDS, word_of
 from t2i_track.metrics.uncertainty import Interval
 from t2i_track.ranking.differences import adjusted_p_values, difference
-from t2i_track.ranking.rows import RunRow, Score, direction, protocol_difference
+from t2i_track.ranking.protocols import otherwise, taken, usual
+from t2i_track.ranking.rows import RunRow, Score, direction
 from t2i_track.ranking.separation import tiers
 
 
@@ -37,27 +37,16 @@ class Excluded:
 def eligible(rows: Sequence[RunRow], by: str) -> tuple[list[RunRow], list[Excluded]]:
     """Split runs into those whose ``by`` may be ranked together and the others, each with the reason.
 
-    The group of the most common protocol is ranked; of two as common, the one with the later run (rows come oldest
-    first).
+    The group of the most common protocol is ranked, with each run's stored value of it (see ``protocols.usual``): a
+    newer value of another protocol hides none.
     """
-    scored: dict[str, Score] = {}
-    excluded: dict[str, Excluded] = {}
-    for row in rows:
-        score, reason = row.score(by), _unfit(row, by)
-        if reason is not None or score is None:
-            excluded[row.run] = Excluded(row, reason or f"no {by}")
-        else:
-            scored[row.run] = score
-    counts = Counter(score.protocol for score in scored.values())
-    latest = {score.protocol: place for place, score in enumerate(scored.values())}
-    ours = max(counts, key=lambda protocol: (counts[protocol], latest[protocol]), default=None)
-    example = next((score for score in scored.values() if score.protocol == ours), None)
-    for row in rows:
-        if row.run in scored and example is not None and scored[row.run].protocol != ours:
-            reason = f"another protocol: {protocol_difference(example, scored[row.run])}"
-            excluded[row.run] = Excluded(row, reason)
-    kept = [row for row in rows if row.run not in excluded]
-    return kept, [excluded[row.run] for row in rows if row.run in excluded]
+    protocol = {by: usual(rows, by)}
+    found = [taken(row, protocol) for row in rows]
+    reasons = {row.run: reason for row in found if (reason := _unfit(row, by)) is not None}
+    others = otherwise([row for row in found if row.run not in reasons], by)
+    reasons |= {run: f"another protocol: {difference}" for run, difference in others.items()}
+    kept = [row for row in found if row.run not in reasons]
+    return kept, [Excluded(row, reasons[row.run]) for row in found if row.run in reasons]
 
 
 def _unfit(row: RunRow, by: str) -> str | None:

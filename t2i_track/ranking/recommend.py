@@ -23,7 +23,8 @@ def recommend(ranking: Sequence[Ranked], by: str, level: float) -> Recommendatio
 
     Runs that cannot be told from the best in ``by``; of these, those that cannot be told from the best aligned; of
     these, the fewest seconds an image (steps where no timings are stored), and among equal costs the best value. A
-    best run without replicates is recommended for its value alone.
+    best run without replicates is recommended for its value alone. The alignment decides nothing unless all of the
+    first have it under one protocol.
     """
     if not ranking:
         return None
@@ -33,18 +34,23 @@ def recommend(ranking: Sequence[Ranked], by: str, level: float) -> Recommendatio
         return Recommendation(best.row.run, text + "whether the others differ is unknown.")
     candidates = [entry for entry in ranking if entry.tier == best.tier]
     second = alignment_metric([entry.row for entry in candidates], but=by)
-    aligned = _aligned(candidates, second, level) if second else candidates
+    aligned, lacking = _aligned(candidates, second, level) if second else (candidates, "")
     seconds = costs([entry.row for entry in ranking])
     chosen = _cheapest(aligned, seconds)
     text = _sentence(chosen, candidates, aligned, ranking, by, second, level)
-    return Recommendation(chosen.row.run, text + _saving(chosen, best, len(aligned), seconds) + ".")
+    return Recommendation(chosen.row.run, text + lacking + _saving(chosen, best, len(aligned), seconds) + ".")
 
 
-def _aligned(candidates: Sequence[Ranked], metric: str, level: float) -> list[Ranked]:
-    """The candidates in the first tier of ``metric``; those without it stay out, unless none has it."""
-    rows, _ = eligible([entry.row for entry in candidates], metric)
+def _aligned(candidates: Sequence[Ranked], metric: str, level: float) -> tuple[Sequence[Ranked], str]:
+    """The candidates in the first tier of ``metric``; all, and why, where it cannot be compared between them."""
+    rows, others = eligible([entry.row for entry in candidates], metric)
+    if others:
+        named = _named(next(entry for entry in candidates if entry.row.run == others[0].row.run), candidates)
+        more = f", and {len(others) - 1} more" if len(others) > 1 else ""
+        reason = others[0].reason.split(";")[0]
+        return candidates, f"; {metric} does not decide, since it is not comparable: {named} has {reason}{more}"
     first = {entry.row.run for entry in rank(rows, metric, level) if entry.tier in (1, None)}
-    return [entry for entry in candidates if entry.row.run in first] or list(candidates)
+    return [entry for entry in candidates if entry.row.run in first], ""
 
 
 def _cheapest(entries: Sequence[Ranked], seconds: Mapping[str, float]) -> Ranked:

@@ -90,12 +90,19 @@ class RunRow(Values):
     seconds_per_image: float | None = None
     mlflow_run_id: str | None = None
     scores: Mapping[str, Score] = field(default_factory=dict)
+    all_scores: Mapping[str, tuple[Score, ...]] = field(default_factory=dict)
+    """Of each score that is stored under several protocols, all its values, the newest last."""
 
     def score(self, metric: str) -> Score | None:
         """The stored score, or the run's cost as one without an interval."""
         if metric == SECONDS and self.seconds_per_image is not None:
             return Score(SECONDS, self.seconds_per_image, n=self.images, note="a timing, measured once")
         return self.scores.get(metric)
+
+    def every_score(self, metric: str) -> tuple[Score, ...]:
+        """Its values under all protocols, the newest last."""
+        score = self.score(metric)
+        return self.all_scores.get(metric) or (() if score is None else (score,))
 
     @property
     def setting(self) -> str:
@@ -104,7 +111,10 @@ class RunRow(Values):
 
 @dataclass(frozen=True)
 class ImageRow:
-    """One image: ``record`` is its whole lineage as shown to people, ``scores`` its own scores."""
+    """One image: ``record`` is its whole lineage as shown to people, ``scores`` its own scores.
+
+    ``protocols`` has the fingerprint of each of them.
+    """
 
     run: str
     prompt_index: int
@@ -114,6 +124,7 @@ class ImageRow:
     path: Path
     record: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
+    protocols: Mapping[str, str] = field(default_factory=dict)
 
 
 def direction(metric: str) -> Direction:

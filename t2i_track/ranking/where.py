@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 from t2i_track.errors import CompareError
 from t2i_track.metrics.registry import rankable
+from t2i_track.ranking.protocols import settled
 from t2i_track.ranking.rows import RunRow
 
 Condition = Callable[[Mapping[str, Any]], bool | None]
@@ -31,7 +32,7 @@ Condition = Callable[[Mapping[str, Any]], bool | None]
 COLUMNS = {
     column.name: bool(re.search(r"\b(int|float)\b", str(column.type)))
     for column in fields(RunRow)
-    if column.name != "scores"
+    if column.name not in ("scores", "all_scores")
 }
 """What is known of a run beside its scores, and whether it is a number."""
 _TOKEN = re.compile(
@@ -55,12 +56,12 @@ class Token(NamedTuple):
 
 
 def where(rows: Iterable[RunRow], condition: str) -> list[RunRow]:
-    """The rows for which ``condition`` is true, in their order.
+    """The rows for which ``condition`` is true, in their order; of each score, the value of its usual protocol counts.
 
     Raises:
         CompareError: the condition cannot be read, or names a column that runs do not have.
     """
-    seen = list(rows)
+    seen = settled(rows)
     metrics = {name for row in seen for name in row.scores} | set(rankable())
     test = parse(condition, {**dict.fromkeys(metrics, True), **COLUMNS})
     return [row for row in seen if test(_values(row, metrics))]

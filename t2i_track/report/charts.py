@@ -14,6 +14,7 @@ from t2i_track.metrics.registry import rankable, score_info
 from t2i_track.ranking import Comparison, RunRow, Score
 from t2i_track.ranking.effects import Axis
 from t2i_track.ranking.frontier import alignment_metric, quality_metric
+from t2i_track.ranking.protocols import otherwise
 from t2i_track.ranking.ranking import Ranked, eligible
 from t2i_track.ranking.rows import direction, varied
 from t2i_track.ranking.words import number
@@ -164,6 +165,7 @@ def tradeoff_chart(comparison: Comparison) -> Chart | None:
         "sign its steps. The dotted line joins the runs that no other beats in both. A ring marks the frontier that "
         "counts the cost too."
         f"{_meaning(quality)}{_meaning(second)}{_beside([score for row in kept if (score := row.score(quality))])}"
+        f"{_left_out(rows, quality)}{_left_out(rows, second)}"
     )
     names = labels(rows)
     cells = []
@@ -251,7 +253,7 @@ def curve_chart(rows: Sequence[RunRow], metric: str, axis: Axis) -> Chart | None
     description = (
         f"{metric} over {axis}, from {levels[0]:g} to {levels[-1]:g}, a line for each of {len(ordered[:MOST_LINES])} "
         f"settings of the rest, with intervals.{_meaning(metric)}"
-        f"{_beside([s for row in kept if (s := row.score(metric))])}"
+        f"{_beside([s for row in kept if (s := row.score(metric))])}{_left_out(rows, metric)}"
     )
     return Chart(
         f"curve-{axis}-{metric}",
@@ -311,6 +313,15 @@ def _beside(scores: Sequence[Score]) -> str:
     if all(score.holds_value for score in scores):
         return ""
     return " A bar beside its point is the interval of the value without the bias of this number of images."
+
+
+def _left_out(rows: Sequence[RunRow], metric: str) -> str:
+    """How many runs are not drawn since their value cannot stand beside the others'."""
+    count = len(otherwise(rows, metric))
+    if not count:
+        return ""
+    runs, are = ("run", "is") if count == 1 else ("runs", "are")
+    return f" {count} {runs} whose {metric} was measured under another protocol {are} not drawn."
 
 
 def _errors(scores: Sequence[Score], **style: float) -> Trace:

@@ -16,6 +16,8 @@ from typing import Any
 
 from t2i_track.files import write_atomically
 from t2i_track.ranking import Comparison, ImageRow, RunRow
+from t2i_track.ranking.frontier import alignment_metric
+from t2i_track.ranking.protocols import MARK, alike, otherwise
 from t2i_track.ranking.rows import varied
 from t2i_track.report.charts import charts, labels
 from t2i_track.report.embed import Picture, pictures
@@ -47,9 +49,11 @@ def write_report(
     target = path if single else path / "index.html"
     folder = None if single else path / "pictures"
     (folder or path.parent).mkdir(parents=True, exist_ok=True)
+    images, left_out = alike(images)
     found = pictures(images, folder)
     name = title or _title(rows)
     data = {"title": name, "comparison": comparison.to_dict(), **_explored(comparison, rows, images, found)}
+    data["comparison"]["notes"] += left_out
     data["charts"] = [asdict(chart) for chart in charts(comparison)]
     page = _page(name, data, _urls(images, found))
     write_atomically(target, page.encode("utf-8", errors="replace"))
@@ -72,12 +76,21 @@ def _explored(
     prompts = sorted({(image.prompt_index, image.replicate, image.prompt) for image in images})
     places = {prompt: place for place, prompt in enumerate(prompts)}
     names = labels(order)
+    ranked = [entry.row for entry in comparison.ranking]
+    second = alignment_metric(ranked, but=comparison.by)
+    marked = otherwise([*ranked, *(entry.row for entry in comparison.excluded)], comparison.by)
     by_run: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for place, (image, picture) in enumerate(zip(images, found, strict=True)):
         by_run[image.run].append(_image(image, picture, places, place))
     return {
         "axes": [{"name": axis, "values": _values(order, axis)} for axis in varied(order)],
-        "runs": [_run(row, names[row.run], ranks, comparison.by) | _shared(by_run[row.run]) for row in order],
+        "second": second,
+        "marked": dict.fromkeys(otherwise(ranked, second) if second else (), MARK),
+        "runs": [
+            _run(row, names[row.run], ranks, comparison.by, MARK if row.run in marked else "")
+            | _shared(by_run[row.run])
+            for row in order
+        ],
         "prompts": [{"index": index, "replicate": replicate, "text": text} for index, replicate, text in prompts],
         "image_metrics": sorted({name for image in images for name in image.scores}),
         "missing": sum(picture is None for picture in found),
@@ -89,7 +102,7 @@ def _values(rows: Iterable[RunRow], axis: str) -> list[Any]:
     return sorted({getattr(row, axis) for row in rows}, key=lambda value: (value is not None, value or 0))
 
 
-def _run(row: RunRow, label: str, ranks: Mapping[str, Any], by: str) -> dict[str, Any]:
+def _run(row: RunRow, label: str, ranks: Mapping[str, Any], by: str, mark: str) -> dict[str, Any]:
     entry, score = ranks.get(row.run), row.score(by)
     return {
         "run": row.run,
@@ -98,6 +111,7 @@ def _run(row: RunRow, label: str, ranks: Mapping[str, Any], by: str) -> dict[str
         "tier": entry.tier if entry else None,
         "rank": entry.rank if entry else None,
         "value": score.value if score and score.value == score.value else None,
+        "mark": mark,
         "settings": {axis: getattr(row, axis) for axis in AXES},
     }
 

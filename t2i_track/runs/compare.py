@@ -14,6 +14,7 @@ from t2i_track.db.types import utc_now
 from t2i_track.errors import CompareError
 from t2i_track.metrics.registry import SECONDS, rankable
 from t2i_track.ranking import Comparison, ImageRow, PairComparison, RunRow, compare, compare_two
+from t2i_track.ranking.protocols import settled
 from t2i_track.ranking.where import where as matching
 from t2i_track.runs.rows import image_rows, run_rows
 from t2i_track.workspace import Workspace
@@ -48,7 +49,7 @@ def ranking(
         rows = run_rows(session, addresses, experiment=experiment, sweep=sweep)
         comparison = compare(rows, by, where=where)
         if report is not None:
-            shown = rows if where is None else matching(rows, where)
+            shown = settled(rows) if where is None else matching(rows, where)
             _write(report, comparison, shown, image_rows(session, workspace, shown))
         parent = _parent(session, sweep, [entry.row.sweep for entry in comparison.ranking])
     return Ranking(comparison, parent)
@@ -65,7 +66,7 @@ def pair(
         CompareError: one run twice, or a report or picture of runs that have no scores.
     """
     with workspace.reading() as session:
-        rows = run_rows(session, [a, b])
+        rows = settled(run_rows(session, [a, b]))
         if len(rows) == 1:
             raise CompareError(f"'{a}' and '{b}' are the same run {rows[0].run[:12]}: name two runs")
         images = [image_rows(session, workspace, [row]) for row in rows]

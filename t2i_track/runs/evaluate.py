@@ -20,7 +20,7 @@ from t2i_track.metrics.evaluate import EvaluationResult, default_metrics, evalua
 from t2i_track.metrics.extractors import INCEPTION
 from t2i_track.metrics.inputs import ImageItem
 from t2i_track.metrics.protocol import ProtocolRecord
-from t2i_track.metrics.published import check_protocol, load_protocol
+from t2i_track.metrics.published import GATED, check_protocol, load_protocol
 from t2i_track.metrics.reference import Reference, open_reference
 from t2i_track.metrics.registry import METRICS
 from t2i_track.progress import Report, progress
@@ -123,7 +123,8 @@ def _following(request: Request, runs: Sequence[Run]) -> Request:
             f"protocol {protocol.name} measures against {said['reference']}, which t2i-track does not ship:"
             " name it with --reference"
         )
-    open_fields: dict[str, Any] = {name: value for name, value in said.items() if not getattr(request, name)}
+    given = {name: value for name, value in vars(request).items() if value}
+    open_fields: dict[str, Any] = {name: value for name, value in said.items() if name not in (*given, *GATED)}
     return dataclasses.replace(request, **open_fields)
 
 
@@ -156,7 +157,8 @@ def _score_one(
         "resize": request.resize,
         "parameters": request.parameters,
     }
-    if _all_known(plan(items, **shared), known):
+    planned = plan(items, **shared)
+    if _all_known(planned, known):
         found = EvaluationResult([], [])
     else:
         with _Bars(run.name) as bars:
@@ -164,7 +166,8 @@ def _score_one(
             found = evaluate(items, **shared, device=device, skip_bad=request.skip_bad, known=known, progress=bars)
     store(workspace, run, found)
     projection.send(workspace, tracker, run)
-    wanted = {score.name for metric in metrics for score in METRICS[metric].scores}
+    asked = {**{metric: protocol.fingerprint for metric, protocol in planned.items()}, **found.fingerprints}
+    wanted = {(score.name, asked[metric]) for metric in metrics for score in METRICS[metric].scores}
     return _scored(workspace, run, wanted, found)
 
 
@@ -217,15 +220,21 @@ def store(workspace: Workspace, run: Run, found: EvaluationResult) -> None:
             projection.remember(session.get_one(Run, run.id))
 
 
-def _scored(workspace: Workspace, run: Run, wanted: set[str], found: EvaluationResult) -> Scored:
-    """The newest stored value of each score that was asked for."""
+def _scored(workspace: Workspace, run: Run, wanted: set[tuple[str, str]], found: EvaluationResult) -> Scored:
+    """The stored value of each score under the protocol that was asked for, also where a newer one has another."""
     with workspace.reading() as session:
-        rows = session.scalars(
-            select(MetricValue).where(MetricValue.run_id == run.id).order_by(MetricValue.created_at, MetricValue.id)
+        rows = session.execute(
+            select(MetricValue, Protocol.fingerprint)
+            .join(Protocol)
+            .where(MetricValue.run_id == run.id)
+            .order_by(MetricValue.created_at, MetricValue.id)
         )
-        newest = {row.name: row for row in rows if row.name in wanted}
         names = ("name", "value", "ci_low", "ci_high", "n", "note")
-        scores = tuple({name: getattr(row, name) for name in names} for row in newest.values())
+        scores = tuple(
+            {name: getattr(row, name) for name in names}
+            for row, fingerprint in rows
+            if (row.name, fingerprint) in wanted
+        )
     return Scored(run.uuid, run.name, scores, len(found.results), tuple(found.warnings))
 
 
@@ -238,6 +247,11 @@ def _reference(session: Session, workspace: Workspace, request: Request, runs: S
         spec = EMBEDDED
     if spec.startswith(RUN_REFERENCE):
         other = lineage.find_run(session, spec.removeprefix(RUN_REFERENCE))
+        if any(run.id == other.id for run in runs):
+            raise MetricError(
+                f"run {other.name} cannot be its own reference, its distance from itself says nothing: name another"
+                f" reference than {spec}, or leave the run out"
+            )
         return open_reference(run_items(session, workspace, other), workspace.cache, label=f"run {other.uuid[:12]}")
     return open_reference(spec, workspace.cache)
 

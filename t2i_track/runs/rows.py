@@ -22,7 +22,7 @@ _PROTOCOL = ("extractor", "weights_sha256", "layer", "resize", "n", "reference",
 def run_rows(
     session: Session, addresses: Sequence[str] = (), *, experiment: str | None = None, sweep: str | None = None
 ) -> list[RunRow]:
-    """Runs with their newest value of every score, the oldest run first.
+    """Runs with every stored value of every score, the oldest run first.
 
     Args:
         addresses: runs; where there are none, all.
@@ -41,14 +41,18 @@ def run_rows(
             **_fields(run),
             sweep=sweeps.get(run.id),
             images=counts.get(run.id, 0),
-            scores=scores.get(run.id, {}),
+            scores={name: values[-1] for name, values in scores.get(run.id, {}).items()},
+            all_scores={name: tuple(values) for name, values in scores.get(run.id, {}).items() if len(values) > 1},
         )
         for run in runs
     ]
 
 
 def image_rows(session: Session, workspace: Workspace, rows: Iterable[RunRow]) -> list[ImageRow]:
-    """Every image of the runs, with its record and its own scores."""
+    """Every image of the runs, with its record and its own scores of the protocols that the rows' scores have.
+
+    Of two models' scores of one name those are read that the run's row speaks of (``protocols.settled``).
+    """
     found: list[ImageRow] = []
     for row in rows:
         run = lineage.find_run(session, row.run)
@@ -60,11 +64,12 @@ def image_rows(session: Session, workspace: Workspace, rows: Iterable[RunRow]) -
                 .order_by(Image.prompt_index, Image.replicate)
             )
         )
+        wanted = {name: score.protocol for name, score in row.scores.items()}
         scores: dict[int, dict[str, float]] = {}
-        for score in session.scalars(
-            select(ImageScore).join(Image).where(Image.run_id == run.id).order_by(ImageScore.id)
-        ):
-            scores.setdefault(score.image_id, {})[score.name] = score.value
+        query = select(ImageScore.image_id, ImageScore.name, ImageScore.value, Protocol.fingerprint).join(Protocol)
+        for image_id, name, value, fingerprint in session.execute(query.join(Image).where(Image.run_id == run.id)):
+            if wanted.get(name) == fingerprint:
+                scores.setdefault(image_id, {})[name] = value
         found += [
             ImageRow(
                 run=row.run,
@@ -75,6 +80,7 @@ def image_rows(session: Session, workspace: Workspace, rows: Iterable[RunRow]) -
                 path=workspace.image_path(image),
                 record=_shown(image, workspace),
                 scores=scores.get(image.id, {}),
+                protocols={name: wanted[name] for name in scores.get(image.id, {})},
             )
             for image in images
         ]
@@ -137,8 +143,9 @@ def _sweeps(session: Session, runs: Sequence[int]) -> dict[int, str]:
     return names
 
 
-def _scores(session: Session, runs: Sequence[int]) -> dict[int, dict[str, Score]]:
-    found: dict[int, dict[str, Score]] = {}
+def _scores(session: Session, runs: Sequence[int]) -> dict[int, dict[str, list[Score]]]:
+    """Run -> score -> its values under all protocols, the newest last."""
+    found: dict[int, dict[str, list[Score]]] = {}
     labels: dict[int, tuple[str, str]] = {}
     columns = ("run_id", "name", "value", "ci_low", "ci_high", "n", "note", "protocol_id", "replicates")
     for protocol in session.scalars(select(Protocol)):
@@ -151,7 +158,7 @@ def _scores(session: Session, runs: Sequence[int]) -> dict[int, dict[str, Score]
             query.order_by(MetricValue.created_at, MetricValue.id)
         ):
             fingerprint, label = labels[protocol_id]
-            found.setdefault(run_id, {})[name] = Score(
+            score = Score(
                 name=name,
                 value=value,
                 ci_low=low,
@@ -162,6 +169,7 @@ def _scores(session: Session, runs: Sequence[int]) -> dict[int, dict[str, Score]
                 replicates=None if replicates is None else tuple(replicates),
                 note=note,
             )
+            found.setdefault(run_id, {}).setdefault(name, []).append(score)
     return found
 
 

@@ -45,7 +45,7 @@ function drawGrid() {
   grid.rows = chooseRows();
   grid.drawn = 0;
   const head = shownColumns.map(({ title, run }) =>
-    el("th", { scope: "col" }, title, run ? el("small", {}, run.value === null ? "not scored" : `${DATA.comparison.by} ${format(run.value)}`) : el("small", {}, "no such run")));
+    el("th", { scope: "col" }, title, run ? el("small", {}, run.value === null ? "not scored" : `${DATA.comparison.by} ${format(run.value)}${run.mark}`) : el("small", {}, "no such run")));
   const body = el("tbody", {});
   const end = el("div", {});
   byId("grid").replaceChildren(

@@ -19,13 +19,13 @@ function drawSummary() {
 
 function drawRanking() {
   const found = DATA.comparison;
-  const second = ["alignment", "clip_score"].find((name) => name !== found.by && found.ranking.some((row) => row.scores[name]));
+  const second = DATA.second;
   const axes = ["guidance", "steps", ...DATA.axes.map((axis) => axis.name).filter((name) => !["guidance", "steps"].includes(name))];
   const titles = ["tier", ...axes.map(words), found.by, `${found.level * 100} % interval`, "from the best", ...(second ? [second] : []), "images", "s/image", "run"];
   const rows = found.ranking.map((row) => [
     row.tier ?? "?", ...axes.map((axis) => shown(row[axis])), format(row.score.value), bounds(row.score.ci_low, row.score.ci_high),
     row.to_best ? change(row.to_best) : "the best",
-    ...(second ? [format(row.scores[second]?.value)] : []), format(row.images), format(row.seconds_per_image), row.name,
+    ...(second ? [format(row.scores[second]?.value) + (DATA.marked[row.run] ?? "")] : []), format(row.images), format(row.seconds_per_image), row.name,
   ]);
   const table = tableOf(titles, rows, `Runs ranked by ${found.by}`);
   table.querySelectorAll("tbody tr").forEach((line, place) => {

@@ -1,0 +1,81 @@
+"""Which stored value of a score stands for a run, so that values of different protocols never meet."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from t2i_track.ranking.rows import ImageRow, RunRow, Score, protocol_difference
+
+MARK = "*"
+"""Stands behind a value that was measured otherwise than those beside it."""
+
+
+def usual(rows: Iterable[RunRow], metric: str) -> str | None:
+    """The protocol under which most finished runs have a value, among all that are stored.
+
+    Of protocols that are as common, that of the later run (rows come oldest first), and there the newer value's.
+    """
+    seen: dict[str, tuple[int, int, int]] = {}
+    for place, row in enumerate(rows):
+        if row.status == "finished":
+            for age, score in enumerate(row.every_score(metric)):
+                if math.isfinite(score.value):
+                    seen[score.protocol] = (seen.get(score.protocol, (0,))[0] + 1, place, age)
+    return max(seen, key=seen.__getitem__, default=None)
+
+
+def settled(rows: Iterable[RunRow]) -> list[RunRow]:
+    """The runs with each score under its usual protocol; where a run lacks that, with its newest value."""
+    seen = list(rows)
+    ours = {metric: usual(seen, metric) for metric in sorted({name for row in seen for name in row.all_scores})}
+    return [taken(row, ours) for row in seen]
+
+
+def taken(row: RunRow, protocols: Mapping[str, str | None]) -> RunRow:
+    """The run with its values of these protocols, by score, where it has them."""
+    found = {
+        name: score
+        for name, protocol in protocols.items()
+        for score in row.all_scores.get(name, ())
+        if score.protocol == protocol and score is not row.scores.get(name)
+    }
+    return replace(row, scores={**row.scores, **found}) if found else row
+
+
+def otherwise(rows: Sequence[RunRow], metric: str) -> dict[str, str]:
+    """Run -> what its value was measured with that most others' was not."""
+    ours = usual(rows, metric)
+    scored = [(row.run, score) for row in rows if (score := row.score(metric)) is not None]
+    example: Score | None = next((score for _, score in scored if score.protocol == ours), None)
+    if example is None:
+        return {}
+    return {run: protocol_difference(example, score) for run, score in scored if score.protocol != ours}
+
+
+def alike(images: Sequence[ImageRow]) -> tuple[list[ImageRow], list[str]]:
+    """The images with only those of their own scores that can be set side by side, and what was left out.
+
+    Of each score the protocol counts that most runs' images have, of two as common the last.
+    """
+    runs = {(name, protocol, image.run): None for image in images for name, protocol in image.protocols.items()}
+    counts = Counter((name, protocol) for name, protocol, _ in runs)
+    ours = {name: protocol for (name, protocol), _ in sorted(counts.items(), key=lambda item: item[1])}
+    if len(ours) == len(counts):
+        return list(images), []
+    left_out = Counter(name for name, protocol, _ in runs if protocol != ours[name])
+    notes = [
+        f"{name} of the single images of {count} run{'s' * (count > 1)} is not shown: it was measured under another "
+        "protocol than most."
+        for name, count in sorted(left_out.items())
+    ]
+    kept = [
+        replace(
+            image, scores={name: value for name, value in image.scores.items()
+                           if image.protocols.get(name) == ours.get(name)}
+        )
+        for image in images
+    ]  # fmt: skip
+    return kept, notes

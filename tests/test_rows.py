@@ -1,0 +1,92 @@
+"""Stored runs and images as `compare` takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy.orm import Session
+from stored_scores import FID, store_run, store_score
+
+from t2i_track.db.models import Run
+from t2i_track.metrics.evaluate import EvaluationResult
+from t2i_track.ranking import compare
+from t2i_track.runs.compare import pair
+from t2i_track.runs.evaluate import _scored
+from t2i_track.runs.rows import image_rows, run_rows
+from t2i_track.workspace import Workspace
+
+GRAY = replace(FID, reference="gray", reference_sha256="4" * 64, reference_n=8)
+CLIP = replace(FID, metric="clip", extractor="clip", reference=None, reference_sha256=None, reference_n=None)
+OTHER_CLIP = replace(CLIP, weights_sha256="7" * 64)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "home")
+
+
+@pytest.fixture
+def session(workspace: Workspace) -> Iterator[Session]:
+    with workspace.begin() as opened:
+        yield opened
+
+
+def test_all_values_of_a_score_are_read(session: Session) -> None:
+    run = store_run(session, "a")
+    for value, how in ((1.0, FID), (2.0, GRAY)):
+        store_score(session, run, "fid", value, how)
+    store_score(session, run, "clip_score", 30.0, CLIP)
+    row = run_rows(session)[0]
+    assert {name: score.value for name, score in row.scores.items()} == {"fid": 2.0, "clip_score": 30.0}
+    assert [score.value for score in row.every_score("fid")] == [1.0, 2.0]
+    assert [score.value for score in row.every_score("clip_score")] == [30.0]
+    assert (list(row.all_scores), row.every_score("kid_mean")) == (["fid"], ())
+
+
+def test_runs_are_ranked_by_the_values_that_can_be_compared(session: Session) -> None:
+    for name, value in (("a", 3.0), ("b", 1.0), ("c", 2.0)):
+        store_score(session, store_run(session, name), "fid", value)
+    store_score(session, session.get_one(Run, 2), "fid", 100.0, GRAY)
+    found = compare(run_rows(session))
+    assert [(entry.row.name, entry.score.value) for entry in found.ranking] == [("b", 1.0), ("c", 2.0), ("a", 3.0)]
+    assert found.excluded == ()
+
+
+def test_scores_of_images_are_those_of_the_run_s_protocol(session: Session, workspace: Workspace) -> None:
+    run = store_run(session, "a")
+    store_score(session, run, "clip_score", 30.0, CLIP, images=30.0)
+    store_score(session, run, "clip_score", 90.0, OTHER_CLIP, images=90.0)
+    [row] = run_rows(session)
+    older = replace(row, scores={"clip_score": row.every_score("clip_score")[0]})
+    for of, value in ((row, 90.0), (older, 30.0)):
+        images = image_rows(session, workspace, [of])
+        assert [image.scores for image in images] == [{"clip_score": value}] * 2
+        assert {image.protocols["clip_score"] for image in images} == {of.scores["clip_score"].protocol}
+
+
+def test_two_runs_prompt_by_prompt_under_one_protocol_only(workspace: Workspace) -> None:
+    with workspace.begin() as session:
+        for name, value, how in (("a", 30.0, CLIP), ("b", 90.0, OTHER_CLIP)):
+            store_score(session, store_run(session, name), "clip_score", value, how, images=value)
+    found = pair(workspace, "a", "b")
+    assert (found.prompts, found.changes) == ((), ())
+    assert "clip_score: not compared prompt by prompt" in found.notes[0]
+    with workspace.begin() as session:
+        store_score(session, session.get_one(Run, 1), "clip_score", 95.0, OTHER_CLIP, images=95.0)
+        store_score(session, session.get_one(Run, 2), "clip_score", 20.0, replace(CLIP, n=1), images=20.0)
+    found = pair(workspace, "a", "b")
+    assert [(one.a_wins, one.b_wins) for one in found.prompts] == [(2, 0)]
+    assert {(one.a, one.b) for one in found.changes} == {(95.0, 90.0)}
+
+
+def test_an_evaluation_shows_the_values_that_were_asked_for(workspace: Workspace) -> None:
+    with workspace.begin() as session:
+        run = store_run(session, "a")
+        for value, how in ((1.0, FID), (2.0, GRAY)):
+            store_score(session, run, "fid", value, how)
+    for value, how in ((1.0, FID), (2.0, GRAY)):
+        found = _scored(workspace, run, {("fid", how.fingerprint)}, EvaluationResult([], []))
+        assert found.values()["fid"]["value"] == value
