@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from t2i_track.errors import CompareError
 from t2i_track.metrics.metric import Direction
 from t2i_track.metrics.registry import SECONDS, rankable, score_info
@@ -30,6 +33,12 @@ class Score:
     protocol_label: str = ""
     replicates: tuple[float | None, ...] | None = None
     note: str | None = None
+    grouping: str | None = None
+    """How the groups of the replicates were made; None: by ``prompt_index % 32``, as it once was."""
+    prompts: str = ""
+    """Hash of the set of prompts that were scored."""
+    parts: NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
+    """Of a mean: that of each prompt, in the order of their hashes; NaN where the score does not apply."""
 
     @property
     def holds_value(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 from sqlalchemy import Row, select
 from sqlalchemy.orm import Session, joinedload
 
@@ -141,15 +142,27 @@ def _scores(session: Session, runs: Sequence[int]) -> dict[int, dict[str, Score]
     found: dict[int, dict[str, Score]] = {}
     labels: dict[int, tuple[str, str]] = {}
     columns = ("run_id", "name", "value", "ci_low", "ci_high", "n", "note", "protocol_id", "replicates")
+    columns += ("grouping", "prompts_sha256", "parts")
     for protocol in session.scalars(select(Protocol)):
         fields = {name: getattr(protocol, name) for name in _PROTOCOL}
         fields |= {"parameters": protocol.parameters, "versions": protocol.versions}
         labels[protocol.id] = (protocol.fingerprint, protocol_label(fields))
     for ids in _chunks(runs):
         query = select(*(getattr(MetricValue, name) for name in columns)).where(MetricValue.run_id.in_(ids))
-        for run_id, name, value, low, high, n, note, protocol_id, replicates in session.execute(
-            query.order_by(MetricValue.created_at, MetricValue.id)
-        ):
+        for (
+            run_id,
+            name,
+            value,
+            low,
+            high,
+            n,
+            note,
+            protocol_id,
+            replicates,
+            grouping,
+            prompts,
+            parts,
+        ) in session.execute(query.order_by(MetricValue.created_at, MetricValue.id)):
             fingerprint, label = labels[protocol_id]
             found.setdefault(run_id, {})[name] = Score(
                 name=name,
@@ -161,6 +174,9 @@ def _scores(session: Session, runs: Sequence[int]) -> dict[int, dict[str, Score]
                 protocol_label=label,
                 replicates=None if replicates is None else tuple(replicates),
                 note=note,
+                grouping=grouping,
+                prompts=prompts or "",
+                parts=None if parts is None else np.frombuffer(parts, dtype="<f8"),
             )
     return found
 
