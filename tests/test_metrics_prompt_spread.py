@@ -59,7 +59,7 @@ def test_a_prompt_counts_once_whatever_its_images() -> None:
     rows = np.array([[0.0], [1.0], [0.0], [3.0], [0.0], [3.0]])
     items = images(3, 2)
     items[4:] = [replace(item, prompt=items[2].prompt) for item in items[4:]]
-    # At another place of the manifest it is the same prompt: it has 0, 3, 0, 3: four of its six pairs are at distance 3.
+    # At another place of the manifest it is the same prompt: of its 0, 3, 0, 3 four pairs of six are at distance 3.
     assert measured(rows, items).value == pytest.approx((1.0 + 2.0) / 2)
 
 

@@ -160,7 +160,7 @@ def mean_interval(scores: Vector, clusters: Groups, level: float = 0.95) -> Inte
 def _by_cluster(scores: Vector, clusters: Groups) -> tuple[Vector, Vector]:
     """Sum and number of the images of each prompt that has any."""
     _, cluster = np.unique(clusters, return_inverse=True)
-    return np.bincount(cluster, weights=scores), np.bincount(cluster).astype(np.float64)
+    return np.bincount(cluster, weights=scores).astype(np.float64), np.bincount(cluster).astype(np.float64)
 
 
 def share_interval(scores: Vector, clusters: Groups, level: float = 0.95) -> Interval:
