@@ -164,7 +164,8 @@ def measure_mean(w: World, population: Matrix, sample: Matrix, groups: np.ndarra
 
 def measure_inception_score(w: World, population: Matrix, sample: Matrix, groups: np.ndarray) -> Measured:
     value, _, replicates, _ = inception_score.inception_score(2 * sample[:, :20], groups)
-    return Measured(value, replicates, jackknife(value, replicates), None)
+    single = within(jackknife(value, replicates), 1.0, inception_score.ceiling(len(sample), 20, inception_score.SPLITS))
+    return Measured(value, replicates, single, None)
 
 
 def measure_recall(w: World, population: Matrix, sample: Matrix, groups: np.ndarray) -> Measured:

@@ -130,6 +130,13 @@ def test_cmmd_is_the_formula_over_all_pairs() -> None:
     assert replicates[3] == pytest.approx(without, rel=1e-9)
 
 
+def test_cmmd_is_ten_times_the_squared_distance_of_means() -> None:
+    x, y = features(300, 16, 1) + 0.4, features(200, 16, 2)
+    means = [(rows / np.linalg.norm(rows, axis=1, keepdims=True)).mean(axis=0) for rows in (x, y)]
+    value = cmmd.cmmd(x, y, groups(300), cmmd.reference_mean(y))[0]
+    assert value == pytest.approx(10 * ((means[0] - means[1]) ** 2).sum(), rel=0.01)
+
+
 def test_cmmd_of_equal_sets_is_0() -> None:
     a = features(40, 6)
     assert cmmd.cmmd(a, a, groups(40), cmmd.reference_mean(a))[0] == pytest.approx(0.0, abs=1e-9)
