@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from benchmarks.peers import timed
 from t2i_track.db import lineage
 from t2i_track.db.models import Run, RunStatus
-from t2i_track.metrics.uncertainty import GROUPS
+from t2i_track.metrics.prompts import GROUPS
 from t2i_track.workspace import Workspace
 
 LEVELS = 10

@@ -2,7 +2,8 @@
 
 A population of 8192 pairs of feature vectors stands for all that two settings could ever make of the same prompts and
 seeds; a run is a sample of N pairs. The population's own moments are the truth, so it is exact: its FID is 3 by
-construction. Intervals come from the same functions that the product calls.
+construction. Intervals come from the same functions that the product calls. ``coverage_means.py`` has the worlds in
+which intervals of means and shares may fail.
 
     python benchmarks/coverage.py --trials 400 --num 64,128,256,512,1024,2048
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -31,10 +33,11 @@ from t2i_track.metrics.inputs import ImageItem
 from t2i_track.metrics.measurement import Measurement
 from t2i_track.metrics.metric import Kind
 from t2i_track.metrics.neighbours import radii
+from t2i_track.metrics.prompts import GROUPS
 from t2i_track.metrics.registry import METRICS, word_of
 from t2i_track.metrics.rows import Matrix
 from t2i_track.metrics.scores import cmmd, fid, fid_infinity, inception_score, kid, precision_recall
-from t2i_track.metrics.uncertainty import Interval, jackknife
+from t2i_track.metrics.uncertainty import Interval, jackknife, within
 
 POPULATION = 8192
 SUBSETS = 20
@@ -108,21 +111,28 @@ def measure_fid_infinity(w: World, population: Matrix, sample: Matrix, groups: n
 
 
 def measure_kid(w: World, population: Matrix, sample: Matrix, groups: np.ndarray) -> Measured:
-    subsets, within = _reference_subsets(w, len(sample))
-    value, _, replicates = kid.kid(sample, w.reference, groups, subsets, within)
-    return Measured(value, replicates, jackknife(value, replicates), _truth(w, population, kid.polynomial, True))
+    subsets, theirs = _reference_subsets(w, len(sample))
+    value, std, replicates, ours = kid.kid(sample, w.reference, groups, subsets, theirs)
+    single = kid.interval_of(value, std, replicates, SUBSETS, ours + _reference_pairs(w))
+    return Measured(value, replicates, single, _truth(w, population, kid.polynomial, True))
 
 
 def measure_cmmd(w: World, population: Matrix, sample: Matrix, groups: np.ndarray) -> Measured:
     value, replicates = cmmd.cmmd(sample, w.reference, groups, _reference_mean(w))
     truth = cmmd.SCALE * _truth(w, population, cmmd.gaussian_kernel, False)
-    return Measured(value, replicates, jackknife(value, replicates, correct_bias=True), truth)
+    single = within(jackknife(value, replicates, correct_bias=True), 0.0, math.inf)
+    return Measured(value, replicates, single, truth)
 
 
 @cache
 def _reference_subsets(w: World, n: int) -> tuple[kid.Subsets, Matrix]:
     subsets = kid.draw_subsets(n, len(w.reference), SUBSETS, min(1000, n))
     return subsets, kid.within_subsets(w.reference, subsets.theirs)
+
+
+@cache
+def _reference_pairs(w: World) -> float:
+    return kid.reference_pairs(w.reference)
 
 
 @cache
@@ -148,13 +158,14 @@ def _population_mmd(w: World, first: bool, kernel: mmd.Kernel, unbiased: bool) -
 def measure_mean(w: World, population: Matrix, sample: Matrix, groups: np.ndarray) -> Measured:
     """A mean of skewed per-image scores, as clip_score and alignment are."""
     scores, everything = np.exp(sample[:, 0] / 2), np.exp(population[:, 0] / 2)
-    interval = uncertainty.bootstrap_mean(scores, range(len(scores)))
+    interval = uncertainty.mean_interval(scores, np.arange(len(scores)))
     return Measured(interval.estimate, uncertainty.leave_out_means(scores, groups), interval, float(everything.mean()))
 
 
 def measure_inception_score(w: World, population: Matrix, sample: Matrix, groups: np.ndarray) -> Measured:
     value, _, replicates, _ = inception_score.inception_score(2 * sample[:, :20], groups)
-    return Measured(value, replicates, jackknife(value, replicates), None)
+    single = within(jackknife(value, replicates), 1.0, inception_score.ceiling(len(sample), 20, inception_score.SPLITS))
+    return Measured(value, replicates, single, None)
 
 
 def measure_recall(w: World, population: Matrix, sample: Matrix, groups: np.ndarray) -> Measured:
@@ -168,7 +179,8 @@ class Drawn(Measurement):
 
     def __init__(self, ours: Matrix, theirs: Matrix, per_prompt: int) -> None:
         images = [
-            ImageItem(Path(), "", prompt_index=i // per_prompt, replicate=i % per_prompt) for i in range(len(ours))
+            ImageItem(Path(), "", f"prompt {i // per_prompt}", i // per_prompt, i % per_prompt)
+            for i in range(len(ours))
         ]
         super().__init__(images, None, (0, 0), Path(), "cpu", None, {}, {})
         self.ours, self.theirs = ours, theirs
@@ -235,7 +247,7 @@ class Row:
 
 def trial(w: World, measure: Measure, n: int, rng: np.random.Generator) -> tuple[Measured, Measured]:
     drawn = rng.integers(POPULATION, size=n)
-    groups = np.arange(n) % uncertainty.GROUPS
+    groups = np.arange(n) % GROUPS
     return measure(w, w.a, w.a[drawn], groups), measure(w, w.b, w.b[drawn], groups)
 
 

@@ -32,7 +32,7 @@ def measured(workspace: Workspace, address: str) -> tuple[dict[int, float], set[
         images = image_rows(session, workspace, run_rows(session, [address]))
     store = FeatureStore(resolve("shapes", workspace.cache).folder(workspace.cache, (run.width, run.height)))
     rows = store.rows([item.sha256 for item in items]).layer("features")
-    prompts, found = spreads(rows, [item.prompt_index for item in items])
+    prompts, found = spreads(rows, np.array([item.prompt_index for item in items]))
     wrong = {image.prompt_index for image in images if image.scores["alignment"] < 1}
     return dict(zip(prompts.tolist(), found.tolist(), strict=True)), set(prompts.tolist()) - wrong
 

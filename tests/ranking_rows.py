@@ -8,22 +8,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from t2i_track.metrics.uncertainty import GROUPS
+from t2i_track.metrics.prompts import GROUPING, GROUPS
 from t2i_track.ranking import RunRow, Score
 
 PROMPTS = 128
 
 
 def leave_out(values: NDArray[np.float64]) -> tuple[float | None, ...]:
-    """Means without each group, an image's group being its index modulo 32."""
-    groups = np.arange(len(values)) % GROUPS
-    return tuple(float(values[groups != g].mean()) for g in range(GROUPS))
+    """Means without each group; the values are those of the prompts in the order of their hashes, dealt in turn."""
+    groups = np.arange(len(values)) % min(GROUPS, len(values))
+    return tuple(float(values[groups != g].mean()) if g in groups else None for g in range(GROUPS))
 
 
 def mean_score(name: str, values: NDArray[np.float64], **fields: Any) -> Score:
     """The mean of per-prompt values as a score."""
     mean, error = float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
-    given = {"protocol": f"{name}-p", "protocol_label": f"metric={name} · n={len(values)}", "n": len(values), **fields}
+    given = {
+        "protocol": f"{name}-p",
+        "protocol_label": f"metric={name} · n={len(values)}",
+        "n": len(values),
+        "grouping": GROUPING,
+        "prompts": f"{len(values):064d}",
+        **fields,
+    }
     return Score(name, mean, mean - 2 * error, mean + 2 * error, replicates=leave_out(values), **given)
 
 

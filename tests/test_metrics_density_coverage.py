@@ -11,8 +11,8 @@ import pytest
 
 from t2i_track.errors import MetricError
 from t2i_track.metrics.neighbours import radii
+from t2i_track.metrics.prompts import GROUPS, Prompts
 from t2i_track.metrics.scores.density_coverage import METRIC, NEIGHBOURS, density_coverage
-from t2i_track.metrics.uncertainty import GROUPS
 
 
 def features(n: int, d: int, seed: int = 0, scale: float = 1.0) -> np.ndarray:
@@ -97,7 +97,7 @@ def test_intervals_where_they_are_sound(prompts: int, sound: bool) -> None:
     indices = [i // 2 for i in range(2 * prompts)]
     m: Any = SimpleNamespace(
         images=ours,
-        prompt_indices=indices,
+        prompts=Prompts.of(list(map(str, indices))),
         groups=np.array(indices) % GROUPS,
         rows=lambda kind: ours,
         reference_rows=lambda kind: theirs,

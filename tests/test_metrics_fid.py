@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from t2i_track.errors import MetricError
+from t2i_track.metrics.prompts import GROUPS
 from t2i_track.metrics.scores import fid
 from t2i_track.metrics.scores.fid_infinity import fid_infinity
-from t2i_track.metrics.uncertainty import GROUPS
 
 
 def features(n: int, d: int, seed: int = 0, shift: float = 0.0) -> np.ndarray:

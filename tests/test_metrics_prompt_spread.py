@@ -13,19 +13,18 @@ from t2i_track.errors import MetricError
 from t2i_track.metrics.evaluate import default_metrics, plan
 from t2i_track.metrics.inputs import ImageItem
 from t2i_track.metrics.metric import Parameters
+from t2i_track.metrics.prompts import GROUPS, Prompts
 from t2i_track.metrics.rows import Score
 from t2i_track.metrics.scores.prompt_spread import METRIC, spreads
-from t2i_track.metrics.uncertainty import GROUPS
 
 
 def images(prompts: int, each: int) -> list[ImageItem]:
     places = [divmod(i, each) for i in range(prompts * each)]
-    return [ImageItem(Path("x"), f"{n:064x}", "a red circle", *place) for n, place in enumerate(places)]
+    return [ImageItem(Path("x"), f"{n:064x}", f"{place[0]} red circles", *place) for n, place in enumerate(places)]
 
 
 def measured(rows: np.ndarray, items: list[ImageItem], parameters: Parameters | None = None) -> Score:
-    prompts = [item.prompt_index for item in items]
-    m = SimpleNamespace(rows=lambda kind: rows, images=items, prompt_indices=prompts)
+    m = SimpleNamespace(rows=lambda kind: rows, images=items, prompts=Prompts.of([item.prompt for item in items]))
     return METRIC.compute(m, parameters or METRIC.parameters)["prompt_spread"]  # type: ignore[arg-type]
 
 
@@ -37,7 +36,7 @@ def test_the_mean_distance_of_a_prompt_s_pairs() -> None:
     # An equilateral triangle of side 2 and a pair at distance 5; the image alone has no pair.
     triangle = [[0.0, 0.0], [2.0, 0.0], [1.0, np.sqrt(3.0)]]
     rows = np.array([*triangle, [0.0, 0.0], [3.0, 4.0], [9.0, 9.0]])
-    prompts, found = spreads(rows, [4, 4, 4, 7, 7, 9])
+    prompts, found = spreads(rows, np.array([4, 4, 4, 7, 7, 9]))
     assert prompts.tolist() == [4, 7]
     assert found == pytest.approx([2.0, 5.0], rel=1e-12)
 
@@ -46,9 +45,9 @@ def test_order_does_not_matter_and_prompts_do_not_mix() -> None:
     rows = np.random.default_rng(0).normal(size=(24, 5))
     prompts = np.repeat(np.arange(8), 3)
     shuffled = np.random.default_rng(1).permutation(24)
-    assert spreads(rows[shuffled], prompts[shuffled].tolist())[1] == pytest.approx(spreads(rows, prompts.tolist())[1])
+    assert spreads(rows[shuffled], prompts[shuffled])[1] == pytest.approx(spreads(rows, prompts)[1])
     far = rows + 1000.0 * prompts[:, None]
-    assert spreads(far, prompts.tolist())[1] == pytest.approx(spreads(rows, prompts.tolist())[1], rel=1e-9)
+    assert spreads(far, prompts)[1] == pytest.approx(spreads(rows, prompts)[1], rel=1e-9)
 
 
 def test_equal_images_have_no_spread() -> None:
@@ -59,14 +58,15 @@ def test_equal_images_have_no_spread() -> None:
 def test_a_prompt_counts_once_whatever_its_images() -> None:
     rows = np.array([[0.0], [1.0], [0.0], [3.0], [0.0], [3.0]])
     items = images(3, 2)
-    items[4:] = [replace(item, prompt_index=1, replicate=2 + n) for n, item in enumerate(items[4:])]
-    # Prompt 1 has 0, 3, 0, 3: four of its six pairs are at distance 3.
+    items[4:] = [replace(item, prompt=items[2].prompt) for item in items[4:]]
+    # At another place of the manifest it is the same prompt: of its 0, 3, 0, 3 four pairs of six are at distance 3.
     assert measured(rows, items).value == pytest.approx((1.0 + 2.0) / 2)
 
 
 def test_replicates_leave_prompts_out() -> None:
     rows = np.random.default_rng(2).normal(size=(80, 4))
-    score, (_, found) = measured(rows, images(40, 2)), spreads(rows, np.repeat(np.arange(40), 2).tolist())
+    prompts = Prompts.of([item.prompt for item in images(40, 2)])
+    score, (_, found) = measured(rows, images(40, 2)), spreads(rows, prompts.of_image)
     assert score.value == pytest.approx(found.mean())
     assert score.replicates is not None
     assert score.replicates[3] == pytest.approx(np.delete(found, [3, 3 + GROUPS]).mean())

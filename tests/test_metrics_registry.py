@@ -17,9 +17,9 @@ from t2i_track.metrics.evaluate import default_metrics, plan
 from t2i_track.metrics.extractors import kinds, resolve, resolve_clip
 from t2i_track.metrics.inputs import ImageItem
 from t2i_track.metrics.metric import Metric
+from t2i_track.metrics.prompts import GROUPS
 from t2i_track.metrics.reference import Reference
 from t2i_track.metrics.registry import METRICS, SETTABLE, of_role, rankable, score_info, word_of
-from t2i_track.metrics.uncertainty import GROUPS
 from t2i_track.ranking import Score as RankedScore
 from t2i_track.ranking.differences import difference
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from t2i_track.errors import MetricError
+from t2i_track.metrics.prompts import GROUPS
 from t2i_track.metrics.scores.vendi import METRIC, vendi
-from t2i_track.metrics.uncertainty import GROUPS
 
 
 def features(n: int, d: int, seed: int = 0) -> np.ndarray:

@@ -76,10 +76,10 @@ def test_a_changed_table_gets_a_migration(after: str, written: str, checkout: Pa
     change(checkout, LORA, after)
     done = python("migrations/new.py", "Runs", "have", "another", "lora")
     assert done.returncode == 0, done.stderr
-    script = checkout / "migrations" / "versions" / "0002_runs_have_another_lora.py"
+    script = checkout / "migrations" / "versions" / "0003_runs_have_another_lora.py"
     text = script.read_text(encoding="utf-8")
     assert written in text
-    assert text.startswith('"""Runs have another lora\n\nRevision: 0002, after 0001\n"""\n')
+    assert text.startswith('"""Runs have another lora\n\nRevision: 0003, after 0002\n"""\n')
     assert f"{script}: read it" in done.stdout
     assert python("migrations/new.py", "again").stderr == (
         "t2i_track/db/models.py says nothing that the last migration does not\n"
@@ -87,18 +87,18 @@ def test_a_changed_table_gets_a_migration(after: str, written: str, checkout: Pa
     before = python("-c", COUNT.replace("session.upgrade", "str"))
     assert before.stdout.split() == ["5", "20", "56", "0001"]
     done = python("-c", COUNT)
-    assert done.stdout.split() == ["5", "20", "56", "0002"], done.stderr
+    assert done.stdout.split() == ["5", "20", "56", "0003"], done.stderr
 
 
 def test_a_migration_that_leaves_rows_without_what_they_name_changes_nothing(checkout: Path, python: Python) -> None:
-    (checkout / "migrations" / "versions" / "0002_lossy.py").write_text(
-        "from alembic import op\n\nrevision, down_revision = '0002', '0001'\n\n\n"
+    (checkout / "migrations" / "versions" / "0003_lossy.py").write_text(
+        "from alembic import op\n\nrevision, down_revision = '0003', '0002'\n\n\n"
         "def upgrade() -> None:\n    op.execute('DELETE FROM sweeps')\n"
     )
     done = python("-c", COUNT)
-    reason = "migration 0002 leaves rows of sweep_runs without their sweeps: it was taken back"
+    reason = "migration 0003 leaves rows of sweep_runs without their sweeps: it was taken back"
     assert done.stderr.splitlines()[-1] == f"t2i_track.errors.DatabaseError: {reason}"
-    assert python("-c", COUNT.replace("session.upgrade", "str")).stdout.split() == ["5", "20", "56", "0001"]
+    assert python("-c", COUNT.replace("session.upgrade", "str")).stdout.split() == ["5", "20", "56", "0002"]
 
 
 def test_a_migration_wants_words(python: Python) -> None:

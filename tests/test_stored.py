@@ -7,15 +7,19 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sqlalchemy import func, select
 
+from t2i_track.db import lineage
 from t2i_track.db import session as database
 from t2i_track.db.models import Base, Image, Protocol, Run
 from t2i_track.images import png
 from t2i_track.images.seeds import image_seed
+from t2i_track.metrics.evaluate import EvaluationResult, MetricResult
 from t2i_track.metrics.protocol import ProtocolRecord
 from t2i_track.ranking import compare
+from t2i_track.runs.evaluate import store
 from t2i_track.runs.plan import values_of
 from t2i_track.runs.reproduce import reproduce
 from t2i_track.runs.rows import image_rows, run_rows
@@ -142,3 +146,22 @@ def test_pictures_are_made_again(upgraded: Workspace) -> None:
     # From the database's record, which says nothing of memory formats.
     again = reproduce(upgraded, kept["contiguous"].pixels_sha256)
     assert (again.recorded_sha256, again.close) == (kept["contiguous"].pixels_sha256, True)
+
+
+@pytest.mark.parametrize("home", ["0001"], indirect=True)
+def test_values_say_their_prompts_since_they_are_stored_with_them(upgraded: Workspace) -> None:
+    with upgraded.reading() as session:
+        run = lineage.find_run(session, "plain")
+        old = run_rows(session, ["plain"])[0].scores
+        protocol = session.scalars(select(Protocol).where(Protocol.fingerprint == old["alignment"].protocol)).one()
+        record = ProtocolRecord(**{name: getattr(protocol, name) for name in ProtocolRecord.__dataclass_fields__})
+    assert {(score.grouping, score.prompts, score.parts) for score in old.values()} == {(None, "", None)}
+    parts = np.array([0.25, np.nan, 0.75])
+    stored = {"prompts_sha256": "f" * 64, "parts": parts.astype("<f8").tobytes()}
+    result = MetricResult("alignment", 0.5, 0.2, 0.8, 4, None, record, [0.5] * 32, **stored)
+    store(upgraded, run, EvaluationResult([result], []))
+    with upgraded.reading() as session:
+        found = run_rows(session, ["plain"])[0].scores["alignment"]
+    assert (found.value, found.grouping, found.prompts) == (0.5, "prompts-sha256-32", "f" * 64)
+    assert found.parts is not None
+    assert np.array_equal(found.parts, parts, equal_nan=True)

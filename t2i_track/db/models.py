@@ -232,7 +232,13 @@ class MetricValue(Base):
     """Why there is no interval, or what else a reader must know."""
     protocol_id: Mapped[int] = mapped_column(ForeignKey("protocols.id"), index=True)
     replicates: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
-    """Leave-one-group-out values, groups by prompt index; null for an empty group."""
+    """Leave-one-group-out values; null for an empty group."""
+    grouping: Mapped[str | None] = mapped_column(String(40))
+    """How their groups were made; null: by ``prompt_index % 32``, before it was recorded."""
+    prompts_sha256: Mapped[str | None] = mapped_column(String(64))
+    """Over the sorted hashes of the prompts that were scored."""
+    parts: Mapped[bytes | None]
+    """Of a mean: that of each prompt by their sorted hashes, little-endian float64, NaN where it does not apply."""
     created_at: Mapped[utc] = mapped_column(default=utc_now)
     run: Mapped[Run] = relationship(back_populates="metric_values")
     protocol: Mapped[Protocol] = relationship()

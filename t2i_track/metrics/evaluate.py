@@ -15,6 +15,7 @@ from t2i_track.metrics.features import Progress, picture_features
 from t2i_track.metrics.inputs import ImageItem, Size, common_size
 from t2i_track.metrics.measurement import Measurement
 from t2i_track.metrics.metric import CLIP_KINDS, Kind, Metric
+from t2i_track.metrics.prompts import GROUPING
 from t2i_track.metrics.protocol import ProtocolRecord, versions
 from t2i_track.metrics.reference import Reference
 from t2i_track.metrics.registry import METRICS, SETTABLE
@@ -37,6 +38,13 @@ class MetricResult:
     replicates: list[float | None] | None
     per_image: dict[int | str, float] | None = None
     """By ``ImageItem.key``."""
+    grouping: str = GROUPING
+    """How the groups of the replicates were made."""
+    prompts_sha256: str = ""
+    """Of the set of prompts that were scored, see ``Prompts``."""
+    parts: bytes | None = None
+    """Of a mean: that of each prompt, by the sha256 of their text; little-endian float64, NaN where it does not
+    apply."""
 
 
 @dataclass(frozen=True)
@@ -313,7 +321,19 @@ def _result(name: str, score: Score, protocol: ProtocolRecord, measurement: Meas
     replicates = None if score.replicates is None else list(score.replicates)
     n = len(measurement.images) if score.n is None else score.n
     note = "; ".join(filter(None, [score.note, measurement.note])) or None
-    return MetricResult(name, score.value, score.ci_low, score.ci_high, n, note, protocol, replicates, per_image)
+    return MetricResult(
+        name=name,
+        value=score.value,
+        ci_low=score.ci_low,
+        ci_high=score.ci_high,
+        n=n,
+        note=note,
+        protocol=protocol,
+        replicates=replicates,
+        per_image=per_image,
+        prompts_sha256=measurement.prompts.sha256,
+        parts=None if score.parts is None else score.parts.astype("<f8").tobytes(),
+    )
 
 
 def default_metrics(

@@ -8,15 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from t2i_track.errors import MetricError
-from t2i_track.metrics import uncertainty
 from t2i_track.metrics.cache import Features, FeatureStore, kept
 from t2i_track.metrics.extractors import Extractor
 from t2i_track.metrics.features import Progress, text_features
 from t2i_track.metrics.inputs import ImageItem, Size
 from t2i_track.metrics.metric import Kind
+from t2i_track.metrics.prompts import Prompts
 from t2i_track.metrics.reference import Reference
 from t2i_track.metrics.rows import Groups, Rows
 
@@ -40,12 +38,13 @@ class Measurement:
     """What every score of these pictures must say."""
 
     @cached_property
-    def groups(self) -> Groups:
-        return np.array([uncertainty.group_of(image.prompt_index) for image in self.images], dtype=np.intp)
+    def prompts(self) -> Prompts:
+        return Prompts.of([image.prompt for image in self.images])
 
     @cached_property
-    def prompt_indices(self) -> list[int]:
-        return [image.prompt_index for image in self.images]
+    def groups(self) -> Groups:
+        """The leave-one-out group of each image."""
+        return self.prompts.groups
 
     def rows(self, kind: Kind) -> Rows:
         return self._rows(kind, self.images)

@@ -36,6 +36,8 @@ class ScoreInfo:
     """How its interval and replicates are made."""
     share: bool = False
     """A mean over images of numbers in [0, 1]."""
+    mean: bool = False
+    """A mean over images or prompts, so that each prompt has a part in it (``Score.parts``)."""
     depends_on_n: bool = False
     """Whether its expectation moves with the number of images."""
     corrected: bool = False

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from t2i_track.metrics.prompts import GROUPS
 from t2i_track.metrics.rows import Groups, Matrix, Rows, Vector, blocks, spans
-from t2i_track.metrics.uncertainty import GROUPS
 
 Kernel = Callable[[Matrix, Matrix], Matrix]
 """Rows (a, d) and (b, d) to kernel values (a, b)."""

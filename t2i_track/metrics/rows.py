@@ -38,6 +38,8 @@ class Score:
     """NaN where the score does not apply to an image."""
     n: int | None = None
     """Images that it applies to, where that is not all."""
+    parts: Vector | None = field(default=None, repr=False)
+    """Of a mean: that of each prompt, in the order of ``Prompts.digests``; NaN where the score does not apply."""
 
 
 def spans(rows: Rows, size: int = BLOCK) -> Iterator[slice]:

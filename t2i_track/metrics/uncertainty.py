@@ -1,6 +1,6 @@
-"""How sure a score is: the delete-a-group jackknife for distances, the bootstrap for means, and differences of runs.
+"""How sure a score is: the delete-a-group jackknife for distances, Student's t for means, and differences of runs.
 
-Numbers only: numpy, and scipy's t distribution where it is asked for. Which method is used where, and the coverage
+Numbers only: numpy, and scipy's distributions where they are asked for. Which method is used where, and the coverage
 that each was measured to have, is in ``docs/metrics.md``; ``benchmarks/coverage.py`` measures it again.
 """
 
@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-GROUPS = 32
-"""Leave-one-group-out groups; an image belongs to ``prompt_index % GROUPS``, the same one in every run."""
+from t2i_track.metrics.prompts import GROUPS
+from t2i_track.metrics.rows import Groups, Vector
 
 MIN_GROUPS = 8
-"""With fewer groups the spread of the replicates says too little about the spread of the score."""
+"""With fewer groups, or prompts, their spread says too little about the spread of the score."""
 
 IMAGES_PER_DIMENSION = 4
 """Below this number of images to an effective dimension a Fréchet distance has no sound interval."""
@@ -35,10 +34,6 @@ class Interval:
     standard_error: float | None
     p_value: float | None
     """Two-sided, against 0: small where the estimate is surely not 0."""
-
-
-def group_of(prompt_index: int) -> int:
-    return prompt_index % GROUPS
 
 
 def without_interval(estimate: float) -> Interval:
@@ -87,9 +82,7 @@ def distance_interval(
         )
         return without_interval(value), f"{reason}; differences of runs over the same prompts have one"
     found = jackknife(value, replicates, level, correct_bias=True)
-    if found.low is None or found.high is None:
-        return found, None
-    return replace(found, low=max(found.low, 0.0), high=max(found.high, 0.0)), "interval of the value without its bias"
+    return within(found, 0.0, math.inf), None if found.low is None else "interval of the value without its bias"
 
 
 def student(estimate: float, standard_error: float, freedom: float, level: float = 0.95) -> Interval:
@@ -139,63 +132,77 @@ def unpaired_difference(
     return student(difference, math.sqrt(total), freedom, level)
 
 
-def bootstrap_mean(
-    scores: NDArray[np.float64], clusters: Sequence[int], level: float = 0.95, *, draws: int = 2000, seed: int = 0
-) -> Interval:
-    """Mean of per-image scores, by a bootstrap over prompts.
+def mean_interval(scores: Vector, clusters: Groups, level: float = 0.95) -> Interval:
+    """Mean of per-image scores with Student's t on one degree less than there are prompts.
 
-    Images of one prompt are alike, so prompts are drawn, not images; with an image a prompt the two are the same.
-    The draws depend on ``seed`` only, so the same scores give the same interval.
+    Images of one prompt are alike, so the spread is that of prompts, and where prompts have unequal numbers of images
+    the mean is a ratio of two means over prompts (Cochran 1977, section 6.3).
 
     Args:
         scores: one per image, finite.
-        clusters: the prompt index of each image.
+        clusters: the number of each image's prompt.
+
+    Returns:
+        The interval; without bounds where fewer than ``MIN_GROUPS`` prompts have images.
     """
-    _, cluster = np.unique(np.asarray(clusters), return_inverse=True)
-    sums, counts = np.bincount(cluster, weights=scores), np.bincount(cluster).astype(np.float64)
-    size = len(sums)
-    estimate = float(sums.sum() / counts.sum())
+    sums, counts = _by_cluster(scores, clusters)
+    size, total = len(sums), float(counts.sum())
+    estimate = float(sums.sum()) / total
     if size < MIN_GROUPS:
         return without_interval(estimate)
-    rng = np.random.default_rng(seed)
-    means = np.empty(draws)
-    for i in range(draws):
-        drawn = rng.integers(size, size=size)
-        means[i] = sums[drawn].sum() / counts[drawn].sum()
-    # A bootstrap's spread is that of the plug-in variance, which is (n - 1) / n too small.
-    means = estimate + (means - estimate) * math.sqrt(size / (size - 1))
-    low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
-    error = float(means.std())
-    p_value = min(1.0, 2.0 * float(min((means <= 0).mean(), (means >= 0).mean())))
-    return Interval(estimate, float(low), float(high), error, p_value)
+    rest = sums - estimate * counts
+    # What is left of equal scores is rounding.
+    rest[np.abs(rest) <= 1e-12 * np.abs(sums)] = 0.0
+    error = math.sqrt(size / (size - 1) * float(rest @ rest)) / total
+    return student(estimate, error, size - 1, level)
 
 
-def share_interval(scores: NDArray[np.float64], clusters: Sequence[int], level: float = 0.95) -> Interval:
-    """Mean of scores in [0, 1], by ``bootstrap_mean``, kept inside [0, 1].
+def _by_cluster(scores: Vector, clusters: Groups) -> tuple[Vector, Vector]:
+    """Sum and number of the images of each prompt that has any."""
+    _, cluster = np.unique(clusters, return_inverse=True)
+    return np.bincount(cluster, weights=scores).astype(np.float64), np.bincount(cluster).astype(np.float64)
 
-    Scores that are all 0 or all 1 have no spread to draw from, yet say little where they are few: their interval ends
-    at the share that would still have given so many of a kind with probability ``(1 - level) / 2`` (Clopper & Pearson
-    1934), counting prompts, since images of one prompt are alike.
+
+def share_interval(scores: Vector, clusters: Groups, level: float = 0.95) -> Interval:
+    """Mean p of scores in [0, 1]: Clopper and Pearson's interval (1934) at an effective number of images.
+
+    That number is ``p (1 - p) / SE²`` with the standard error over prompts (Korn & Graubard 1998), less where there
+    are fewer prompts than it; of all 0 or all 1, which have no spread, it is the number of prompts.
+
+    Scores all but a few of which are 1 say no more than scores that are all 1, so the interval reaches at least as low
+    as theirs, and from all 0 likewise: it moves with every score that does.
     """
-    found = bootstrap_mean(scores, clusters, level)
-    if found.low is None or found.high is None:
+    from scipy.special import betaincinv, stdtrit
+
+    found = mean_interval(scores, clusters, level)
+    if found.standard_error is None:
         return found
-    reach = ((1 - level) / 2) ** (1 / len(set(clusters)))
+    prompts, tail, p = len(np.unique(clusters)), (1 - level) / 2, found.estimate
+    surely = tail ** (1 / prompts)
     if (scores == 1.0).all():
-        return replace(found, low=reach, high=1.0)
+        return replace(found, low=surely, high=1.0)
     if (scores == 0.0).all():
-        return replace(found, low=0.0, high=1.0 - reach)
-    return within(found)
+        return replace(found, low=0.0, high=1.0 - surely)
+    effective = float(prompts)
+    if found.standard_error:
+        effective = p * (1 - p) / found.standard_error**2
+        shorter = float(stdtrit(max(effective - 1, 1.0), 1 - tail) / stdtrit(prompts - 1, 1 - tail))
+        effective *= min(1.0, shorter) ** 2
+    successes = p * effective
+    low = float(betaincinv(successes, effective - successes + 1, tail))
+    high = float(betaincinv(successes + 1, effective - successes, 1 - tail))
+    return replace(found, low=min(low, surely), high=max(high, 1.0 - surely))
 
 
 def within(interval: Interval, least: float = 0.0, most: float = 1.0) -> Interval:
     """The interval without what the score cannot be."""
     if interval.low is None or interval.high is None:
         return interval
-    return replace(interval, low=max(interval.low, least), high=min(interval.high, most))
+    low, high = (min(max(bound, least), most) for bound in (interval.low, interval.high))
+    return replace(interval, low=low, high=high)
 
 
-def leave_out_means(scores: NDArray[np.float64], groups: NDArray[np.intp]) -> list[float | None]:
+def leave_out_means(scores: Vector, groups: Groups) -> list[float | None]:
     """The mean of the scores without each group: None where the group, or everything but the group, is empty."""
     sums = np.bincount(groups, weights=scores, minlength=GROUPS)
     counts = np.bincount(groups, minlength=GROUPS)

@@ -39,7 +39,7 @@ class Score:
     prompts: str = ""
     """Hash of the set of prompts that were scored."""
     parts: NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
-    """Of a mean over images, the mean of each prompt, in the order of the prompts' hashes."""
+    """Of a mean: that of each prompt, in the order of their hashes; NaN where the score does not apply."""
 
     @cached_property
     def columns(self) -> NDArray[np.float64] | None:

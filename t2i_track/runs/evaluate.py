@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 EMBEDDED = "shapes"
 RUN_REFERENCE = "run:"
+STORED = ("value", "ci_low", "ci_high", "n", "note", "replicates", "grouping", "prompts_sha256", "parts")
+"""Of a result, in the columns of its names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +212,7 @@ def store(workspace: Workspace, run: Run, found: EvaluationResult) -> None:
         for result in found.results:
             record = dataclasses.asdict(result.protocol)
             protocol = lineage.store_protocol(session, result.protocol.fingerprint, record)
-            values = {name: getattr(result, name) for name in ("value", "ci_low", "ci_high", "n", "note", "replicates")}
+            values = {name: getattr(result, name) for name in STORED}
             lineage.store_value(session, run, result.name, protocol, values)
             if result.per_image:
                 scores = {int(key): value for key, value in result.per_image.items()}

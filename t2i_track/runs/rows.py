@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 from sqlalchemy import Row, select
 from sqlalchemy.orm import Session, joinedload
 
@@ -147,29 +148,33 @@ def _scores(session: Session, runs: Sequence[int]) -> dict[int, dict[str, list[S
     """Run -> score -> its values under all protocols, the newest last."""
     found: dict[int, dict[str, list[Score]]] = {}
     labels: dict[int, tuple[str, str]] = {}
-    columns = ("run_id", "name", "value", "ci_low", "ci_high", "n", "note", "protocol_id", "replicates")
+    columns = (
+        *("run_id", "name", "value", "ci_low", "ci_high", "n", "note", "protocol_id", "replicates"),
+        *("grouping", "prompts_sha256", "parts"),
+    )
     for protocol in session.scalars(select(Protocol)):
         fields = {name: getattr(protocol, name) for name in _PROTOCOL}
         fields |= {"parameters": protocol.parameters, "versions": protocol.versions}
         labels[protocol.id] = (protocol.fingerprint, protocol_label(fields))
     for ids in _chunks(runs):
         query = select(*(getattr(MetricValue, name) for name in columns)).where(MetricValue.run_id.in_(ids))
-        for run_id, name, value, low, high, n, note, protocol_id, replicates in session.execute(
-            query.order_by(MetricValue.created_at, MetricValue.id)
-        ):
-            fingerprint, label = labels[protocol_id]
+        for row in session.execute(query.order_by(MetricValue.created_at, MetricValue.id)):
+            fingerprint, label = labels[row.protocol_id]
             score = Score(
-                name=name,
-                value=value,
-                ci_low=low,
-                ci_high=high,
-                n=n,
+                name=row.name,
+                value=row.value,
+                ci_low=row.ci_low,
+                ci_high=row.ci_high,
+                n=row.n,
                 protocol=fingerprint,
                 protocol_label=label,
-                replicates=None if replicates is None else tuple(replicates),
-                note=note,
+                replicates=None if row.replicates is None else tuple(row.replicates),
+                note=row.note,
+                grouping=row.grouping,
+                prompts=row.prompts_sha256 or "",
+                parts=None if row.parts is None else np.frombuffer(row.parts, dtype="<f8"),
             )
-            found.setdefault(run_id, {}).setdefault(name, []).append(score)
+            found.setdefault(row.run_id, {}).setdefault(row.name, []).append(score)
     return found
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from t2i_track.errors import MetricError
-from t2i_track.metrics.intervals import mean_over_images
+from t2i_track.metrics.intervals import SHARE_INTERVAL, mean_over_images
 from t2i_track.metrics.metric import Metric, Parameters, ScoreInfo
 from t2i_track.metrics.rows import Score
 from t2i_track.shapes.alignment import PARTS, WHOLE, alignment
@@ -20,16 +20,11 @@ from t2i_track.shapes.scene import HEADS
 if TYPE_CHECKING:
     from t2i_track.metrics.measurement import Measurement
 
-_INTERVAL = (
-    "percentile bootstrap over prompts, 2000 draws, inside [0, 1]; of all or none, so that there is nothing to draw, "
-    "Clopper and Pearson's (1934): all of 256 is [0.986, 1]"
-)
-
 
 def _info(part: str, words: str) -> ScoreInfo:
     whole = part == WHOLE
     name = WHOLE if whole else f"{WHOLE}_{part}"
-    return ScoreInfo(name, "higher", "alignment", words, _INTERVAL, share=True, part=not whole)
+    return ScoreInfo(name, "higher", "alignment", words, SHARE_INTERVAL, share=True, mean=True, part=not whole)
 
 
 INFOS = {

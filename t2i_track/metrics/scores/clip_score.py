@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from t2i_track.metrics.intervals import mean_over_images
+from t2i_track.metrics.intervals import MEAN_INTERVAL, mean_over_images
 from t2i_track.metrics.metric import Metric, Parameters, ScoreInfo
 from t2i_track.metrics.rows import Rows, Score, Vector, spans
 
@@ -32,7 +32,8 @@ INFO = ScoreInfo(
     "higher",
     "alignment",
     "how well each image fits its caption, as CLIP sees both",
-    "percentile bootstrap over prompts, 2000 draws",
+    MEAN_INTERVAL,
+    mean=True,
 )
 
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,8 +14,9 @@ import numpy as np
 from t2i_track.metrics.intervals import with_interval
 from t2i_track.metrics.metric import Metric, Parameters, ScoreInfo
 from t2i_track.metrics.mmd import kernel_sums, total
+from t2i_track.metrics.prompts import GROUPS
 from t2i_track.metrics.rows import Groups, Matrix, Rows, Score
-from t2i_track.metrics.uncertainty import GROUPS, jackknife
+from t2i_track.metrics.uncertainty import jackknife, within
 
 if TYPE_CHECKING:
     from t2i_track.metrics.measurement import Measurement
@@ -46,9 +48,10 @@ def cmmd(rows: Rows, reference: Rows, groups: Groups, reference_within: float) -
 
 def _compute(m: Measurement, _: Parameters) -> dict[str, Score]:
     reference = m.reference_rows("embeddings")
-    within = m.kept("embeddings", "cmmd", lambda: {"within": np.array(reference_mean(reference))})["within"]
-    value, replicates = cmmd(m.rows("embeddings"), reference, m.groups, float(within))
-    return {"cmmd": with_interval(value, jackknife(value, replicates, correct_bias=True), replicates)}
+    theirs = m.kept("embeddings", "cmmd", lambda: {"within": np.array(reference_mean(reference))})["within"]
+    value, replicates = cmmd(m.rows("embeddings"), reference, m.groups, float(theirs))
+    interval = within(jackknife(value, replicates, correct_bias=True), 0.0, math.inf)
+    return {"cmmd": with_interval(value, interval, replicates)}
 
 
 METRIC = Metric(
@@ -61,7 +64,7 @@ METRIC = Metric(
             "quality",
             "distance of the images' CLIP embeddings from the reference's by a kernel",
             "jackknife, its bias removed, at any number of images: the bias is exactly of the form that the jackknife "
-            "removes",
+            "removes; cut at 0",
             depends_on_n=True,
             corrected=True,
             any_n=True,

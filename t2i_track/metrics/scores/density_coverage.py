@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from t2i_track.errors import MetricError
-from t2i_track.metrics.intervals import mean_over_images
+from t2i_track.metrics.intervals import MEAN_INTERVAL, mean_over_images
 from t2i_track.metrics.metric import Metric, Parameters, ScoreInfo
 from t2i_track.metrics.neighbours import BLOCK, radii, squared_distances
+from t2i_track.metrics.prompts import GROUPS
 from t2i_track.metrics.rows import Groups, Rows, Score, Vector, spans
-from t2i_track.metrics.uncertainty import GROUPS
 
 if TYPE_CHECKING:
     from t2i_track.metrics.measurement import Measurement
@@ -73,8 +73,9 @@ DENSITY = ScoreInfo(
     "higher",
     "quality",
     "how many of the reference's pictures each image is near to, where 1 is as many as the reference's own",
-    "percentile bootstrap over prompts, 2000 draws; **none below 96 prompts**: a few images lie in very many balls, and"
-    " at 64 it held the truth in 90 % where the sets are far apart",
+    f"{MEAN_INTERVAL}; **none below {PROMPTS} prompts**: a few images lie in very many balls, and at 64 it held the"
+    " truth in 90 % where the sets are far apart",
+    mean=True,
 )
 COVERAGE = ScoreInfo(
     "coverage",
@@ -94,7 +95,7 @@ def _compute(m: Measurement, parameters: Parameters) -> dict[str, Score]:
         m.rows("features"), reference, m.groups, theirs["radii"], neighbours
     )
     density = mean_over_images(densities, m, DENSITY, keep=False)
-    if (prompts := len(set(m.prompt_indices))) < PROMPTS:
+    if (prompts := len(m.prompts)) < PROMPTS:
         density = replace(
             density, ci_low=None, ci_high=None, note=f"no interval: {prompts} prompts are too few, {PROMPTS} are needed"
         )

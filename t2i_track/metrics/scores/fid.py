@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from t2i_track.errors import MetricError
 from t2i_track.metrics.intervals import with_interval
 from t2i_track.metrics.metric import Metric, Parameters, ScoreInfo
+from t2i_track.metrics.prompts import GROUPS
 from t2i_track.metrics.rows import Groups, Matrix, Rows, Score, Vector, blocks, mean
-from t2i_track.metrics.uncertainty import GROUPS, distance_interval
+from t2i_track.metrics.uncertainty import distance_interval
 
 if TYPE_CHECKING:
     from t2i_track.metrics.measurement import Measurement

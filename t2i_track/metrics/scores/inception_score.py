@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from t2i_track.errors import MetricError
 from t2i_track.metrics.intervals import with_interval
 from t2i_track.metrics.metric import Metric, Parameters, ScoreInfo
+from t2i_track.metrics.prompts import GROUPS
 from t2i_track.metrics.rows import Groups, Matrix, Rows, Score, Vector, spans
-from t2i_track.metrics.uncertainty import GROUPS, jackknife
+from t2i_track.metrics.uncertainty import jackknife, within
 
 if TYPE_CHECKING:
     from t2i_track.metrics.measurement import Measurement
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 SPLITS = 10
 SEED = 2020
 """Of the shuffle before splitting: torch-fidelity's, so that its splits are ours."""
+
+MIN_SPLIT = 5
+"""Images to a split. With fewer the score is near its ceiling, which is their number, whatever the images are."""
 
 
 def inception_score(
@@ -66,6 +70,12 @@ def inception_score(
     )
 
 
+def ceiling(number: int, classes: int, splits: int) -> float:
+    """The most that the mean of the splits' scores can be: a split of m images cannot exceed m, nor the classes."""
+    sizes = [(i + 1) * number // splits - i * number // splits for i in range(splits)]
+    return sum(min(classes, size) for size in sizes) / splits
+
+
 def _sums(rows: Rows, cells: Groups, splits: int) -> tuple[NDArray[np.float64], Matrix, Matrix]:
     """Sums of p (splits, GROUPS, classes) and of each image's sum of p log p, and the images, by split and group."""
     classes = rows[:1].shape[1]
@@ -92,10 +102,17 @@ def _scores(p: Matrix, negative_entropy: Vector, counts: Vector) -> Vector:
 
 def _compute(m: Measurement, parameters: Parameters) -> dict[str, Score]:
     splits = parameters["isc_splits"]
-    mean, std, means, stds = inception_score(m.rows("logits"), m.groups, splits)
-    note = f"{splits} splits"
+    logits = m.rows("logits")
+    mean, std, means, stds = inception_score(logits, m.groups, splits)
+    most, note = ceiling(len(logits), logits[:1].shape[1], splits), f"{splits} splits"
+    if len(logits) < MIN_SPLIT * splits:
+        reason = (
+            f"no interval: {len(logits)} images in {note} score at most {most:g}, {MIN_SPLIT} to a split are needed"
+        )
+        return {"inception_score_mean": Score(mean, note=reason), "inception_score_std": Score(std, note=reason)}
+    interval = within(jackknife(mean, means), 1.0, most)
     return {
-        "inception_score_mean": with_interval(mean, jackknife(mean, means), means, note),
+        "inception_score_mean": with_interval(mean, interval, means, f"{note}, of at most {most:g}"),
         "inception_score_std": Score(std, stds, note=f"over {note}"),
     }
 
@@ -109,7 +126,8 @@ METRIC = Metric(
             "higher",
             "quality",
             "how sure the classifier is of each image, and how evenly the classes come up",
-            "jackknife, no bias removed: about its expectation at this n",
+            "jackknife, no bias removed: about its expectation at this n, cut at what splits of so many images can "
+            f"score at most; **none, and no replicates, below {MIN_SPLIT} images to a split**",
             depends_on_n=True,
         ),
         ScoreInfo(

@@ -6,6 +6,7 @@ computed in the features' own precision, as torch-fidelity does, so that the two
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,9 +17,10 @@ from numpy.typing import NDArray
 from t2i_track.errors import MetricError
 from t2i_track.metrics.intervals import with_interval
 from t2i_track.metrics.metric import Metric, Parameters, ScoreInfo
-from t2i_track.metrics.mmd import kernel_sums
+from t2i_track.metrics.mmd import kernel_sums, total
+from t2i_track.metrics.prompts import GROUPS
 from t2i_track.metrics.rows import Groups, Matrix, Rows, Score
-from t2i_track.metrics.uncertainty import GROUPS, jackknife
+from t2i_track.metrics.uncertainty import Interval, Replicates, jackknife, student, within
 
 if TYPE_CHECKING:
     from t2i_track.metrics.inputs import ImageItem
@@ -28,6 +30,8 @@ SUBSETS = 100
 SUBSET_SIZE = 1000
 SEED = 2020
 """torch-fidelity's numbers, so that its subsets are ours."""
+
+NOT_FROM_0 = "not distinguishable from 0 at this N"
 
 WHOLE = 4096
 """So many features are held in memory while subsets are drawn from them; of more, each subset is read anew."""
@@ -85,8 +89,8 @@ def _held(rows: Rows) -> Rows:
 
 def kid(
     rows: Rows, reference: Rows, groups: Groups, subsets: Subsets, reference_within: NDArray[Any]
-) -> tuple[float, float, list[float | None]]:
-    """Mean and standard deviation of the subsets' MMD², and the mean without each group.
+) -> tuple[float, float, list[float | None], float]:
+    """Mean and standard deviation of the subsets' MMD², the mean without each group, and the sums of all pairs.
 
     Args:
         rows: features (n, d).
@@ -97,7 +101,8 @@ def kid(
 
     Returns:
         Mean, standard deviation over subsets, and replicates. Subsets drawn anew would drown the effect of a group, so
-        a replicate is the mean plus what leaving the group out does to the unbiased MMD² of all pairs.
+        a replicate is the mean plus what leaving the group out does to the unbiased MMD² of all pairs. Last, that MMD²
+        but for the reference's own pairs, which are ``reference_pairs``.
     """
     ours = within_subsets(rows, subsets.ours)
     across = _across_subsets(rows, reference, subsets)
@@ -110,7 +115,28 @@ def kid(
         complete = sums.within(unbiased=True) - 2 * sums.across()
     empty = (sums.counts == 0) | (sums.counts.sum() - sums.counts < 2)
     shifts = complete[1:] - complete[0]
-    return value, float(values.std()), [None if empty[g] else value + float(shifts[g]) for g in range(GROUPS)]
+    replicates = [None if empty[g] else value + float(shifts[g]) for g in range(GROUPS)]
+    return value, float(values.std()), replicates, float(complete[0])
+
+
+def reference_pairs(reference: Rows) -> float:
+    """Mean of k over all pairs of different reference pictures."""
+    everything, diagonal = total(reference, polynomial)
+    return (everything - diagonal) / (len(reference) * (len(reference) - 1))
+
+
+def interval_of(mean: float, std: float, replicates: Replicates, subsets: int, complete: float) -> Interval:
+    """Around the unbiased MMD² of all pairs, cut at 0, which a distance is not below.
+
+    The subsets' mean is that estimate with noise of its own, ``std² / subsets``, which is added to the jackknife's
+    variance, so that the interval is also one for the mean.
+    """
+    shifts = [None if r is None else r - mean for r in replicates]
+    found = jackknife(complete, [None if s is None else complete + s for s in shifts])
+    if found.standard_error is None:
+        return found
+    error = math.hypot(found.standard_error, std / math.sqrt(subsets))
+    return within(student(complete, error, sum(s is not None for s in shifts) - 1), 0.0, math.inf)
 
 
 def _across_subsets(rows: Rows, reference: Rows, subsets: Subsets) -> NDArray[Any]:
@@ -129,7 +155,7 @@ def _compute(m: Measurement, parameters: Parameters) -> dict[str, Score]:
     rows, reference = m.rows("features"), m.reference_rows("features")
     number, size = parameters["kid_subsets"], parameters["kid_subset_size"]
     subsets = draw_subsets(len(rows), len(reference), number, size)
-    within = m.kept(
+    theirs = m.kept(
         "features",
         "kid subsets",
         lambda: {"within": within_subsets(reference, subsets.theirs)},
@@ -137,10 +163,14 @@ def _compute(m: Measurement, parameters: Parameters) -> dict[str, Score]:
         subsets=number,
         size=size,
     )["within"]
-    mean, std, means = kid(rows, reference, m.groups, subsets, within)
+    pairs = m.kept("features", "kid", lambda: {"pairs": np.array(reference_pairs(reference))})["pairs"]
+    mean, std, means, ours = kid(rows, reference, m.groups, subsets, theirs)
+    complete = ours + float(pairs)
+    interval = interval_of(mean, std, means, number, complete)
     note = f"{number} subsets of {size}"
+    unclear = f"; {NOT_FROM_0}" if interval.low == 0.0 else ""
     return {
-        "kid_mean": with_interval(mean, jackknife(mean, means), means, note),
+        "kid_mean": with_interval(mean, interval, means, f"{note}; {complete:.4g} over all pairs{unclear}"),
         "kid_std": Score(std, note=f"over {note}"),
     }
 
@@ -154,7 +184,8 @@ METRIC = Metric(
             "lower",
             "quality",
             "distance of the images' features from the reference's by a kernel, without a bias of few images",
-            "jackknife; there is no bias to remove",
+            "jackknife of the unbiased estimate over all pairs, the noise of the subsets added to its variance, cut at "
+            "0; the note has the estimate",
             any_n=True,
         ),
         ScoreInfo("kid_std", None, "quality", "spread of the subsets' kernel distances", "none: a spread itself"),

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from t2i_track.metrics.intervals import mean_over_images, with_interval
+from t2i_track.metrics.intervals import SHARE_INTERVAL, mean_over_images, with_interval
 from t2i_track.metrics.metric import Metric, Parameters, ScoreInfo
 from t2i_track.metrics.neighbours import BLOCK, distances_to_all, kth, radii, require_more
+from t2i_track.metrics.prompts import GROUPS
 from t2i_track.metrics.rows import Groups, Matrix, Rows, Score, Vector, spans
-from t2i_track.metrics.uncertainty import GROUPS, jackknife, within
+from t2i_track.metrics.uncertainty import jackknife, within
 
 if TYPE_CHECKING:
     from t2i_track.metrics.measurement import Measurement
@@ -73,8 +74,9 @@ PRECISION = ScoreInfo(
     "higher",
     "quality",
     "share of the images that lie among the reference's pictures",
-    "percentile bootstrap over prompts, 2000 draws, inside [0, 1]; of all or none, Clopper and Pearson's (1934)",
+    SHARE_INTERVAL,
     share=True,
+    mean=True,
 )
 RECALL = ScoreInfo(
     "recall",

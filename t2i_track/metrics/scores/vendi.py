@@ -15,8 +15,9 @@ import numpy as np
 from t2i_track.errors import MetricError
 from t2i_track.metrics.intervals import with_interval
 from t2i_track.metrics.metric import Metric, Parameters, ScoreInfo
+from t2i_track.metrics.prompts import GROUPS
 from t2i_track.metrics.rows import BLOCK, Groups, Matrix, Rows, Score
-from t2i_track.metrics.uncertainty import GROUPS, jackknife, within
+from t2i_track.metrics.uncertainty import jackknife, within
 
 if TYPE_CHECKING:
     from t2i_track.metrics.measurement import Measurement
