@@ -169,7 +169,7 @@ def sweep(
     evaluate: bool | None = None,
     reference: str | Path | None = None,
     report: str | Path | None = None,
-    by: str = "fid",
+    by: str | None = None,
     dry_run: bool = False,
     fresh: bool = False,
     yes: bool = False,
@@ -191,7 +191,7 @@ def sweep(
         name: of the sweep; default: the names of its axes.
         experiment: MLflow experiment; default: the file's, else ``t2i``.
         report: also write a static HTML report here.
-        by: the score that the comparison ranks by.
+        by: the score that the comparison ranks by; default: as for ``compare``.
         dry_run: make nothing, return what would be made and how long that would take.
         fresh: make every cell anew.
         yes: run a grid of more than 100 cells.
@@ -224,7 +224,7 @@ def sweep(
     if not done:
         return SweepResult(outcome, None, "no cell was made")
     try:
-        ranked = comparing.ranking(workspace, done, by=by.replace("-", "_"), report=page)
+        ranked = comparing.ranking(workspace, done, by=_metric(by), report=page)
     except T2IError as error:
         # The runs are made whether or not they can be ranked: without scores, or where no cell was made.
         return SweepResult(outcome, None, str(error))
@@ -290,7 +290,7 @@ def compare(
     experiment: str | None = None,
     sweep: str | None = None,
     where: str | None = None,
-    by: str = "fid",
+    by: str | None = None,
     report: str | Path | None = None,
     picture: str | Path | None = None,
     tracking_uri: str | None = None,
@@ -304,7 +304,7 @@ def compare(
         experiment: all runs of this experiment.
         sweep: all cells of this sweep.
         where: a condition such as ``"guidance > 7 and scheduler = 'pndm'"``.
-        by: the score to rank by.
+        by: the score to rank by; default: the first that can tell these runs apart (docs/compare.md).
         report: also write a static HTML report here; of a sweep's runs it goes to the sweep's MLflow run too.
         picture: of exactly two runs: a PNG of the prompts that change most, side by side.
         tracking_uri, home, db_url: as for ``generate``.
@@ -322,7 +322,7 @@ def compare(
     if picture is not None:
         raise CompareError("a picture is of exactly two runs: t2i compare RUN1 RUN2 --picture changes.png")
     ranked = comparing.ranking(
-        workspace, runs, experiment=experiment, sweep=sweep, where=where, by=by.replace("-", "_"), report=page
+        workspace, runs, experiment=experiment, sweep=sweep, where=where, by=_metric(by), report=page
     )
     if page is not None and ranked.parent is not None:
         comparing.log_comparison(workspace, tracking_uri, ranked.parent, ranked.comparison, page)
@@ -392,6 +392,10 @@ def _workspace(home: Home, db_url: str | None) -> Workspace:
     # A home that is named means its own database, whatever the environment says.
     url = db_url or (None if home is not None else os.environ.get("T2I_DB_URL"))
     return Workspace(home=folder, db_url=url or None)
+
+
+def _metric(by: str | None) -> str | None:
+    return by.replace("-", "_") if by else None
 
 
 def _text(path: str | Path | None) -> str | None:

@@ -149,7 +149,7 @@ def test_the_preferred_ones_come_first() -> None:
 
 def test_an_unknown_score_of_an_older_database_is_no_share() -> None:
     def equal(name: str) -> RankedScore:
-        return RankedScore(name, 1.0, n=24, replicates=(1.0,) * GROUPS)
+        return RankedScore(name, 1.0, 0.9, 1.1, n=24, replicates=(1.0,) * GROUPS)
 
     names = ("alignment_shape", "precision", "fid", "another")
     widths = {name: difference(equal(name), equal(name), 0.95).high for name in names}

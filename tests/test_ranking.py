@@ -391,7 +391,7 @@ KEYS = {
 @pytest.mark.parametrize(("path", "keys"), KEYS.items())
 def test_the_json_keeps_its_documented_schema(path: str, keys: str) -> None:
     record: Any = json.loads(as_json(compare([*sweep(), run("x", status="failed")])))
-    assert record["schema"] == "t2i-track/compare/1"
+    assert record["schema"] == "t2i-track/compare/2"
     for name in filter(None, path.split(".")):
         record = record[name]
         record = record[-1] if isinstance(record, list) else record

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from t2i_track.cli.metric_help import ScoreOption
+from t2i_track.cli.metric_help import DECIDES, ScoreOption
 from t2i_track.cli.options import PATH, blank, format_option, tracking_option, workspace_options
 from t2i_track.workspace import Workspace
 
@@ -16,7 +16,13 @@ from t2i_track.workspace import Workspace
 @click.option("--experiment", callback=blank, help="All runs of this experiment.")
 @click.option("--sweep", help="All cells of this sweep.")
 @click.option("--where", help="A condition: \"guidance > 7 and scheduler = 'pndm'\".")
-@click.option("--by", cls=ScoreOption, default="fid", help="Score to rank by:")
+@click.option(
+    "--by",
+    cls=ScoreOption,
+    callback=blank,
+    show_default=DECIDES,
+    help="Score to rank by:",
+)
 @click.option("--report", type=PATH, help="Also write a static HTML report here (an .html file, or a folder).")
 @click.option("--picture", type=PATH, help="Of exactly two runs: the prompts that change most, side by side (PNG).")
 @format_option("table", "json", "csv", "markdown")

@@ -6,6 +6,9 @@ from typing import Any
 
 import click
 
+DECIDES = "the first that can tell the runs apart"
+"""The default of ``--by``."""
+
 
 class MetricsOption(click.Option):
     """``--metrics``, whose help names them all."""

@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from t2i_track.cli.metric_help import ScoreOption
-from t2i_track.cli.options import PATH, axes_options, format_option, given_settings, tracking_option, workspace_options
+from t2i_track.cli.metric_help import DECIDES, ScoreOption
+from t2i_track.cli.options import (
+    PATH,
+    axes_options,
+    blank,
+    format_option,
+    given_settings,
+    tracking_option,
+    workspace_options,
+)
 from t2i_track.cli.output import print_lines, print_rows
 from t2i_track.cli.tables import clean
 from t2i_track.errors import T2IError
@@ -29,7 +37,13 @@ if TYPE_CHECKING:
 @click.option("--evaluate/--no-evaluate", default=None, show_default="on for embedded captions or --reference")
 @click.option("--reference", help="What to score against: 'shapes', a folder, a manifest, an .npz, or run:RUN.")
 @click.option("--report", type=PATH, help="Also write a static HTML report here.")
-@click.option("--by", cls=ScoreOption, default="fid", help="Score that the comparison at the end ranks by:")
+@click.option(
+    "--by",
+    cls=ScoreOption,
+    callback=blank,
+    show_default=DECIDES,
+    help="Score that the comparison at the end ranks by:",
+)
 @click.option("--dry-run", is_flag=True, help="Print the cells, the images to make and the time they would take.")
 @click.option("--fresh", is_flag=True, help="Make every cell anew, also those that earlier runs have made.")
 @click.option("--yes", is_flag=True, help="Run a grid of more than 100 cells.")

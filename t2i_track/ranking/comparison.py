@@ -10,7 +10,7 @@ from typing import Any
 
 from t2i_track.errors import CompareError
 from t2i_track.metrics.metric import Direction
-from t2i_track.metrics.registry import SECONDS, of_role, word_of
+from t2i_track.metrics.registry import SECONDS, deciding, of_role, score_info, word_of
 from t2i_track.notebook import Shown
 from t2i_track.ranking.effects import Effect, Knee, effect, knee
 from t2i_track.ranking.frontier import Frontier, alignment_metric, frontier
@@ -21,7 +21,9 @@ from t2i_track.ranking.rows import RunRow, Score, direction
 from t2i_track.ranking.where import where as matching
 from t2i_track.settings import AXES
 
-SCHEMA = "t2i-track/compare/1"
+SCHEMA = "t2i-track/compare/2"
+CORRECTION = "sign flips"
+"""How many comparisons are allowed for: all pairs together, step-down (``separation``)."""
 PREFERRED = of_role("quality")[0]
 
 
@@ -78,7 +80,7 @@ class Comparison(Shown):
             "by": self.by,
             "direction": self.direction,
             "level": self.level,
-            "correction": "holm",
+            "correction": CORRECTION,
             "ranking": [_ranked(entry) for entry in self.ranking],
             "excluded": [
                 {"run": entry.row.run, "name": entry.row.name, "reason": entry.reason} for entry in self.excluded
@@ -92,25 +94,29 @@ class Comparison(Shown):
 
 
 def compare(
-    rows: Sequence[RunRow], by: str = PREFERRED, *, where: str | None = None, level: float = 0.95
+    rows: Sequence[RunRow], by: str | None = PREFERRED, *, where: str | None = None, level: float = 0.95
 ) -> Comparison:
     """Compare runs, given oldest first.
 
     Args:
         rows: the runs with their scores.
-        by: the metric to rank by, or ``seconds_per_image``.
+        by: the metric to rank by, or ``seconds_per_image``; None: the first that can tell the runs apart at this many
+            images, of ``deciding()``.
         where: keep only the runs for which this condition holds (see ``t2i_track.ranking.where``).
         level: of the intervals; ``1 - level`` is the chance, over the whole ranking, of a false difference.
 
     Raises:
         CompareError: no runs, an unreadable condition, or none that can be ranked by ``by``.
     """
-    better = direction(by)
+    if by is not None:
+        direction(by)  # a name that cannot rank is refused first
     if not rows:
         raise CompareError("no runs to compare; make some with `t2i generate` or `t2i sweep`")
     kept = list(rows) if where is None else matching(rows, where)
     if not kept:
         raise CompareError(f"none of {len(rows)} runs matches --where {where!r}; loosen the condition")
+    by = by or able_to_decide(kept)
+    better = direction(by)
     ranked, excluded = eligible(kept, by)
     if not ranked:
         raise CompareError(_nothing(by, excluded))
@@ -131,6 +137,23 @@ def compare(
         recommend(ranking, by, level),
         tuple(_notes(ranking, by, level)),
     )
+
+
+def able_to_decide(rows: Sequence[RunRow], but: str = "") -> str:
+    """The score to rank by where none is named: the first of ``deciding()`` by which most of the runs can be compared.
+
+    Where none can be compared, the first that any of them has, and else the preferred one.
+    """
+    finished = [row for row in rows if row.status == "finished"]
+    names = [name for name in deciding() if name != but]
+    able = {
+        name: sum(score.columns is not None for row in finished if (score := row.score(name)) is not None)
+        for name in names
+    }
+    most = max(able.values(), default=0)
+    if most:
+        return next(name for name in names if able[name] == most)
+    return next((name for name in names if any(row.score(name) for row in finished)), PREFERRED)
 
 
 def _nothing(by: str, excluded: Sequence[Excluded]) -> str:
@@ -156,7 +179,7 @@ def _notes(ranking: Sequence[Ranked], by: str, level: float) -> list[str]:
     if by == SECONDS:
         notes.append("Timings are measured once a run, so they have no interval and no tier.")
     elif len(ranking) > 1 and (unsure := sum(entry.tier is None for entry in ranking)):
-        notes.append(f"{unsure} of {len(ranking)} runs have no replicates for {by}, so no tier; evaluate them again.")
+        notes.append(_undecided([entry for entry in ranking if entry.tier is None], ranking, by, unsure))
     first = [entry for entry in ranking if entry.tier == 1]
     rows = [entry.row for entry in ranking]
     if len(ranking) > 1 and len(first) == len(ranking) and not any_apart(rows, by, level):
@@ -170,6 +193,22 @@ def _notes(ranking: Sequence[Ranked], by: str, level: float) -> list[str]:
             " does not hold the value. Differences between runs have no such gap."
         )
     return [*notes, *_measured_otherwise(rows, by)]
+
+
+def _undecided(entries: Sequence[Ranked], ranking: Sequence[Ranked], by: str, unsure: int) -> str:
+    """Why runs have no tier, and what does tell at this number of images."""
+    score, info = entries[0].score, score_info(by)
+    if info is None or not info.corrected or score.replicates is None:
+        return f"{unsure} of {len(ranking)} runs have no replicates for {by}, so no tier; evaluate them again."
+    why = (score.note or "").split(";")[0].removeprefix("no interval: ")
+    rows = [entry.row for entry in ranking]
+    telling = able_to_decide(rows, but=by)
+    can = sum(found.columns is not None for row in rows if (found := row.score(telling)) is not None) > 1
+    hint = f": `--by {telling}` can decide at this many" if can else ""
+    return (
+        f"No verdict by {by}: its bias depends on how diverse the pictures are, so its order may be wrong"
+        f"{f' ({why})' if why else ''}{hint}."
+    )
 
 
 def _measured_otherwise(rows: Sequence[RunRow], by: str) -> list[str]:

@@ -75,7 +75,7 @@ def difference(a: Score, b: Score, level: float, paired: bool = True) -> Interva
     if np.sqrt(np.mean(gaps * gaps)) <= TIE * max(abs(a.value), abs(b.value)):
         error = 0.0  # what rounding leaves of nothing
         estimate = 0.0
-    prompts = len(gaps) if a.parts is not None else max(a.n, len(gaps))  # older values say how many images only
+    prompts = len(gaps) if a.parts is not None or not a.n else a.n  # older values say how many images only
     return _interval(estimate, error, len(gaps) - 1, _equal_reach(a, prompts, level), level)
 
 

@@ -30,7 +30,9 @@ def recommend(ranking: Sequence[Ranked], by: str, level: float) -> Recommendatio
         return None
     best = ranking[0]
     if best.tier is None:
-        text = f"{_named(best, ranking)} has the best {by}, {value(best.score)}; no replicates are stored for it, so "
+        undecided = best.score.replicates is not None and best.score.columns is None
+        why = "this many images allow no verdict by it" if undecided else "no replicates are stored for it"
+        text = f"{_named(best, ranking)} has the best {by}, {value(best.score)}; {why}, so "
         return Recommendation(best.row.run, text + "whether the others differ is unknown.")
     candidates = [entry for entry in ranking if entry.tier == best.tier]
     second = alignment_metric([entry.row for entry in candidates], but=by)

@@ -35,7 +35,7 @@ def ranking(
     experiment: str | None = None,
     sweep: str | None = None,
     where: str | None = None,
-    by: str = "fid",
+    by: str | None = None,
     report: Path | None = None,
 ) -> Ranking:
     """Rank runs by a metric.
