@@ -148,7 +148,7 @@ def test_a_gate_takes_no_value_of_another_extractor(workspace: Workspace, tmp_pa
 
 
 def test_a_run_is_not_its_own_reference(workspace: Workspace, tracker: Tracker) -> None:
-    with pytest.raises(MetricError, match="run scored cannot be its own reference, .* than run:latest, or leave"):
+    with pytest.raises(MetricError, match=r"run scored cannot be its own reference, .* than run:latest, or leave"):
         score(workspace, tracker, ["scored"], Request(metrics=("fid",), reference="run:latest"))
 
 
