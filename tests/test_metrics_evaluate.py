@@ -179,7 +179,7 @@ from t2i_track.metrics.features import picture_features
 from t2i_track.metrics.scores.fid import statistics
 from t2i_track.metrics.inputs import ImageItem
 from t2i_track.metrics.reference import open_reference
-images = [ImageItem(p, hashlib.sha256(p.read_bytes()).hexdigest(), prompt_index=i)
+images = [ImageItem(p, hashlib.sha256(p.read_bytes()).hexdigest(), f"a red circle {{i}}", i)
           for i, p in enumerate(sorted(Path({str(ours)!r}).iterdir()))]
 cache = Path({str(cache)!r})
 found = evaluate(images, metrics={FID_GROUP!r}, reference=open_reference({str(theirs)!r}, cache), cache_dir=cache)
@@ -274,7 +274,9 @@ def test_black_images_count_and_are_reported(some: list[ImageItem], cache: Path)
         found = run(some, cache)
         assert found.warnings == ["1 of 12 pictures are all black, as a safety checker leaves them; they count"]
         assert found.results[0].n == 12
-        assert found.results[0].note == "10 splits; 1 all black"
+        assert found.results[0].note == (
+            "no interval: 12 images in 10 splits score at most 1.2, 5 to a split are needed; 1 all black"
+        )
 
 
 def test_a_metric_that_these_images_do_not_allow(ours: Path, reference: Reference, cache: Path) -> None:
@@ -308,7 +310,7 @@ def test_unknown_extractor(ours: Path, cache: Path) -> None:
 def test_parameters_are_used_and_recorded(ours: Path, cache: Path) -> None:
     found = run(items_of(ours), cache, parameters={"isc_splits": 1}).results[0]
     assert found.protocol.parameters == {"isc_splits": 1}
-    assert found.note == "1 splits"
+    assert found.note == "1 splits, of at most 35"
 
 
 def test_a_reference_of_another_size_is_cropped_as_torch_fidelity_does(ours: Path, tmp_path: Path) -> None:
@@ -415,6 +417,16 @@ def test_the_embedded_reference_is_drawn_once(tmp_path: Path, monkeypatch: pytes
     assert (first.label, first.n) == ("shapes", 3)
     assert open_reference("shapes", tmp_path) == first
     assert first.items[0].path.stat().st_mtime_ns == drawn
+
+
+def test_results_say_their_prompts(ours: Path, result: EvaluationResult) -> None:
+    digests = sorted(hashlib.sha256(item.prompt.encode()).hexdigest() for item in items_of(ours))
+    together = hashlib.sha256("".join(digests).encode()).hexdigest()
+    assert {(r.grouping, r.prompts_sha256) for r in result.results} == {("prompts-sha256-32", together)}
+    parts = {r.name: np.frombuffer(r.parts, dtype="<f8") for r in result.results if r.parts is not None}
+    assert list(parts) == ["precision"]
+    assert parts["precision"].shape == (50,)
+    assert parts["precision"].mean() == pytest.approx(values(result)["precision"])
 
 
 def test_infinity_has_its_fit_error_and_no_interval(ours: Path, reference: Reference, cache: Path) -> None:

@@ -132,6 +132,7 @@ def test_every_metric_says_what_it_is(metric: Metric) -> None:
         assert score.interval
         assert score.words.strip(" .") == score.words
         assert word_of(score.name) == metric.word
+        assert score.mean or not score.share
 
 
 def test_the_preferred_ones_come_first() -> None:
