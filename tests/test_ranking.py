@@ -372,11 +372,12 @@ def test_where_narrows_what_is_compared() -> None:
 
 
 KEYS = {
-    "": "schema by direction level correction ranking excluded frontier effects knee recommendation notes",
+    "": "schema by direction level correction ranking excluded best frontier effects knee recommendation notes",
     "ranking": f"rank tier run name experiment sweep mlflow_run_id {' '.join(AXES)} manifest images seconds_per_image "
     "score to_best p_adjusted scores",
     "ranking.score": "name value ci_low ci_high n protocol protocol_label note",
     "ranking.to_best": "estimate low high standard_error p_value",
+    "best": "estimate low high standard_error p_value",
     "excluded": "run name reason",
     "frontier": "objectives runs considered",
     "effects": "axis metric levels contrasts overall confidence sentence",

@@ -11,11 +11,12 @@ from typing import Any
 from t2i_track.errors import CompareError
 from t2i_track.metrics.metric import Direction
 from t2i_track.metrics.registry import SECONDS, deciding, of_role, score_info, word_of
+from t2i_track.metrics.uncertainty import Interval
 from t2i_track.notebook import Shown
 from t2i_track.ranking.effects import Effect, Knee, effect, knee
 from t2i_track.ranking.frontier import Frontier, alignment_metric, frontier
 from t2i_track.ranking.protocols import MARK, otherwise, settled
-from t2i_track.ranking.ranking import Excluded, Ranked, any_apart, eligible, rank
+from t2i_track.ranking.ranking import Excluded, Ranked, any_apart, best_interval, eligible, rank
 from t2i_track.ranking.recommend import Recommendation, recommend
 from t2i_track.ranking.rows import RunRow, Score, direction
 from t2i_track.ranking.where import where as matching
@@ -36,6 +37,8 @@ class Comparison(Shown):
     level: float
     ranking: tuple[Ranked, ...]
     excluded: tuple[Excluded, ...]
+    best: Interval | None
+    """Of the best run's score, allowing for its having been chosen as the best."""
     frontier: Frontier | None
     effects: tuple[Effect, ...]
     knee: Knee | None
@@ -85,6 +88,7 @@ class Comparison(Shown):
             "excluded": [
                 {"run": entry.row.run, "name": entry.row.name, "reason": entry.reason} for entry in self.excluded
             ],
+            "best": asdict(self.best) if self.best else None,
             "frontier": asdict(self.frontier) if self.frontier else None,
             "effects": [asdict(effect) | {"sentence": effect.sentence} for effect in self.effects],
             "knee": asdict(self.knee) if self.knee else None,
@@ -131,6 +135,7 @@ def compare(
         level,
         tuple(ranking),
         tuple(excluded),
+        best_interval(ranking, level),
         frontier(ranked, by),
         tuple(found for found in effects if found),
         knee(ranked, by, level),

@@ -46,6 +46,12 @@ def other_axes(rows: Sequence[RunRow]) -> list[str]:
 def findings(comparison: Comparison) -> list[str]:
     """What follows from the ranking, a sentence each; the recommendation is the last."""
     lines = [f"Note: {note}" for note in comparison.notes]
+    if comparison.best:
+        low, high = comparison.best.low, comparison.best.high
+        lines.append(
+            f"The best of {len(comparison.ranking)}: {comparison.by} {number(comparison.best.estimate)}"
+            f" {bounds(low, high)}, allowing for its having been chosen as the best."
+        )
     if comparison.frontier:
         lines.append(_frontier(comparison, comparison.frontier.runs))
     lines += [effect.sentence for effect in comparison.effects]
