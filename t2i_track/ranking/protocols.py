@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from t2i_track.ranking.rows import ImageRow, RunRow, Score, protocol_difference
+from t2i_track.ranking.rows import ImageRow, RunRow, protocol_difference
 
 MARK = "*"
 """Stands behind a value that was measured otherwise than those beside it."""
@@ -18,23 +18,28 @@ def usual(rows: Iterable[RunRow], metric: str) -> str | None:
 
     Of protocols that are as common, that of the later run (rows come oldest first), and there the newer value's.
     """
-    seen: dict[str, tuple[int, int, int]] = {}
-    for place, row in enumerate(rows):
-        if row.status == "finished":
-            for age, score in enumerate(row.every_score(metric)):
-                if math.isfinite(score.value):
-                    seen[score.protocol] = (seen.get(score.protocol, (0,))[0] + 1, place, age)
-    return max(seen, key=seen.__getitem__, default=None)
+    counts: dict[str, int] = {}
+    latest: dict[str, int] = {}
+    finished = (row for row in rows if row.status == "finished")
+    for place, score in enumerate(score for row in finished for score in row.every_score(metric)):
+        if math.isfinite(score.value):
+            counts[score.protocol] = counts.get(score.protocol, 0) + 1
+            latest[score.protocol] = place
+    return max(counts, key=lambda protocol: (counts[protocol], latest[protocol]), default=None)
 
 
-def settled(rows: Iterable[RunRow]) -> list[RunRow]:
-    """The runs with each score under its usual protocol; where a run lacks that, with its newest value."""
+def settled(rows: Iterable[RunRow], metric: str | None = None) -> list[RunRow]:
+    """The runs with each score under its usual protocol; a run that lacks that keeps its newest value.
+
+    ``metric``: only this score.
+    """
     seen = list(rows)
-    ours = {metric: usual(seen, metric) for metric in sorted({name for row in seen for name in row.all_scores})}
-    return [taken(row, ours) for row in seen]
+    several = {name for row in seen if row.all_scores for name in row.all_scores if metric in (None, name)}
+    ours = {name: usual(seen, name) for name in sorted(several)}
+    return [_taken(row, ours) for row in seen] if ours else seen
 
 
-def taken(row: RunRow, protocols: Mapping[str, str | None]) -> RunRow:
+def _taken(row: RunRow, protocols: Mapping[str, str | None]) -> RunRow:
     """The run with its values of these protocols, by score, where it has them."""
     found = {
         name: score
@@ -47,12 +52,13 @@ def taken(row: RunRow, protocols: Mapping[str, str | None]) -> RunRow:
 
 def otherwise(rows: Sequence[RunRow], metric: str) -> dict[str, str]:
     """Run -> what its value was measured with that most others' was not."""
-    ours = usual(rows, metric)
-    scored = [(row.run, score) for row in rows if (score := row.score(metric)) is not None]
-    example: Score | None = next((score for _, score in scored if score.protocol == ours), None)
-    if example is None:
+    scored = {row.run: score for row in rows if (score := row.score(metric)) is not None}
+    if len({score.protocol for score in scored.values()}) < 2:
         return {}
-    return {run: protocol_difference(example, score) for run, score in scored if score.protocol != ours}
+    ours = usual(rows, metric)
+    example = next((score for score in scored.values() if score.protocol == ours), None)
+    others = {run: score for run, score in scored.items() if score.protocol != ours}
+    return {run: protocol_difference(example, score) for run, score in others.items()} if example else {}
 
 
 def alike(images: Sequence[ImageRow]) -> tuple[list[ImageRow], list[str]]:

@@ -11,7 +11,7 @@ import numpy as np
 from t2i_track.metrics.registry import SECONDS, score_info, word_of
 from t2i_track.metrics.uncertainty import MIN_GROUPS, Interval, within
 from t2i_track.ranking.differences import adjusted_p_values, difference, interval_of
-from t2i_track.ranking.protocols import otherwise, taken, usual
+from t2i_track.ranking.protocols import otherwise, settled
 from t2i_track.ranking.rows import RunRow, Score, direction
 from t2i_track.ranking.separation import simultaneous_reach, tiers
 
@@ -40,12 +40,12 @@ def eligible(rows: Sequence[RunRow], by: str) -> tuple[list[RunRow], list[Exclud
     The group of the most common protocol is ranked, with each run's stored value of it (see ``protocols.usual``): a
     newer value of another protocol hides none.
     """
-    protocol = {by: usual(rows, by)}
-    found = [taken(row, protocol) for row in rows]
+    found = settled(rows, by)
     reasons = {row.run: reason for row in found if (reason := _unfit(row, by)) is not None}
-    others = otherwise([row for row in found if row.run not in reasons], by)
+    fit = [row for row in found if row.run not in reasons] if reasons else found
+    others = otherwise(fit, by)
     reasons |= {run: f"another protocol: {difference}" for run, difference in others.items()}
-    kept = [row for row in found if row.run not in reasons]
+    kept = [row for row in fit if row.run not in others] if others else fit
     return kept, [Excluded(row, reasons[row.run]) for row in found if row.run in reasons]
 
 
