@@ -49,9 +49,9 @@ def store_run(session: Session, name: str, **changes: Any) -> Run:
     return run
 
 
-def pictures_sha256(run: Run) -> str:
-    """What its pictures are called as a reference."""
-    return digest([digest([run.name, place, "pixels"]) for place in range(len(PROMPTS))])
+def pictures_sha256(run: Run, *word: str) -> str:
+    """What its pictures are called as a reference: with ``"pixels"`` as a run, without as a folder of files."""
+    return digest([digest([run.name, place, *word]) for place in range(len(PROMPTS))])
 
 
 def store_score(

@@ -147,9 +147,25 @@ def test_a_gate_takes_no_value_of_another_extractor(workspace: Workspace, tmp_pa
     assert failures[0].endswith(" does not count, its extractor is shapes, not inception-v3-compat)")
 
 
-def test_a_run_is_not_its_own_reference(workspace: Workspace, tracker: Tracker) -> None:
-    with pytest.raises(MetricError, match=r"run scored cannot be its own reference, .* than run:latest, or leave"):
-        score(workspace, tracker, ["scored"], Request(metrics=("fid",), reference="run:latest"))
+def test_a_run_is_not_its_own_reference(workspace: Workspace, tracker: Tracker, tmp_path: Path) -> None:
+    with workspace.reading() as session:
+        folder = workspace.run_folder(session.scalars(select(Run)).one())
+    copies = shutil.copytree(folder, tmp_path / "copies")
+    for reference in ("run:latest", str(folder), str(copies)):
+        with pytest.raises(MetricError) as caught:
+            score(workspace, tracker, ["scored"], Request(metrics=("fid",), reference=reference))
+        assert str(caught.value) == (
+            "run scored cannot be its own reference, for its distance from itself says nothing: name another than"
+            f" {reference}, or leave the run out"
+        )
+
+
+def test_a_protocol_s_reference_is_asked_for_by_its_hash(
+    workspace: Workspace, tracker: Tracker, tmp_path: Path
+) -> None:
+    own = protocol(tmp_path, "evaluation: {metrics: [fid], reference: shapes, reference_sha256: '00000000'}\n")
+    with pytest.raises(MetricError, match=r"measures against pictures of sha256 00000000, and shapes has [0-9a-f]{8}:"):
+        score(workspace, tracker, ["scored"], Request(protocol=own))
 
 
 def test_values_are_those_of_the_reference_that_was_asked_for(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
-from stored_scores import FID, PROMPTS, pictures_sha256, store_run, store_score
+from stored_scores import FID, pictures_sha256, store_run, store_score
 
 from t2i_track import assets
 from t2i_track.db.models import Run
@@ -81,7 +81,7 @@ def test_a_newer_value_of_another_reference_hides_none(gated: Gated) -> None:
          "its reference is run 0123 (33333333, 2048 pictures), and the protocol names no run"),
         ({"parameters": {"kid_subsets": 9}}, {"parameters": {"kid_subsets": 10}}, "its kid_subsets is 9, not 10"),
         ({"extractor": "inception-v3-compat"}, {"extractor": "inception-v3-compat"},
-         "its inception-v3-compat weights has sha256 22222222, not 6726825d"),
+         "its inception-v3-compat weights hash is 22222222, not 6726825d"),
         ({"extractor": "dinov2"}, {"extractor": "dinov2:nowhere/nothing"},
          "its dinov2 model cannot be compared: the protocol's is not on this machine"),
     ],
@@ -96,10 +96,13 @@ def test_what_was_measured_otherwise_is_refused_in_words(
 
 def test_a_run_is_not_its_own_reference(gated: Gated, workspace: Workspace) -> None:
     with workspace.reading() as session:
-        runs = {run.name: pictures_sha256(run) for run in session.scalars(select(Run))}
-    itself = replace(FID, reference="copies", reference_sha256=runs["run"], reference_n=len(PROMPTS))
-    assert gated((0.0, itself))[1] == [f"run: {WINDOW}(0 does not count, its reference is the run itself)"]
-    other = replace(itself, reference="run abc", reference_sha256=runs["other"])
+        runs = {run.name: run for run in session.scalars(select(Run))}
+    itself = replace(FID, reference="renamed", reference_sha256=pictures_sha256(runs["run"], "pixels"))
+    refused = f"run: {WINDOW}(0 does not count, its reference is the run itself)"
+    assert gated((0.0, itself))[1] == [refused]
+    copies = replace(itself, reference="copies", reference_sha256=pictures_sha256(runs["run"]))
+    assert gated((0.0, copies))[1] == [refused.replace("itself)", "itself; 1 older neither)")]
+    other = replace(itself, reference="run abc", reference_sha256=pictures_sha256(runs["other"], "pixels"))
     assert gated((7.0, other), reference="run:other")[0][0]["value"] == 7.0
 
 

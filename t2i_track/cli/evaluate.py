@@ -113,6 +113,6 @@ def gate(workspace: Workspace, runs: tuple[str, ...], protocol: str, fmt: str) -
     from t2i_track.runs.gate import gate as check
 
     rows, failures = check(workspace, runs, protocol)
-    print_rows(rows, fmt, columns=("run", "score", "value", "low", "high", "inside", "measured"))
+    print_rows(rows, fmt, columns=("run", "score", "value", "low", "high", "inside", "measured"), drop=("measured",))
     if failures:
         raise MetricError("; ".join(failures))

@@ -249,13 +249,35 @@ def _reference(session: Session, workspace: Workspace, request: Request, runs: S
         spec = EMBEDDED
     if spec.startswith(RUN_REFERENCE):
         other = lineage.find_run(session, spec.removeprefix(RUN_REFERENCE))
-        if any(run.id == other.id for run in runs):
-            raise MetricError(
-                f"run {other.name} cannot be its own reference, its distance from itself says nothing: name another"
-                f" reference than {spec}, or leave the run out"
-            )
-        return open_reference(run_items(session, workspace, other), workspace.cache, label=f"run {other.uuid[:12]}")
-    return open_reference(spec, workspace.cache)
+        items = run_items(session, workspace, other)
+        reference = open_reference(items, workspace.cache, label=f"run {other.uuid[:12]}")
+    else:
+        reference = open_reference(spec, workspace.cache)
+    for run in runs:
+        _refuse_own_pictures(session, run, reference, spec)
+    _require_published(request, reference)
+    return reference
+
+
+def _refuse_own_pictures(session: Session, run: Run, reference: Reference, spec: str) -> None:
+    """Raises MetricError where the reference holds nothing but the run's own pictures or copies of their files."""
+    rows = session.execute(select(Image.sha256, Image.pixels_sha256).where(Image.run_id == run.id))
+    own = {sha256 for row in rows for sha256 in row}
+    if reference.items and own.issuperset(item.sha256 for item in reference.items):
+        raise MetricError(
+            f"run {run.name} cannot be its own reference, for its distance from itself says nothing: name another than"
+            f" {spec}, or leave the run out"
+        )
+
+
+def _require_published(request: Request, reference: Reference) -> None:
+    """Raises MetricError where the request's protocol names the hash of another reference."""
+    said = load_protocol(request.protocol).evaluation.get("reference_sha256") if request.protocol else None
+    if said is not None and not reference.sha256.startswith(said):
+        raise MetricError(
+            f"protocol {request.protocol} measures against pictures of sha256 {said[:8]}, and {reference.label} has"
+            f" {reference.sha256[:8]}: name them with --reference"
+        )
 
 
 def _require_images(session: Session, run: Run) -> None:

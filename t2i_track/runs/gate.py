@@ -107,7 +107,8 @@ def _said(session: Session, workspace: Workspace, protocol: NamedProtocol) -> _S
     sha256 = said.get("reference_sha256")
     if sha256 is None and reference is not None and reference != EMBEDDED:
         if reference.startswith(RUN_REFERENCE):
-            sha256 = _pictures_sha256(session, lineage.find_run(session, reference.removeprefix(RUN_REFERENCE)))
+            other = lineage.find_run(session, reference.removeprefix(RUN_REFERENCE))
+            sha256, _ = _pictures_sha256(session, other)
         elif _is_path(reference):
             sha256 = open_reference(reference, workspace.cache).sha256
     return _Said(
@@ -139,13 +140,14 @@ def _stored(session: Session, run: Run, scores: Mapping[str, Any]) -> dict[str, 
     return found
 
 
-def _pictures_sha256(session: Session, run: Run) -> str:
-    """What the run's pictures are called where they are a reference."""
-    images = select(Image.pixels_sha256).where(Image.run_id == run.id).order_by(Image.prompt_index, Image.replicate)
-    return digest(list(session.scalars(images)))
+def _pictures_sha256(session: Session, run: Run) -> tuple[str, str]:
+    """What the run's pictures are called where they are a reference: as a run, and as a folder of files."""
+    images = select(Image.pixels_sha256, Image.sha256).where(Image.run_id == run.id)
+    rows = session.execute(images.order_by(Image.prompt_index, Image.replicate)).all()
+    return digest([pixels for pixels, _ in rows]), digest([file for _, file in rows])
 
 
-def _choose(values: Sequence[Stored], said: _Said, run: Run, own: str) -> Chosen:
+def _choose(values: Sequence[Stored], said: _Said, run: Run, own: Container[str]) -> Chosen:
     """The newest value that was measured as said, or why there is none."""
     told = [(pair, _differing(pair[1], said, run, own)) for pair in values]
     fitting = [pair for pair, differing in told if not differing]
@@ -153,7 +155,7 @@ def _choose(values: Sequence[Stored], said: _Said, run: Run, own: str) -> Chosen
         if not told:
             return Chosen(None, None, "")
         (value, _), differing = told[-1]
-        more = f", nor do {len(told) - 1} older" if len(told) > 1 else ""
+        more = f"; {len(told) - 1} older neither" if len(told) > 1 else ""
         return Chosen(None, None, f"{value.value:.6g} does not count, its {'; its '.join(differing)}{more}")
     newest = fitting[-1]
     others = [pair for pair in fitting if not _one(pair[1], newest[1])]
@@ -170,7 +172,7 @@ def _one(a: Protocol, b: Protocol) -> bool:
     return all(getattr(a, name) == getattr(b, name) for name in names) and len(configs) < 2
 
 
-def _differing(how: Protocol, said: _Said, run: Run, own: str) -> list[str]:
+def _differing(how: Protocol, said: _Said, run: Run, own: Container[str]) -> list[str]:
     """In words, what a value was measured with that the protocol does not say."""
     metric = METRICS.get(how.metric)
     found = []
@@ -200,15 +202,15 @@ def _other_network(how: Protocol, said: Identity) -> list[str]:
         "configuration": (how.versions.get("config_sha256"), said.config_sha256),
     }
     return [
-        f"{said.name} {what} has sha256 {ours[:8]}, not {theirs[:8]}"
+        f"{said.name} {what} hash is {ours[:8]}, not {theirs[:8]}"
         for what, (ours, theirs) in pairs.items()
         if ours and theirs and not ours.startswith(theirs)
     ]
 
 
-def _other_reference(how: Protocol, said: _Said, own: str) -> list[str]:
+def _other_reference(how: Protocol, said: _Said, own: Container[str]) -> list[str]:
     sha256 = how.reference_sha256 or ""
-    if sha256 == own:
+    if sha256 in own:
         return ["reference is the run itself"]
     if said.reference_sha256 is not None:
         matches = sha256.startswith(said.reference_sha256)
