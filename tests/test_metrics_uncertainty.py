@@ -202,6 +202,26 @@ def test_parts_of_a_share_that_are_almost_all_right_say_no_more_than_all() -> No
     assert share_interval(np.ones(4), np.arange(4)).low is None
 
 
+@pytest.mark.parametrize("prompts", [8, 12, 16])
+def test_means_of_few_prompts_hold_the_truth(prompts: int) -> None:
+    rng, clusters = np.random.default_rng(0), np.repeat(np.arange(prompts), 4)
+    held = 0
+    for _ in range(2000):
+        scores = np.repeat(rng.normal(size=prompts), 4) + rng.normal(size=4 * prompts)
+        found = mean_interval(scores, clusters)
+        held += (found.low or 0) <= 0.0 <= (found.high or 0)
+    assert 0.93 < held / 2000 < 0.97
+
+
+@pytest.mark.parametrize(
+    ("p", "n", "least", "most"), [(0.5, 64, 0.94, 0.98), (0.95, 64, 0.95, 1.0), (0.99, 64, 0.95, 1)]
+)
+def test_shares_hold_the_truth(p: float, n: int, least: float, most: float) -> None:
+    rng = np.random.default_rng(0)
+    found = [share_interval((rng.random(n) < p).astype(float), np.arange(n)) for _ in range(2000)]
+    assert least < np.mean([(f.low or 0) <= p <= (f.high or 0) for f in found]) <= most
+
+
 def test_prompts_are_dealt_by_their_hashes() -> None:
     texts = [f"prompt {i % 100}" for i in range(300)]
     prompts = Prompts.of(texts)
