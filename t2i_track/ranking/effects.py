@@ -221,7 +221,7 @@ def knee(rows: Sequence[RunRow], metric: str, confidence: float) -> Knee | None:
     """Where the curve over steps stops improving, averaged over the other settings.
 
     The curve is taken over the set of step counts that most runs share. All pairs of its points are tested and
-    Holm-adjusted, since the best point is itself read off the curve. None where there is one step count only, or no
+    adjusted, since the best point is itself read off the curve. None where there is one step count only, or no
     replicates.
     """
     groups = blocks(rows, "steps", metric)

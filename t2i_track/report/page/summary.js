@@ -35,7 +35,7 @@ function drawRanking() {
   });
   byId("ranking-table").append(table);
   byId("ranking-table").after(el("p", { class: "quiet" },
-    "Runs share a tier unless their paired difference separates them (Holm-corrected over all pairs). The recommended run is shaded."));
+    "Runs share a tier unless their paired difference separates them (corrected for all pairs, by sign flips). The recommended run is shaded."));
   if (found.excluded.length) {
     byId("excluded").append(el("h3", {}, "Not ranked"),
       tableOf(["run", "reason"], found.excluded.map((row) => [row.name, row.reason]), "Runs that are not ranked"));
