@@ -307,6 +307,20 @@ def test_a_run_that_is_deleted_while_it_is_made_holds_up_no_other(tracker: Track
     assert MlflowClient(uri).get_run(other).data.metrics == {"a": 2.0}
 
 
+def test_a_store_that_was_killed_while_it_was_written_is_reached(uri: str, tmp_path: Path) -> None:
+    """Its journal is hot: it is rolled back by the first who may write."""
+    code = (
+        "import os, sqlite3, sys; database = sqlite3.connect(sys.argv[1], isolation_level=None);"
+        "database.execute('PRAGMA cache_size = 1'); database.execute('BEGIN');"
+        "database.execute('CREATE TABLE big (x)');"
+        "database.executemany('INSERT INTO big VALUES (?)', [('x' * 4000,)] * 200); os._exit(9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, tmp_path / "mlflow.db"], check=False).returncode == 9
+    assert (tmp_path / "mlflow.db-journal").stat().st_size > 0
+    store.check(uri, create=False)
+    assert open_run(uri, Opening("e", None)).run_id
+
+
 def test_a_tracker_closed_between_two_looks_ends(tracker: Tracker, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread has seen that it is not over and has not yet cleared what it was woken by."""
     wait = tracker._closed.wait

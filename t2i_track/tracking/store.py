@@ -125,7 +125,9 @@ def _no_sqlite(path: Path, create: bool) -> str | None:
         writable = os.access(path.parent, os.W_OK)
         return None if create and writable else "there is no such file" if writable else "its folder is not writable"
     try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=TIMEOUT)) as database:
+        # Writing where that is allowed: what a killed process had begun has to be rolled back before one can read.
+        mode = "rw" if os.access(path, os.W_OK) else "ro"
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode={mode}", uri=True, timeout=TIMEOUT)) as database:
             database.execute("PRAGMA schema_version").fetchone()
     except sqlite3.Error as error:
         return str(error)
