@@ -113,7 +113,7 @@ def test_every_score_says_with_what(result: EvaluationResult) -> None:
     assert (fid.name, fid.n, fid.protocol.extractor, fid.protocol.layer) == ("fid", 50, "shapes", "features")
     assert (fid.protocol.n, fid.protocol.reference_n) == (50, 60)
     assert fid.protocol.resize == "64x64 bilinear, then 64x64 bilinear"
-    assert set(fid.protocol.versions) == {"torch", "pillow"}
+    assert set(fid.protocol.versions) == {"torch", "pillow", "config_sha256"}
     assert fid.replicates is not None
     assert len(fid.replicates) == 32
     kid = next(r for r in result.results if r.name == "kid_mean")
