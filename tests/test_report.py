@@ -163,3 +163,22 @@ def test_images_are_matched_by_prompt_and_replicate(tmp_path: Path) -> None:
     found = data(write_report(tmp_path / "r.html", compare(sweep()), rows, twice))
     assert [(p["index"], p["replicate"]) for p in found["prompts"]] == [(0, 0), (0, 1), (1, 0), (1, 1)]  # type: ignore[attr-defined]
     assert isinstance(twice[0], ImageRow)
+
+
+def test_values_of_another_protocol_are_marked_in_the_page(tmp_path: Path) -> None:
+    rows = sweep()
+    other = mean_score("alignment", noise(1), protocol="other", protocol_label="metric=alignment · n=99")
+    rows[0] = replace(rows[0], scores={**rows[0].scores, "alignment": other})
+    rows[1] = replace(rows[1], scores={"fid": replace(rows[1].scores["fid"], protocol="other")})
+    shown = [
+        replace(image, protocols={"alignment": "q" if image.run == rows[2].run else "p"})
+        for image in images(tmp_path, rows, 1)
+    ]
+    found = data(write_report(tmp_path / "r.html", compare(rows), rows, shown))
+    assert (found["second"], found["marked"]) == ("alignment", {rows[0].run: "*"})
+    runs = {run["run"]: run for run in found["runs"]}  # type: ignore[attr-defined]
+    assert {run: one["mark"] for run, one in runs.items() if one["mark"]} == {rows[1].run: "*"}
+    assert [run for run, one in runs.items() if not one["images"][0]["scores"]] == [rows[2].run]
+    notes = found["comparison"]["notes"]  # type: ignore[index]
+    assert "alignment of 1 run, marked *, cannot be compared with the others: n is 99, not 128." in notes
+    assert notes[-1].startswith("alignment of the single images of 1 run is not shown")

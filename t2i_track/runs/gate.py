@@ -158,18 +158,32 @@ def _choose(values: Sequence[Stored], said: _Said, run: Run, own: Container[str]
         more = f"; {len(told) - 1} older neither" if len(told) > 1 else ""
         return Chosen(None, None, f"{value.value:.6g} does not count, its {'; its '.join(differing)}{more}")
     newest = fitting[-1]
-    others = [pair for pair in fitting if not _one(pair[1], newest[1])]
-    if others:
-        words = f"{_words(others[-1][1])}, or {_words(newest[1])}"
-        return Chosen(None, None, f"the protocol does not say which is meant, {words}; say more in its evaluation")
+    left_open = [words for _, how in fitting if (words := _left_open(how, newest[1]))]
+    if left_open:
+        return Chosen(
+            None, None, f"the protocol leaves open which is meant, {left_open[-1]}: say that in its evaluation"
+        )
     return Chosen(newest[0], _words(newest[1]), "")
 
 
-def _one(a: Protocol, b: Protocol) -> bool:
-    """Whether two values mean the same; of those the newer one replaces the other, as after a change of libraries."""
-    names = ("extractor", "weights_sha256", "layer", "resize", "reference_sha256")
-    configs = {how.versions.get("config_sha256") for how in (a, b)} - {None}  # values of old do not have it
-    return all(getattr(a, name) == getattr(b, name) for name in names) and len(configs) < 2
+def _left_open(older: Protocol, newer: Protocol) -> str:
+    """In what two values that fit differ; nothing where the newer one replaces the older, as after new libraries."""
+    old, new = _identity(older), _identity(newer)
+    # Values of earlier versions do not say their network's configuration.
+    differing = [name for name in new if None not in (old[name], new[name]) and old[name] != new[name]]
+    words = {"reference": (_reference(older), _reference(newer))}  # the same pictures may have had two names
+    return ", ".join(f"{name} {' or '.join(words.get(name, (str(old[name]), str(new[name]))))}" for name in differing)
+
+
+def _identity(how: Protocol) -> dict[str, str | None]:
+    config = how.versions.get("config_sha256")
+    return {
+        "extractor": f"{how.extractor} {(how.weights_sha256 or '')[:8]}",
+        "configuration": config and config[:8],
+        "layer": how.layer,
+        "resize": how.resize,
+        "reference": how.reference_sha256,
+    }
 
 
 def _differing(how: Protocol, said: _Said, run: Run, own: Container[str]) -> list[str]:
