@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from t2i_track.metrics.scores import fid
 from t2i_track.metrics.uncertainty import GROUPS, distance_interval, paired_difference
-from t2i_track.ranking.differences import _paired_p_values, difference, holm_pairs
+from t2i_track.ranking.differences import _paired_p_values, difference, holm_pairs, told_apart
 from t2i_track.ranking.rows import Score
-from t2i_track.ranking.separation import separations, simultaneous_reach
+from t2i_track.ranking.separation import simultaneous_reach
 
 Columns = NDArray[np.float64]
 ALPHA = 0.05
@@ -79,8 +79,7 @@ def equal_settings(name: str, runs: int, prompts: int, trials: int) -> None:
     false = holm_false = held = naive = 0
     for trial in range(trials):
         columns = WORLDS[name](np.random.default_rng(trial), runs, prompts)
-        p = separations(columns)
-        assert p is not None
+        p = told_apart(columns)
         false += bool(np.nanmin(p) <= ALPHA)
         holm_false += bool(np.nanmin(holm_pairs(_paired_p_values(grouped(columns)))) <= ALPHA)
         if name != "shares near 0.9":
@@ -101,8 +100,7 @@ def one_better(name: str, runs: int, prompts: int, trials: int, shift: float) ->
     for trial in range(trials):
         columns = WORLDS[name](np.random.default_rng(trial), runs, prompts)
         columns[1:] -= shift
-        p = separations(columns)
-        assert p is not None
+        p = told_apart(columns)
         means = columns.mean(axis=1)
         worse = p[0, 1:] <= ALPHA
         found += int(worse.sum())

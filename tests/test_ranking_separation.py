@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from t2i_track.metrics.scores import fid
 from t2i_track.metrics.uncertainty import GROUPS, distance_interval, paired_difference
-from t2i_track.ranking.differences import _paired_p_values, difference, holm_pairs
+from t2i_track.ranking.differences import _paired_p_values, difference, holm_pairs, told_apart
 from t2i_track.ranking.rows import Score
 from t2i_track.ranking.separation import DRAWS, draws_for, separations, simultaneous_reach, tiers
 
@@ -54,6 +54,14 @@ def test_p_values_are_never_zero_and_symmetric() -> None:
     assert np.nanmin(p) == pytest.approx(1 / (DRAWS + 1))
     assert np.array_equal(p, p.T, equal_nan=True)
     assert np.isnan(np.diagonal(p)).all()
+
+
+def test_no_pair_is_told_apart_whose_own_interval_holds_0() -> None:
+    for seed in range(40):
+        columns = world("equal", 3, 24, seed)
+        columns[0] += 0.3
+        single = _paired_p_values(columns)
+        assert np.nanmin(told_apart(columns) - single) >= 0
 
 
 def test_a_constant_difference_is_sure() -> None:

@@ -20,6 +20,8 @@ from t2i_track.ranking.separation import TIE, pair_statistics, separations
 
 Matrix = NDArray[np.float64]
 
+SURE = 1e6
+"""As t of a difference without spread, where the series of Student's tail would multiply 0 by infinity."""
 PART = 8192
 """Numbers that a processor's cache holds, with what is computed from them."""
 
@@ -137,13 +139,20 @@ def adjusted_p_values(scores: Sequence[Score], manifests: Sequence[str], level: 
         columns = columns[:, np.isfinite(columns).all(axis=0)]
         if columns.shape[1] < MIN_GROUPS:
             return result
-        found = separations(columns)
-        if found is None:
-            found = holm_pairs(_paired_p_values(columns))
+        found = told_apart(columns)
     else:
         found = holm_pairs(_single_p_values([scores[k] for k in known], [manifests[k] for k in known], level))
     result[np.ix_(known, known)] = found
     return result
+
+
+def told_apart(columns: Matrix) -> Matrix:
+    """Adjusted p-values of all pairs of rows over the same prompts (m, m).
+
+    A pair's is never below Student's of that pair alone, so that none is told apart whose printed interval holds 0.
+    """
+    single, flipped = _paired_p_values(columns), separations(columns)
+    return holm_pairs(single) if flipped is None else np.fmax(flipped, single)
 
 
 def _enough(score: Score) -> bool:
@@ -154,6 +163,7 @@ def _paired_p_values(columns: Matrix) -> Matrix:
     """Student's, of all pairs of rows over the same prompts."""
     low, high = np.triu_indices(len(columns), 1)
     statistic, tied = pair_statistics(columns, low, high)
+    statistic = np.where(tied, 0.0, np.minimum(statistic, SURE))
     freedom = columns.shape[1] - 1
     parts = [student_two_sided(statistic[s : s + PART], freedom) for s in range(0, len(statistic), PART)]
     result = np.full((len(columns), len(columns)), np.nan)

@@ -103,8 +103,11 @@ def best_interval(ranking: Sequence[Ranked], level: float) -> Interval | None:
     if found.standard_error is None:
         return None
     reach = simultaneous_reach(columns, level) * found.standard_error
-    wide = replace(found, low=found.estimate - reach, high=found.estimate + reach)
-    info = score_info(first.name)
+    low, high = found.estimate - reach, found.estimate + reach
+    if first.ci_low is not None and first.ci_high is not None and first.holds_value:
+        # The interval of the score alone, which near a bound is wider than one by its standard error.
+        low, high = min(low, first.ci_low), max(high, first.ci_high)
+    wide, info = replace(found, low=low, high=high), score_info(first.name)
     return within(wide) if info is not None and info.share else wide
 
 
