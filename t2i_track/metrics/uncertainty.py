@@ -80,7 +80,7 @@ def distance_interval(
         reason = (
             f"no interval: the bias of {n} images cannot be removed, {needed} are needed ({dimension:.0f} dimensions)"
         )
-        return without_interval(value), f"{reason}; differences of runs over the same prompts have one"
+        return without_interval(value), reason
     found = jackknife(value, replicates, level, correct_bias=True)
     return within(found, 0.0, math.inf), None if found.low is None else "interval of the value without its bias"
 
