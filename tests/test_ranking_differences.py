@@ -11,6 +11,7 @@ from t2i_track.metrics.uncertainty import paired_difference
 from t2i_track.ranking.differences import (
     adjusted_p_values,
     difference,
+    differences,
     holm,
     holm_pairs,
     interval_of,
@@ -99,6 +100,18 @@ def test_what_rounding_leaves_of_equal_runs_is_no_difference() -> None:
     found = difference(a, b, 0.95)
     assert (found.estimate, found.low, found.high, found.p_value) == (0.0, 0.0, 0.0, 1.0)
     assert adjusted_p_values([a, b], ["m", "m"], 0.95)[0, 1] == 1.0
+
+
+@pytest.mark.parametrize("metric", ["recall", "fid", "alignment"])
+def test_many_differences_are_the_single_ones(metric: str) -> None:
+    scores = [mean_score(metric, 20 + 0.1 * noise(0) + 0.01 * (seed % 7) * noise(seed)) for seed in range(40)]
+    pairs = list(zip(scores, [*scores[1:], scores[0]], strict=True))
+    for found, (a, b) in zip(differences(pairs, 0.9), pairs, strict=True):
+        single = difference(a, b, 0.9)
+        for name in ("estimate", "low", "high", "standard_error", "p_value"):
+            assert getattr(found, name) == pytest.approx(getattr(single, name), rel=1e-9, abs=1e-14)
+    assert differences([(scores[0], constant(metric, 1.0))] * 20, 0.9)[3].low is None
+    assert differences([], 0.9) == []
 
 
 def test_few_groups_give_no_interval() -> None:

@@ -151,10 +151,7 @@ def able_to_decide(rows: Sequence[RunRow], but: str = "") -> str:
     """
     finished = [row for row in rows if row.status == "finished"]
     names = [name for name in deciding() if name != but]
-    able = {
-        name: sum(score.columns is not None for row in finished if (score := row.score(name)) is not None)
-        for name in names
-    }
+    able = {name: sum(score.comparable for row in finished if (score := row.score(name)) is not None) for name in names}
     most = max(able.values(), default=0)
     if most:
         return next(name for name in names if able[name] == most)
@@ -208,7 +205,7 @@ def _undecided(entries: Sequence[Ranked], ranking: Sequence[Ranked], by: str, un
     why = (score.note or "").split(";")[0].removeprefix("no interval: ")
     rows = [entry.row for entry in ranking]
     telling = able_to_decide(rows, but=by)
-    can = sum(found.columns is not None for row in rows if (found := row.score(telling)) is not None) > 1
+    can = sum(found.comparable for row in rows if (found := row.score(telling)) is not None) > 1
     hint = f": `--by {telling}` can decide at this many" if can else ""
     return (
         f"No verdict by {by}: its bias depends on how diverse the pictures are, so its order may be wrong"

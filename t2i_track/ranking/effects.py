@@ -14,6 +14,7 @@ from t2i_track.metrics.uncertainty import Interval
 from t2i_track.ranking.differences import (
     adjusted_p_values,
     difference,
+    differences,
     holm,
     interval_of,
     mean,
@@ -184,8 +185,8 @@ def _with_exceptions(contrasts: Sequence[Contrast], groups: Sequence[Block], con
     ]
     highs = [block.scores[contrasts[place].high] for place, block in singles]
     lows = [block.scores[contrasts[place].low] for place, block in singles]
-    changes = [difference(high, low, confidence).p_value for high, low in zip(highs, lows, strict=True)]
-    adjusted = holm(changes) if singles else ()
+    changes = differences(list(zip(highs, lows, strict=True)), confidence)
+    adjusted = holm([change.p_value for change in changes]) if singles else ()
     found: dict[int, list[Exceptional]] = defaultdict(list)
     for (place, block), high, low, p in zip(singles, highs, lows, adjusted, strict=True):
         average = contrasts[place]

@@ -10,7 +10,7 @@ import numpy as np
 
 from t2i_track.metrics.registry import SECONDS, score_info, word_of
 from t2i_track.metrics.uncertainty import MIN_GROUPS, Interval, within
-from t2i_track.ranking.differences import adjusted_p_values, difference, interval_of
+from t2i_track.ranking.differences import adjusted_p_values, difference, differences, interval_of
 from t2i_track.ranking.protocols import otherwise, settled
 from t2i_track.ranking.rows import RunRow, Score, direction
 from t2i_track.ranking.separation import simultaneous_reach, tiers
@@ -72,12 +72,16 @@ def rank(rows: Sequence[RunRow], by: str, level: float) -> list[Ranked]:
     ordered = sorted(((row, score) for row in rows if (score := row.score(by))), key=lambda pair: sign * pair[1].value)
     adjusted = adjusted_p_values([score for _, score in ordered], [row.manifest for row, _ in ordered], level)
     found = tiers(adjusted, 1 - level)
+    best = ordered[:1]
+    same = [score for row, score in ordered[1:] if row.manifest == best[0][0].manifest]
+    paired = iter(differences([(score, best[0][1]) for score in same], level) if same else ())
     result = []
     for place, (row, score) in enumerate(ordered):
         gap = p = None
         if place:
-            best_row, best = ordered[0]
-            gap = difference(score, best, level, paired=row.manifest == best_row.manifest)
+            best_row, best_score = ordered[0]
+            together = row.manifest == best_row.manifest
+            gap = next(paired) if together else difference(score, best_score, level, paired=False)
             p = None if np.isnan(adjusted[0, place]) else float(adjusted[0, place])
         result.append(Ranked(place + 1, found[place], row, score, gap, p))
     return result

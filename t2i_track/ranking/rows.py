@@ -50,19 +50,31 @@ class Score:
         pictures, so scores that say ``corrected`` are compared without it, and not at all where it cannot be removed
         (Chong & Forsyth 2020, arXiv:1911.07023); of others the pseudo-values are moved so that their mean is the value.
         """
+        if not self.comparable:
+            return None
         if self.parts is not None:
             return self.parts
-        if self.replicates is None:
+        left_out = np.array(self.replicates, dtype=np.float64)  # a None is a NaN here
+        known = left_out[np.isfinite(left_out)]
+        if not len(known):
             return None
-        left_out = np.array([np.nan if one is None else one for one in self.replicates], dtype=np.float64)
-        groups = int(np.isfinite(left_out).sum())
-        if not groups:
-            return None
-        found = groups * self.value - (groups - 1) * left_out
+        found = len(known) * self.value - (len(known) - 1) * left_out
+        if self._corrected:
+            return found
+        mean = len(known) * self.value - (len(known) - 1) * float(known.mean())
+        return np.asarray(found + (self.value - mean))
+
+    @property
+    def comparable(self) -> bool:
+        """Whether there is something to compare it by: ``columns``, without making them."""
+        if self.parts is not None:
+            return True
+        return self.replicates is not None and not (self._corrected and self.ci_low is None)
+
+    @property
+    def _corrected(self) -> bool:
         info = score_info(self.name)
-        if info is not None and info.corrected:
-            return None if self.ci_low is None else found
-        return np.asarray(found + (self.value - np.nanmean(found)))
+        return info is not None and info.corrected
 
     def pairs_with(self, other: Score) -> bool:
         """Whether the two are over the same prompts, grouped alike."""
