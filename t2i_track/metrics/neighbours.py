@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from t2i_track.errors import MetricError
+from t2i_track.metrics.measurement import Measurement
 from t2i_track.metrics.rows import Matrix, Rows, Vector, blocks, spans
 
 BLOCK = 256
@@ -43,3 +44,10 @@ def radii(rows: Rows, neighbours: int) -> Vector:
     for span in spans(rows, BLOCK):
         found[span] = kth(distances_to_all(np.asarray(rows[span], dtype=np.float64), rows), neighbours)
     return found
+
+
+def kept_radii(m: Measurement, neighbours: int) -> Vector:
+    """``radii`` of the reference's features, kept with them."""
+    reference = m.reference_rows("features")
+    kept = m.kept("features", "radii", lambda: {"radii": radii(reference, neighbours)}, neighbours=neighbours)
+    return np.asarray(kept["radii"])

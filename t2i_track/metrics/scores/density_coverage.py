@@ -15,7 +15,7 @@ import numpy as np
 from t2i_track.errors import MetricError
 from t2i_track.metrics.intervals import MEAN_INTERVAL, mean_over_images
 from t2i_track.metrics.metric import Metric, Parameters, ScoreInfo
-from t2i_track.metrics.neighbours import BLOCK, radii, squared_distances
+from t2i_track.metrics.neighbours import BLOCK, kept_radii, squared_distances
 from t2i_track.metrics.prompts import GROUPS
 from t2i_track.metrics.rows import Groups, Rows, Score, Vector, spans
 
@@ -90,9 +90,8 @@ COVERAGE = ScoreInfo(
 
 def _compute(m: Measurement, parameters: Parameters) -> dict[str, Score]:
     reference, neighbours = m.reference_rows("features"), parameters["neighbours"]
-    theirs = m.kept("features", "radii", lambda: {"radii": radii(reference, neighbours)}, neighbours=neighbours)
     densities, coverage, replicates = density_coverage(
-        m.rows("features"), reference, m.groups, theirs["radii"], neighbours
+        m.rows("features"), reference, m.groups, kept_radii(m, neighbours), neighbours
     )
     density = mean_over_images(densities, m, DENSITY, keep=False)
     if (prompts := len(m.prompts)) < PROMPTS:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from t2i_track.metrics.intervals import SHARE_INTERVAL, mean_over_images, with_interval
 from t2i_track.metrics.metric import Metric, Parameters, ScoreInfo
-from t2i_track.metrics.neighbours import BLOCK, distances_to_all, kth, radii, require_more
+from t2i_track.metrics.neighbours import BLOCK, distances_to_all, kept_radii, kth, require_more
 from t2i_track.metrics.prompts import GROUPS
 from t2i_track.metrics.rows import Groups, Matrix, Rows, Score, Vector, spans
 from t2i_track.metrics.uncertainty import jackknife, within
@@ -91,8 +91,7 @@ RECALL = ScoreInfo(
 def _compute(m: Measurement, parameters: Parameters) -> dict[str, Score]:
     rows, reference = m.rows("features"), m.reference_rows("features")
     neighbours = parameters["prc_neighborhood"]
-    theirs = m.kept("features", "radii", lambda: {"radii": radii(reference, neighbours)}, neighbours=neighbours)
-    inside, recall, recalls = precision_recall(rows, reference, m.groups, theirs["radii"], neighbours)
+    inside, recall, recalls = precision_recall(rows, reference, m.groups, kept_radii(m, neighbours), neighbours)
     return {
         PRECISION.name: mean_over_images(inside.astype(np.float64), m, PRECISION, keep=False),
         RECALL.name: with_interval(recall, within(jackknife(recall, recalls)), recalls),
