@@ -291,6 +291,7 @@ def compare(
     sweep: str | None = None,
     where: str | None = None,
     by: str | None = None,
+    within: str | float | None = None,
     report: str | Path | None = None,
     picture: str | Path | None = None,
     tracking_uri: str | None = None,
@@ -305,6 +306,8 @@ def compare(
         sweep: all cells of this sweep.
         where: a condition such as ``"guidance > 7 and scheduler = 'pndm'"``.
         by: the score to rank by; default: the first that can tell these runs apart (docs/compare.md).
+        within: how much worse than the best still counts as good: in units of the score, or ``"2%"`` of the best
+            value; default: the score's own margin (docs/compare.md).
         report: also write a static HTML report here; of a sweep's runs it goes to the sweep's MLflow run too.
         picture: of exactly two runs: a PNG of the prompts that change most, side by side.
         tracking_uri, home, db_url: as for ``generate``.
@@ -318,11 +321,11 @@ def compare(
     page = None if report is None else Path(report)
     if len(runs) == 2 and where is None:
         drawn = None if picture is None else Path(picture)
-        return comparing.pair(workspace, runs[0], runs[1], report=page, picture=drawn)
+        return comparing.pair(workspace, runs[0], runs[1], within=within, report=page, picture=drawn)
     if picture is not None:
         raise CompareError("a picture is of exactly two runs: t2i compare RUN1 RUN2 --picture changes.png")
     ranked = comparing.ranking(
-        workspace, runs, experiment=experiment, sweep=sweep, where=where, by=_metric(by), report=page
+        workspace, runs, experiment=experiment, sweep=sweep, where=where, by=_metric(by), within=within, report=page
     )
     if page is not None and ranked.parent is not None:
         comparing.log_comparison(workspace, tracking_uri, ranked.parent, ranked.comparison, page)

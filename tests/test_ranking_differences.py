@@ -16,10 +16,9 @@ from t2i_track.ranking.differences import (
     holm_pairs,
     interval_of,
     mean,
-    student_quantile,
-    student_two_sided,
 )
 from t2i_track.ranking.rows import Score
+from t2i_track.ranking.student import student_quantile, student_two_sided
 
 
 @given(st.floats(0, 60), st.integers(1, 80))

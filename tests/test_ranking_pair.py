@@ -33,7 +33,7 @@ def images(name: str, scores: list[float], replicates: int = 1) -> list[ImageRow
 def test_metrics_are_compared_in_pairs_with_a_verdict() -> None:
     found = {row.metric: row for row in compare_two(A, B).metrics}
     assert {name: row.verdict for name, row in found.items()} == {
-        "fid": "A better", "cmmd": "unknown", "clip_score": "unknown", "alignment": "cannot be told apart",
+        "fid": "A better", "cmmd": "unknown", "clip_score": "unknown", "alignment": "equal within the margin",
         "seconds_per_image": "unknown",
     }  # fmt: skip
     assert found["fid"].change is not None
@@ -94,8 +94,8 @@ KEYS = "schema a b level correction differing metrics prompts by changes notes"
 
 def test_the_json_keeps_its_documented_schema() -> None:
     record = json.loads(json.dumps(compare_two(A, B, images("a", [0.1]), images("b", [0.2])).to_dict()))
-    assert record["schema"] == "t2i-track/compare-two/1"
+    assert record["schema"] == "t2i-track/compare-two/2"
     assert " ".join(record) == KEYS
-    assert " ".join(record["metrics"][0]) == "metric a b change p_adjusted verdict note"
+    assert " ".join(record["metrics"][0]) == "metric a b change p_adjusted verdict note margin"
     assert " ".join(record["prompts"][0]) == "metric a_wins b_wins ties"
     assert " ".join(record["changes"][0]) == "prompt_index prompt a b a_path b_path change"

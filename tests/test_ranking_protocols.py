@@ -111,7 +111,7 @@ def test_the_second_score_decides_under_a_protocol_that_all_have() -> None:
     found = compare([rows[0], both]).recommendation
     assert found is not None
     assert found.run == both.run
-    assert "of these 2 its alignment is the best" in found.sentence
+    assert "of these 2, 1 is as good in alignment" in found.sentence
 
 
 @pytest.fixture

@@ -23,6 +23,13 @@ from t2i_track.workspace import Workspace
     show_default=DECIDES,
     help="Score to rank by:",
 )
+@click.option(
+    "--within",
+    callback=blank,
+    metavar="MARGIN",
+    show_default="the score's own, docs/compare.md",
+    help="How much worse than the best still counts as good: 0.01 in units of the score, or 2% of the best value.",
+)
 @click.option("--report", type=PATH, help="Also write a static HTML report here (an .html file, or a folder).")
 @click.option("--picture", type=PATH, help="Of exactly two runs: the prompts that change most, side by side (PNG).")
 @format_option("table", "json", "csv", "markdown")

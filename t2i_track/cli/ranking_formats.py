@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 LEFT_OUT = ["run", "name", "reason"]
 TIERS = {"1": "bold green", "2": "cyan", "3": "yellow"}
 """The style of a tier; those further down have none."""
+STANDINGS = {"as good": "green"}
 
 
 def print_comparison(comparison: Comparison, fmt: str) -> None:
@@ -55,7 +56,8 @@ def _ranked_columns(comparison: Comparison, titles: Sequence[str], cells: Sequen
     ]
     return [
         replace(one, styles=TIERS) if one.title == "tier" else
-        replace(one, fold="interval") if one.title == "from the best" else one
+        replace(one, fold="interval") if one.title == "from the best" else
+        replace(one, fold="words", styles=STANDINGS) if one.title.startswith("within ") else one
         for one in found
     ]  # fmt: skip
 

@@ -45,6 +45,8 @@ class ScoreInfo:
     it has an interval."""
     any_n: bool = False
     """Of quality: it has no bias that few images cannot be freed of, so it tells runs apart at any number of images."""
+    margin: str = "5%"
+    """How much worse still counts as good where nobody says: in its units, or as a share of the best value."""
     part: bool = False
     """Of another score of the metric; shown and ranked where asked for, but never chosen in its place."""
 

@@ -13,8 +13,10 @@ from t2i_track.metrics.metric import Direction
 from t2i_track.metrics.registry import SECONDS, deciding, of_role, score_info, word_of
 from t2i_track.metrics.uncertainty import Interval
 from t2i_track.notebook import Shown
-from t2i_track.ranking.effects import Effect, Knee, effect, knee
+from t2i_track.ranking.effects import Effect, effect
 from t2i_track.ranking.frontier import Frontier, alignment_metric, frontier
+from t2i_track.ranking.knee import Knee, knee
+from t2i_track.ranking.margin import Detectable, Margin
 from t2i_track.ranking.protocols import MARK, otherwise, settled
 from t2i_track.ranking.ranking import Excluded, Ranked, any_apart, best_interval, eligible, rank
 from t2i_track.ranking.recommend import Recommendation, recommend
@@ -22,7 +24,7 @@ from t2i_track.ranking.rows import RunRow, Score, direction
 from t2i_track.ranking.where import where as matching
 from t2i_track.settings import AXES
 
-SCHEMA = "t2i-track/compare/2"
+SCHEMA = "t2i-track/compare/3"
 CORRECTION = "sign flips"
 """How many comparisons are allowed for: all pairs together, step-down (``separation``)."""
 PREFERRED = of_role("quality")[0]
@@ -39,6 +41,9 @@ class Comparison(Shown):
     excluded: tuple[Excluded, ...]
     best: Interval | None
     """Of the best run's score, allowing for its having been chosen as the best."""
+    margin: Margin | None
+    """How much worse than the best still counts as good."""
+    detectable: Detectable | None
     frontier: Frontier | None
     effects: tuple[Effect, ...]
     knee: Knee | None
@@ -47,7 +52,7 @@ class Comparison(Shown):
 
     def rows(self) -> list[dict[str, Any]]:
         """All ranked runs with all settings and all scores, then the runs left out with the reason."""
-        gap = dict.fromkeys(("to_best", "to_best_low", "to_best_high", "p_adjusted"))
+        gap = dict.fromkeys(("to_best", "to_best_low", "to_best_high", "p_adjusted", "standing"))
         metrics = sorted({name for entry in self.ranking for name in entry.row.scores})
         scores = {f"{name}{end}": None for name in metrics for end in ("", "_ci_low", "_ci_high", "_protocol")}
         found: list[dict[str, Any]] = []
@@ -59,7 +64,8 @@ class Comparison(Shown):
             if (gap_to_best := entry.difference) is not None:
                 low, high = gap_to_best.low, gap_to_best.high
                 record |= {"to_best": gap_to_best.estimate, "to_best_low": low, "to_best_high": high}
-            found.append(record | {"p_adjusted": entry.p_adjusted})
+            standing = entry.standing.verdict if entry.standing else None
+            found.append(record | {"p_adjusted": entry.p_adjusted, "standing": standing})
         left_out = {"rank": None, "tier": None}
         found += [{**left_out, **_identity(left.row), **scores, **gap, "reason": left.reason} for left in self.excluded]
         return found
@@ -89,6 +95,8 @@ class Comparison(Shown):
                 {"run": entry.row.run, "name": entry.row.name, "reason": entry.reason} for entry in self.excluded
             ],
             "best": asdict(self.best) if self.best else None,
+            "margin": asdict(self.margin) if self.margin else None,
+            "detectable": asdict(self.detectable) if self.detectable else None,
             "frontier": asdict(self.frontier) if self.frontier else None,
             "effects": [asdict(effect) | {"sentence": effect.sentence} for effect in self.effects],
             "knee": asdict(self.knee) if self.knee else None,
@@ -98,7 +106,12 @@ class Comparison(Shown):
 
 
 def compare(
-    rows: Sequence[RunRow], by: str | None = PREFERRED, *, where: str | None = None, level: float = 0.95
+    rows: Sequence[RunRow],
+    by: str | None = PREFERRED,
+    *,
+    where: str | None = None,
+    level: float = 0.95,
+    within: str | float | None = None,
 ) -> Comparison:
     """Compare runs, given oldest first.
 
@@ -108,9 +121,11 @@ def compare(
             images, of ``deciding()``.
         where: keep only the runs for which this condition holds (see ``t2i_track.ranking.where``).
         level: of the intervals; ``1 - level`` is the chance, over the whole ranking, of a false difference.
+        within: how much worse than the best still counts as good, in units of ``by`` or as a share of the best value
+            (``"2%"``); None: the score's own margin.
 
     Raises:
-        CompareError: no runs, an unreadable condition, or none that can be ranked by ``by``.
+        CompareError: no runs, an unreadable condition or margin, or none that can be ranked by ``by``.
     """
     if by is not None:
         direction(by)  # a name that cannot rank is refused first
@@ -125,7 +140,8 @@ def compare(
     if not ranked:
         raise CompareError(_nothing(by, excluded))
     ranked = settled(ranked)
-    ranking = rank(ranked, by, level)
+    found = rank(ranked, by, level, within)
+    ranking = found.entries
     metrics = [name for name in (by, alignment_metric(ranked, but=by)) if name]
     axes: tuple[Any, ...] = ("guidance", "steps")
     effects = [effect(eligible(ranked, name)[0], axis, name, level) for name in metrics for axis in axes]
@@ -133,13 +149,15 @@ def compare(
         by,
         better,
         level,
-        tuple(ranking),
+        ranking,
         tuple(excluded),
         best_interval(ranking, level),
+        found.margin,
+        found.detectable,
         frontier(ranked, by),
-        tuple(found for found in effects if found),
-        knee(ranked, by, level),
-        recommend(ranking, by, level),
+        tuple(one for one in effects if one),
+        knee(ranked, by, level, within),
+        recommend(ranking, by, found.margin, level),
         tuple(_notes(ranking, by, level)),
     )
 
@@ -248,6 +266,7 @@ def _ranked(entry: Ranked) -> dict[str, Any]:
         "score": _score(entry.score),
         "to_best": asdict(entry.difference) if entry.difference else None,
         "p_adjusted": entry.p_adjusted,
+        "standing": asdict(entry.standing) if entry.standing else None,
         "scores": {name: _score(score) for name, score in sorted(row.scores.items())},
     }
 

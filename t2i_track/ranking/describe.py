@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 
 from t2i_track.ranking.comparison import Comparison
 from t2i_track.ranking.frontier import alignment_metric
+from t2i_track.ranking.margin import POWER, VERDICTS, about
 from t2i_track.ranking.pair import PairComparison
 from t2i_track.ranking.protocols import MARK, otherwise
 from t2i_track.ranking.ranking import Ranked
@@ -30,10 +32,10 @@ def ranked(comparison: Comparison) -> tuple[list[str], Cells]:
     second = alignment_metric(rows, but=comparison.by)
     arrow = "↓" if comparison.direction == "lower" else "↑"
     titles = ["tier", *SHOWN_AXES, *others, f"{comparison.by} {arrow}", f"{comparison.level:.0%} interval"]
-    titles += ["from the best", *([second] if second else []), "images", "s/image", "run", "name"]
+    titles += ["from the best", *_within(comparison), *([second] if second else []), "images", "s/image", "run", "name"]
     marked = otherwise(rows, second) if second else {}
     return titles, [
-        _cells(entry, others, second, comparison.level, MARK if entry.row.run in marked else "")
+        _cells(entry, others, second, comparison, MARK if entry.row.run in marked else "")
         for entry in comparison.ranking
     ]
 
@@ -52,6 +54,7 @@ def findings(comparison: Comparison) -> list[str]:
             f"The best of {len(comparison.ranking)}: {comparison.by} {number(comparison.best.estimate)}"
             f" {bounds(low, high)}, allowing for its having been chosen as the best."
         )
+    lines += _found_within(comparison)
     if comparison.frontier:
         lines.append(_frontier(comparison, comparison.frontier.runs))
     lines += [effect.sentence for effect in comparison.effects]
@@ -59,6 +62,25 @@ def findings(comparison: Comparison) -> list[str]:
         lines.append(comparison.knee.sentence)
     if comparison.recommendation and len(comparison.ranking) > 1:
         lines.append(f"Recommended: {comparison.recommendation.sentence}")
+    return lines
+
+
+def _found_within(comparison: Comparison) -> list[str]:
+    """How many runs are as good as the best, and what a comparison of so many images can find."""
+    lines = []
+    margin, found = comparison.margin, comparison.detectable
+    verdicts = Counter(entry.standing.verdict for entry in comparison.ranking if entry.standing)
+    if margin is not None and verdicts:
+        counts = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in VERDICTS if verdicts[verdict])
+        default = ", the default margin" if margin.default else ""
+        more = "; so many 'more' images a run may decide" if verdicts["undecided"] else ""
+        lines.append(f"Within {margin.words} of the best {comparison.by}{default}: {counts}{more}.")
+    if found is not None:
+        text = f"With {found.images} images a run a difference of {found.difference:.2g} in {comparison.by} is found"
+        text += f" with a chance of {POWER:.0%}"
+        if found.wanted is not None and found.wanted < found.difference:
+            text += f"; {found.wanted:.2g} takes {about(found.images_for_wanted)}"
+        lines.append(text + ".")
     return lines
 
 
@@ -87,12 +109,27 @@ def escaped(text: str) -> str:
     return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
 
-def _cells(entry: Ranked, others: Sequence[str], second: str | None, level: float, mark: str) -> list[str]:
+def _within(comparison: Comparison) -> list[str]:
+    """The title over what each run is within the margin, where that is known of any."""
+    known = comparison.margin is not None and any(entry.standing for entry in comparison.ranking)
+    return [f"within {comparison.margin.text}"] if known and comparison.margin else []
+
+
+def _standing(entry: Ranked) -> str:
+    if entry.standing is None:
+        return "?"
+    if entry.standing.verdict != "undecided" or entry.standing.images is None:
+        return entry.standing.verdict
+    return f"undecided: {entry.standing.images - entry.score.n:,} more"
+
+
+def _cells(entry: Ranked, others: Sequence[str], second: str | None, comparison: Comparison, mark: str) -> list[str]:
     row, score = entry.row, entry.score
     cells = ["?" if entry.tier is None else str(entry.tier), f"{row.guidance:g}", str(row.steps)]
     cells += [str(getattr(row, axis)) for axis in others]
     cells += [number(score.value), bounds(score.ci_low, score.ci_high) or "none"]
-    cells.append(change(entry.difference, entry.p_adjusted, level))
+    cells.append(change(entry.difference, entry.p_adjusted, comparison.level))
+    cells += [_standing(entry) for _ in _within(comparison)]
     if second:
         cells.append(number(row.scores[second].value) + mark if second in row.scores else "")
     seconds = "" if row.seconds_per_image is None else f"{row.seconds_per_image:.3g}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from t2i_track.metrics.registry import score_info
 from t2i_track.metrics.uncertainty import MIN_GROUPS, Interval, without_interval
 from t2i_track.ranking.rows import Score
 from t2i_track.ranking.separation import TIE, pair_statistics, separations
+from t2i_track.ranking.student import student_quantile, student_two_sided
 
 Matrix = NDArray[np.float64]
 
@@ -26,35 +26,6 @@ SURE = 1e6
 """As t of a difference without spread, where the series of Student's tail would multiply 0 by infinity."""
 PART = 8192
 """Numbers that a processor's cache holds, with what is computed from them."""
-
-
-def student_two_sided(t: Matrix | float, freedom: int) -> Matrix:
-    """P(|T| > |t|) for Student's T with a whole number of degrees of freedom (Abramowitz & Stegun 26.7.3, 26.7.4)."""
-    tangent = np.atleast_1d(np.abs(t) / math.sqrt(freedom))
-    squared = 1.0 / (1.0 + tangent * tangent)
-    cosine = np.sqrt(squared)
-    odd = freedom % 2
-    # The series, from its last term inwards (Horner) and in place: it is evaluated for every pair of a thousand runs.
-    series = np.ones_like(squared) if freedom > 1 else np.zeros_like(squared)
-    for k in range(freedom - 2, 1, -2):
-        series *= squared
-        series *= (k - 1) / k
-        series += 1.0
-    series *= tangent * cosine  # the sine
-    inside = 2 / np.pi * (np.arctan(tangent) + series * cosine) if odd else series
-    return np.asarray(np.maximum(1.0 - inside, 0.0)).reshape(np.shape(t))
-
-
-@lru_cache(maxsize=64)
-def student_quantile(level: float, freedom: int) -> float:
-    """The t that |T| exceeds with probability ``1 - level``, by bisection."""
-    low, high = 0.0, 1.0
-    while student_two_sided(high, freedom) > 1 - level:
-        high *= 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if student_two_sided(middle, freedom) > 1 - level else (low, middle)
-    return high
 
 
 def difference(a: Score, b: Score, level: float, paired: bool = True) -> Interval:

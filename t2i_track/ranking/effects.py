@@ -12,7 +12,6 @@ import numpy as np
 
 from t2i_track.metrics.uncertainty import Interval
 from t2i_track.ranking.differences import (
-    adjusted_p_values,
     difference,
     differences,
     holm,
@@ -20,7 +19,7 @@ from t2i_track.ranking.differences import (
     mean,
 )
 from t2i_track.ranking.rows import RunRow, Score, direction
-from t2i_track.ranking.words import change, number
+from t2i_track.ranking.words import change
 from t2i_track.settings import AXES
 
 Axis = Literal["guidance", "steps"]
@@ -93,26 +92,6 @@ class Effect:
         settings = max(c.settings for c in self.contrasts)
         over = f"averaged over {settings} matched settings" if settings > 1 else "at one setting of the rest"
         return f"{self.axis.capitalize()} and {self.metric}, {over}: {'; '.join(parts)}."
-
-
-@dataclass(frozen=True)
-class KneePoint:
-    steps: float
-    value: float
-    to_best: Interval | None
-    p_adjusted: float | None
-
-
-@dataclass(frozen=True)
-class Knee:
-    """The fewest steps from which on no number of steps up to the best can be told from the best."""
-
-    metric: str
-    steps: float
-    best_steps: float
-    points: tuple[KneePoint, ...]
-    settings: int
-    sentence: str
 
 
 def blocks(rows: Sequence[RunRow], axis: Axis, metric: str) -> list[Block]:
@@ -216,62 +195,3 @@ def _moves(contrast: Contrast, confidence: float) -> str:
 
 def _direction(interval: Interval) -> str:
     return "rises" if interval.estimate > 0 else "falls"
-
-
-def knee(rows: Sequence[RunRow], metric: str, confidence: float) -> Knee | None:
-    """Where the curve over steps stops improving, averaged over the other settings.
-
-    The curve is taken over the set of step counts that most runs share. All pairs of its points are tested and
-    adjusted, since the best point is itself read off the curve. None where there is one step count only, or no
-    replicates.
-    """
-    groups = blocks(rows, "steps", metric)
-    if not groups:
-        return None
-    sets = list(dict.fromkeys(frozenset(block.scores) for block in groups))
-    shared = max(sets, key=lambda some: (len(some) * sum(some <= block.scores.keys() for block in groups), len(some)))
-    levels = sorted(shared)
-    full = [block.scores for block in groups if shared <= block.scores.keys()]
-    curve = [mean([block[level] for block in full]) for level in levels]
-    adjusted = adjusted_p_values(curve, [""] * len(curve), confidence)
-    sign = 1 if direction(metric) == "lower" else -1
-    best = min(range(len(curve)), key=lambda place: sign * curve[place].value)
-    if np.isnan(np.delete(adjusted[best], best)).any():
-        return None
-    apart = [place for place in range(best) if adjusted[place, best] <= 1 - confidence]
-    fewest = max(apart) + 1 if apart else 0
-    points = tuple(
-        KneePoint(levels[place], score.value, None, None)
-        if place == best
-        else KneePoint(
-            levels[place], score.value, difference(score, curve[best], confidence), float(adjusted[place, best])
-        )
-        for place, score in enumerate(curve)
-    )
-    sentence = _knee_sentence(metric, points, fewest, best, len(full), confidence)
-    return Knee(metric, levels[fewest], levels[best], points, len(full), sentence)
-
-
-def _knee_sentence(
-    metric: str, points: Sequence[KneePoint], fewest: int, best: int, settings: int, confidence: float
-) -> str:
-    here, top = points[fewest], points[best]
-    over = f", averaged over {settings} settings" if settings > 1 else ""
-    if fewest < best and here.to_best is not None:
-        unseen = max(abs(here.to_best.low or 0.0), abs(here.to_best.high or 0.0))
-        gap = change(here.to_best, here.p_adjusted, confidence)
-        return (
-            f"No measurable gain in {metric} past {here.steps:g} steps: {number(here.value)} against "
-            f"{number(top.value)} at {top.steps:g} steps{over} (difference {gap}); with this "
-            f"many images a difference of up to {unseen:.3g} is not ruled out."
-        )
-    if best == 0:
-        return (
-            f"{top.steps:g} steps, the fewest tried, have the best {metric} ({number(top.value)}){over}; fewer may do."
-        )
-    before = points[best - 1]
-    more = "; more steps may gain further" if best == len(points) - 1 else ""
-    return (
-        f"{top.steps:g} steps have the best {metric} ({number(top.value)}){over}, measurably better than "
-        f"{before.steps:g} steps (difference {change(before.to_best, before.p_adjusted, confidence)}){more}."
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,13 +16,14 @@ from t2i_track.metrics.registry import of_role, rankable, score_info, word_of
 from t2i_track.metrics.uncertainty import Interval
 from t2i_track.notebook import Shown
 from t2i_track.ranking.differences import difference, holm
+from t2i_track.ranking.margin import Margin, margin_of
 from t2i_track.ranking.protocols import settled
 from t2i_track.ranking.rows import ImageRow, RunRow, direction, protocol_difference
 from t2i_track.settings import DECISIVE
 
-SCHEMA = "t2i-track/compare-two/1"
-COLUMNS = ("metric", "a", "b", "change", "change_low", "change_high", "p_adjusted", "verdict", "note")
-Verdict = Literal["A better", "B better", "cannot be told apart", "unknown"]
+SCHEMA = "t2i-track/compare-two/2"
+COLUMNS = ("metric", "a", "b", "change", "change_low", "change_high", "p_adjusted", "margin", "verdict", "note")
+Verdict = Literal["A better", "B better", "equal within the margin", "cannot be told apart", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class MetricDifference:
     p_adjusted: float | None
     verdict: Verdict
     note: str | None = None
+    margin: float | None = None
+    """Differences of at most so much count as none."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class PairComparison(Shown):
         found = []
         for row in self.metrics:
             gap = (row.change.estimate, row.change.low, row.change.high) if row.change else (None, None, None)
-            values = (row.metric, row.a, row.b, *gap, row.p_adjusted, row.verdict, row.note)
+            values = (row.metric, row.a, row.b, *gap, row.p_adjusted, row.margin, row.verdict, row.note)
             found.append(dict(zip(COLUMNS, values, strict=True)))
         return found
 
@@ -116,6 +119,7 @@ def compare_two(
     *,
     by: str | None = None,
     level: float = 0.95,
+    within: str | float | None = None,
     top: int = 10,
 ) -> PairComparison:
     """Compare two runs.
@@ -125,6 +129,8 @@ def compare_two(
             only where all these images have it under one protocol.
         by: the per-image score by which the ``top`` prompts with the largest change are chosen; by default the first
             of the scores of alignment that both have.
+        within: differences of at most so much count as none: in units of each score, or ``"2%"`` of A's value; None:
+            each score's own margin.
 
     Raises:
         CompareError: A and B are the same run, or ``by`` is no per-image score of both.
@@ -154,7 +160,7 @@ def compare_two(
         b,
         level,
         differing,
-        _metrics(a, b, level),
+        _metrics(a, b, level, within),
         counts,
         by,
         tuple(changes[:top]),
@@ -162,11 +168,12 @@ def compare_two(
     )
 
 
-def _metrics(a: RunRow, b: RunRow, level: float) -> tuple[MetricDifference, ...]:
+def _metrics(a: RunRow, b: RunRow, level: float, within: str | float | None) -> tuple[MetricDifference, ...]:
     names = [name for name in rankable(parts=True) if a.score(name) or b.score(name)]
     rows = [_metric(name, a, b, level) for name in names]
     adjusted = holm([row.change.p_value if row.change else None for row in rows])
-    return tuple(_decided(row, p, level) for row, p in zip(rows, adjusted, strict=True))
+    margins = [margin_of(row.metric, ours, within) if (ours := a.score(row.metric)) else None for row in rows]
+    return tuple(_decided(row, p, level, margin) for row, p, margin in zip(rows, adjusted, margins, strict=True))
 
 
 def _metric(name: str, a: RunRow, b: RunRow, level: float) -> MetricDifference:
@@ -187,13 +194,16 @@ def _metric(name: str, a: RunRow, b: RunRow, level: float) -> MetricDifference:
     return MetricDifference(name, ours.value, theirs.value, gap, None, "unknown", note)
 
 
-def _decided(row: MetricDifference, p: float, level: float) -> MetricDifference:
+def _decided(row: MetricDifference, p: float, level: float, margin: Margin | None) -> MetricDifference:
     if row.change is None or np.isnan(p):
         return row
     verdict: Verdict = "cannot be told apart"
+    least = None if margin is None else margin.amount
     if p <= 1 - level:
         verdict = "B better" if (row.change.estimate < 0) == (direction(row.metric) == "lower") else "A better"
-    return MetricDifference(row.metric, row.a, row.b, row.change, float(p), verdict, row.note)
+    elif least is not None and max(abs(row.change.low or 0.0), abs(row.change.high or 0.0)) <= least:
+        verdict = "equal within the margin"
+    return replace(row, p_adjusted=float(p), verdict=verdict, margin=least)
 
 
 Pairs = Sequence[tuple[list[ImageRow], list[ImageRow]]]

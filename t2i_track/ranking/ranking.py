@@ -11,6 +11,7 @@ import numpy as np
 from t2i_track.metrics.registry import SECONDS, score_info, word_of
 from t2i_track.metrics.uncertainty import MIN_GROUPS, Interval, within
 from t2i_track.ranking.differences import adjusted_p_values, difference, differences, interval_of
+from t2i_track.ranking.margin import Detectable, Margin, Standing, judge, margin_of
 from t2i_track.ranking.protocols import otherwise, settled
 from t2i_track.ranking.rows import RunRow, Score, direction
 from t2i_track.ranking.separation import simultaneous_reach, tiers
@@ -26,6 +27,17 @@ class Ranked:
     score: Score
     difference: Interval | None = None
     p_adjusted: float | None = None
+    standing: Standing | None = None
+    """Against the best within a margin."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Runs in order, best first; the margin within which they are held against the best, and what can be found."""
+
+    entries: tuple[Ranked, ...]
+    margin: Margin | None
+    detectable: Detectable | None
 
 
 @dataclass(frozen=True)
@@ -60,8 +72,8 @@ def _unfit(row: RunRow, by: str) -> str | None:
     return None if math.isfinite(score.value) else f"{by} is {score.value}"
 
 
-def rank(rows: Sequence[RunRow], by: str, level: float) -> list[Ranked]:
-    """Order runs, best first, with tiers.
+def rank(rows: Sequence[RunRow], by: str, level: float, margin: str | float | None = None) -> Ranking:
+    """Order runs, best first, with tiers, and hold each against the best within a margin (None: the score's own).
 
     All pairs of these runs are tested together (``separation``), not only those with the best, because which run is
     best was itself read off the same numbers. A run joins the first tier of which it can be told from no member, so no
@@ -70,7 +82,10 @@ def rank(rows: Sequence[RunRow], by: str, level: float) -> list[Ranked]:
     """
     sign = 1 if direction(by) == "lower" else -1
     ordered = sorted(((row, score) for row in rows if (score := row.score(by))), key=lambda pair: sign * pair[1].value)
-    adjusted = adjusted_p_values([score for _, score in ordered], [row.manifest for row, _ in ordered], level)
+    scores, manifests = [score for _, score in ordered], [row.manifest for row, _ in ordered]
+    adjusted = adjusted_p_values(scores, manifests, level)
+    within = margin_of(by, scores[0], margin) if scores else None
+    judged = judge(scores, manifests, within, level)
     found = tiers(adjusted, 1 - level)
     best = ordered[:1]
     same = [score for row, score in ordered[1:] if row.manifest == best[0][0].manifest]
@@ -83,8 +98,8 @@ def rank(rows: Sequence[RunRow], by: str, level: float) -> list[Ranked]:
             together = row.manifest == best_row.manifest
             gap = next(paired) if together else difference(score, best_score, level, paired=False)
             p = None if np.isnan(adjusted[0, place]) else float(adjusted[0, place])
-        result.append(Ranked(place + 1, found[place], row, score, gap, p))
-    return result
+        result.append(Ranked(place + 1, found[place], row, score, gap, p, judged.standings[place]))
+    return Ranking(tuple(result), within, judged.detectable)
 
 
 def best_interval(ranking: Sequence[Ranked], level: float) -> Interval | None:

@@ -1,4 +1,4 @@
-"""One setting to use, and why."""
+"""One setting to use, and why; or why none can be named yet."""
 
 from __future__ import annotations
 
@@ -7,90 +7,100 @@ from dataclasses import dataclass
 
 from t2i_track.ranking.cost import TOLERANCE, costs
 from t2i_track.ranking.frontier import alignment_metric
+from t2i_track.ranking.margin import Margin, would
 from t2i_track.ranking.ranking import Ranked, eligible, rank
 from t2i_track.ranking.rows import varied
-from t2i_track.ranking.words import change, value
+from t2i_track.ranking.words import value
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    run: str
+    run: str | None
+    """None where no setting is shown to be as good as the best."""
     sentence: str
 
 
-def recommend(ranking: Sequence[Ranked], by: str, level: float) -> Recommendation | None:
-    """The cheapest of the best: lexicographic in quality, alignment and cost.
+def recommend(ranking: Sequence[Ranked], by: str, margin: Margin | None, level: float) -> Recommendation | None:
+    """The cheapest of the settings that are shown to be as good as the best within the margin.
 
-    Runs that cannot be told from the best in ``by``; of these, those that cannot be told from the best aligned; of
-    these, the fewest seconds an image (steps where no timings are stored), and among equal costs the best value. A
-    best run without replicates is recommended for its value alone. The alignment decides nothing unless all of the
+    In ``by`` first; of these, those that are as good in the second score (alignment) within its own margin, or that are
+    at least not shown to be worse where none is shown to be as good; of these, the fewest seconds an image (steps where
+    no timings are stored), and among equal costs the best value. The second score decides nothing unless all of the
     first have it under one protocol.
     """
     if not ranking:
         return None
     best = ranking[0]
-    if best.tier is None:
-        undecided = best.score.replicates is not None and best.score.columns is None
-        why = "this many images allow no verdict by it" if undecided else "no replicates are stored for it"
-        text = f"{_named(best, ranking)} has the best {by}, {value(best.score)}; {why}, so "
-        return Recommendation(best.row.run, text + "whether the others differ is unknown.")
-    candidates = [entry for entry in ranking if entry.tier == best.tier]
-    second = alignment_metric([entry.row for entry in candidates], but=by)
-    aligned, lacking = _aligned(candidates, second, level) if second else (candidates, "")
+    named, score = _named(best, ranking), value(best.score)
+    if len(ranking) == 1:
+        only = f"{named} is the only run that can be ranked by {by}: there is nothing to weigh it against."
+        return Recommendation(best.row.run, only)
+    if margin is None or best.standing is None:
+        few = best.score.replicates is not None and best.score.columns is None
+        why = "this many images allow no verdict by it" if few else f"{by} has no replicates by which runs are compared"
+        return Recommendation(None, f"none yet. {named} has the best {by}, {score}, but {why}.")
+    good = [entry for entry in ranking if entry.standing is not None and entry.standing.verdict == "as good"]
+    if not good:
+        return Recommendation(
+            None,
+            f"none yet. No setting is shown to be within {margin.words} of the best {by} with {best.score.n} images a"
+            f" run ({named} has the best value, {score}); {would(best.standing.images, 'may show one')}.",
+        )
+    aligned, about = _aligned(good, by, level)
     seconds = costs([entry.row for entry in ranking])
     chosen = _cheapest(aligned, seconds)
-    text = _sentence(chosen, candidates, aligned, ranking, by, second, level)
-    return Recommendation(chosen.row.run, text + lacking + _saving(chosen, best, len(aligned), seconds) + ".")
+    text = _sentence(chosen, good, ranking, by, margin) + about
+    text += _saving(chosen, best, len(aligned), seconds) + _open(chosen, ranking, seconds)
+    return Recommendation(chosen.row.run, text + ".")
 
 
-def _aligned(candidates: Sequence[Ranked], metric: str, level: float) -> tuple[Sequence[Ranked], str]:
-    """The candidates in the first tier of ``metric``; all, and why, where it cannot be compared between them."""
-    rows, others = eligible([entry.row for entry in candidates], metric)
+def _aligned(good: Sequence[Ranked], by: str, level: float) -> tuple[Sequence[Ranked], str]:
+    """Those that are as good in the second score too, and what it decided; all where it cannot be compared."""
+    metric = alignment_metric([entry.row for entry in good], but=by)
+    if metric is None or len(good) < 2:
+        return good, ""
+    rows, others = eligible([entry.row for entry in good], metric)
     if others:
-        named = _named(next(entry for entry in candidates if entry.row.run == others[0].row.run), candidates)
+        named = _named(next(entry for entry in good if entry.row.run == others[0].row.run), good)
         more = f", and {len(others) - 1} more" if len(others) > 1 else ""
         reason = others[0].reason.split(";")[0]
-        return candidates, f"; {metric} does not decide, since it is not comparable: {named} has {reason}{more}"
-    first = {entry.row.run for entry in rank(rows, metric, level) if entry.tier in (1, None)}
-    return [entry for entry in candidates if entry.row.run in first], ""
+        return good, f"; {metric} does not decide, since it is not comparable: {named} has {reason}{more}"
+    standing = {entry.row.run: entry.standing for entry in rank(rows, metric, level).entries}
+    verdicts = {run: found.verdict if found else "undecided" for run, found in standing.items()}
+    shown = [entry for entry in good if verdicts[entry.row.run] == "as good"]
+    kept = shown or [entry for entry in good if verdicts[entry.row.run] != "worse"]
+    if len(kept) == len(good):
+        return good, "" if shown else f"; {metric} does not decide between them at this many images"
+    are = "are as good" if shown else "are not shown to be worse"
+    is_ = "is as good" if shown else "is not shown to be worse"
+    return kept, f"; of these {len(good)}, {len(kept)} {are if len(kept) > 1 else is_} in {metric}"
 
 
 def _cheapest(entries: Sequence[Ranked], seconds: Mapping[str, float]) -> Ranked:
-    timed = all(entry.row.run in seconds for entry in entries)
-    found = [seconds[entry.row.run] if timed else float(entry.row.steps) for entry in entries]
+    found = _costs(entries, seconds)
     limit = min(found) * TOLERANCE
     return next(entry for entry, cost in zip(entries, found, strict=True) if cost <= limit)
 
 
-def _sentence(
-    chosen: Ranked,
-    candidates: Sequence[Ranked],
-    aligned: Sequence[Ranked],
-    ranking: Sequence[Ranked],
-    by: str,
-    second: str | None,
-    level: float,
-) -> str:
-    best, named = ranking[0], _named(chosen, ranking)
-    if len(ranking) == 1:
-        return f"{named} is the only run that can be ranked by {by}: there is nothing to weigh it against"
-    text = f"Use {named}: its {by}, {value(chosen.score)}, "
+def _costs(entries: Sequence[Ranked], seconds: Mapping[str, float]) -> list[float]:
+    """Seconds an image, or steps where not all are timed."""
+    timed = all(entry.row.run in seconds for entry in entries)
+    return [seconds[entry.row.run] if timed else float(entry.row.steps) for entry in entries]
+
+
+def _sentence(chosen: Ranked, good: Sequence[Ranked], ranking: Sequence[Ranked], by: str, margin: Margin) -> str:
+    best, others = ranking[0], len(good) - 1
+    text = f"Use {_named(chosen, ranking)}: its {by}, {value(chosen.score)}, is "
+    assert chosen.standing is not None
     if chosen is best:
-        rivals = len(candidates) - 1
-        text += (
-            f"is the best, though {rivals} other{'s' * (rivals > 1)} cannot be told from it"
-            if rivals
-            else "is measurably the best"
+        text += f"the best, at most {chosen.standing.at_most:.2g} worse than any other"
+        return text + (
+            f"; {others} other{'s are' if others > 1 else ' is'} within {margin.words} too" if others else ""
         )
-    else:
-        gap = change(chosen.difference, chosen.p_adjusted, level)
-        text += f"cannot be told from the best, {value(best.score)} at {_named(best, ranking)} (difference {gap})"
-    if second and len(aligned) < len(candidates):
-        text += f"; of these {len(candidates)} "
-        text += (
-            f"it is one of {len(aligned)} with the best {second}" if len(aligned) > 1 else f"its {second} is the best"
-        )
-    return text
+    return (
+        f"{text}shown to be within {margin.words} of the best, {value(best.score)} at {_named(best, ranking)}"
+        f" (at most {chosen.standing.at_most:.2g} worse)"
+    )
 
 
 def _saving(chosen: Ranked, best: Ranked, rivals: int, seconds: Mapping[str, float]) -> str:
@@ -102,6 +112,24 @@ def _saving(chosen: Ranked, best: Ranked, rivals: int, seconds: Mapping[str, flo
         return f"; of these {rivals} it is the cheapest, {told}, {1 - cost / other:.0%} less than the best"
     less = f"more than {TOLERANCE - 1:.0%} cheaper" if cost is not None else "cheaper"
     return f"; none of these {rivals} is {less} ({told})"
+
+
+def _open(chosen: Ranked, ranking: Sequence[Ranked], seconds: Mapping[str, float]) -> str:
+    """Cheaper settings of which it is not known whether they are as good."""
+    costs = dict(zip((entry.row.run for entry in ranking), _costs(ranking, seconds), strict=True))
+    cheaper = [
+        entry.standing
+        for entry in ranking
+        if entry.standing is not None
+        and entry.standing.verdict == "undecided"
+        and costs[entry.row.run] * TOLERANCE < costs[chosen.row.run]
+    ]
+    if not cheaper:
+        return ""
+    images = [standing.images for standing in cheaper]
+    most = None if None in images else max(number for number in images if number is not None)
+    one = len(cheaper) == 1
+    return f"; of {'a cheaper one' if one else f'{len(cheaper)} cheaper ones'} it is undecided, {would(most)}"
 
 
 def _named(entry: Ranked, ranking: Sequence[Ranked]) -> str:

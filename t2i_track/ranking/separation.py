@@ -16,6 +16,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from t2i_track.ranking.student import bonferroni, student_quantile
+
 Matrix = NDArray[np.float64]
 
 DRAWS = 1999
@@ -136,6 +138,39 @@ def tiers(adjusted: Matrix, alpha: float) -> list[int | None]:
         members[place].append(run)
         found.append(place + 1)
     return found
+
+
+def reaches(columns: Matrix, level: float) -> tuple[Matrix, float]:
+    """How many standard errors wide limits of differences must be to hold all their truths at once.
+
+    Args:
+        columns: a run a row (m, n), finite.
+
+    Returns:
+        For each run, taken as the best: of the upper limits of how much better it is than the others, one-sided (m,)
+        (Dunnett 1955; Hsu 1984). And of the intervals of all pairs, two-sided. Neither is below Student's of one pair.
+        By sign flips; of too many runs by Bonferroni's inequality.
+    """
+    runs, size = columns.shape
+    alone = student_quantile(2 * level - 1, size - 1), student_quantile(level, size - 1)
+    if runs * runs * DRAWS > BUDGET / 3:
+        one_sided, two_sided = bonferroni(runs, size - 1, level)
+        return np.full(runs, one_sided), two_sided
+    centred = columns - columns.mean(axis=0)
+    low, high = (index.ravel() for index in np.indices((runs, runs)))
+    squares = _squares(centred, low, high)
+    rng = np.random.default_rng(SEED)
+    best, widest = [], []
+    for part in _parts(DRAWS, runs * runs):
+        flipped = (rng.integers(0, 2, (part, size)) * 2.0 - 1.0) @ centred.T / size
+        gaps = flipped[:, high] - flipped[:, low]
+        drawn = _studentised(gaps, squares, size)
+        drawn[:, squares == 0.0] = 0.0
+        widest.append(drawn.max(axis=1))
+        best.append(np.where(gaps > 0, drawn, 0.0).reshape(part, runs, runs).max(axis=1))
+    place = min(math.ceil(level * (DRAWS + 1)), DRAWS) - 1
+    one_sided_all = np.sort(np.concatenate(best), axis=0)[place]
+    return np.maximum(one_sided_all, alone[0]), max(float(np.sort(np.concatenate(widest))[place]), alone[1])
 
 
 def simultaneous_reach(columns: Matrix, level: float) -> float:

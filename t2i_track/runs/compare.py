@@ -36,6 +36,7 @@ def ranking(
     sweep: str | None = None,
     where: str | None = None,
     by: str | None = None,
+    within: str | float | None = None,
     report: Path | None = None,
 ) -> Ranking:
     """Rank runs by a metric.
@@ -47,7 +48,7 @@ def ranking(
         if experiment is not None:
             lineage.require_experiment(session, experiment)
         rows = run_rows(session, addresses, experiment=experiment, sweep=sweep)
-        comparison = compare(rows, by, where=where)
+        comparison = compare(rows, by, where=where, within=within)
         if report is not None:
             shown = settled(rows) if where is None else matching(rows, where)
             _write(report, comparison, shown, image_rows(session, workspace, shown))
@@ -56,7 +57,13 @@ def ranking(
 
 
 def pair(
-    workspace: Workspace, a: str, b: str, *, report: Path | None = None, picture: Path | None = None
+    workspace: Workspace,
+    a: str,
+    b: str,
+    *,
+    within: str | float | None = None,
+    report: Path | None = None,
+    picture: Path | None = None,
 ) -> PairComparison:
     """Compare two runs, prompt by prompt.
 
@@ -70,7 +77,7 @@ def pair(
         if len(rows) == 1:
             raise CompareError(f"'{a}' and '{b}' are the same run {rows[0].run[:12]}: name two runs")
         images = [image_rows(session, workspace, [row]) for row in rows]
-        found = compare_two(rows[0], rows[1], images[0], images[1])
+        found = compare_two(rows[0], rows[1], images[0], images[1], within=within)
         if report is not None:
             _write(report, compare(rows, _shared_metric(rows)), rows, [*images[0], *images[1]])
         if picture is not None:
@@ -105,8 +112,10 @@ def log_comparison(
 
     with workspace.begin() as session:
         sweep = lineage.find_sweep(session, run_id)
+        margin = comparison.margin
         compared = {
             "by": comparison.by,
+            "within": None if margin is None or margin.default else margin.text,
             "report": None if report is None else str(report.absolute()),
             "time": utc_now().isoformat(),
         }

@@ -273,7 +273,8 @@ def _comparison(workspace: Workspace, sweep: Sweep, compared: Mapping[str, Any])
     from t2i_track.runs.compare import ranking
 
     try:
-        comparison = ranking(workspace, sweep=sweep.uuid, by=compared["by"]).comparison
+        within = compared.get("within")  # older versions had none
+        comparison = ranking(workspace, sweep=sweep.uuid, by=compared["by"], within=within).comparison
     except CompareError:  # its cells have no such score any more
         return Content()
 

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 def _info(part: str, words: str) -> ScoreInfo:
     whole = part == WHOLE
     name = WHOLE if whole else f"{WHOLE}_{part}"
-    return ScoreInfo(name, "higher", "alignment", words, SHARE_INTERVAL, share=True, mean=True, part=not whole)
+    margin = "0.02" if whole else "0.05"
+    return ScoreInfo(
+        name, "higher", "alignment", words, SHARE_INTERVAL, share=True, mean=True, part=not whole, margin=margin
+    )
 
 
 INFOS = {

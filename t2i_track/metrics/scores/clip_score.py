@@ -34,6 +34,7 @@ INFO = ScoreInfo(
     "how well each image fits its caption, as CLIP sees both",
     MEAN_INTERVAL,
     mean=True,
+    margin="1%",
 )
 
 

@@ -68,6 +68,7 @@ METRIC = Metric(
             depends_on_n=True,
             corrected=True,
             any_n=True,
+            margin="10%",
         ),
     ),
     layers=("embeddings",),

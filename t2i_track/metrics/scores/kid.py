@@ -187,6 +187,7 @@ METRIC = Metric(
             "jackknife of the unbiased estimate over all pairs, the noise of the subsets added to its variance, cut at "
             "0; the note has the estimate",
             any_n=True,
+            margin="25%",
         ),
         ScoreInfo("kid_std", None, "quality", "spread of the subsets' kernel distances", "none: a spread itself"),
     ),

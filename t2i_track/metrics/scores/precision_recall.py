@@ -77,6 +77,7 @@ PRECISION = ScoreInfo(
     SHARE_INTERVAL,
     share=True,
     mean=True,
+    margin="0.05",
 )
 RECALL = ScoreInfo(
     "recall",
@@ -85,6 +86,7 @@ RECALL = ScoreInfo(
     "share of the reference's pictures that lie among the images",
     "jackknife, no bias removed: about its expectation at this n; inside [0, 1]",
     depends_on_n=True,
+    margin="0.02",
 )
 
 

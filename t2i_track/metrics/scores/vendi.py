@@ -106,6 +106,7 @@ METRIC = Metric(
             "number of images, all unlike each other, that would be as diverse as these",
             "jackknife, no bias removed: about its expectation at this n",
             depends_on_n=True,
+            margin="2%",
         ),
     ),
     layers=("features",),

@@ -1,0 +1,272 @@
+"""Which runs are as good as the best within a margin: "equal" as something that is shown, never assumed.
+
+A run is *as good* where it is shown to be worse than the best by no more than the margin, whichever run is the best
+(multiple comparisons with the best, Hsu 1984); *worse* where it is shown to be worse than some run by more than the
+margin; else *undecided*. Critical values are those of sign flips (``separation.reaches``), so that the chance of any
+false "as good", and of any false "worse", is at most ``1 - level`` over all runs together.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from t2i_track.errors import CompareError
+from t2i_track.metrics.registry import score_info
+from t2i_track.metrics.uncertainty import MIN_GROUPS
+from t2i_track.ranking.differences import difference
+from t2i_track.ranking.rows import Score, direction
+from t2i_track.ranking.separation import Matrix, reaches
+from t2i_track.ranking.student import bonferroni
+
+Verdict = Literal["as good", "worse", "undecided"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+POWER = 0.8
+"""The chance that what is named as enough images, or as a difference that can be found, is a promise for."""
+POWER_QUANTILE = 0.8416
+"""The normal quantile of ``POWER``."""
+MOST_IMAGES = 1_000_000
+"""More than anybody makes of one setting: a number above it is not named."""
+MOST_UNPAIRED = 60
+"""Runs over different prompts are taken pair by pair, which takes long for more."""
+
+
+@dataclass(frozen=True)
+class Margin:
+    """How much worse still counts as good, in units of the score; ``text`` is how it was given."""
+
+    amount: float
+    text: str
+    default: bool
+
+    @property
+    def words(self) -> str:
+        return f"{self.text} ({self.amount:.3g})" if self.text.endswith("%") else self.text
+
+
+@dataclass(frozen=True)
+class Standing:
+    """``at_most``: how much worse than the best the run may still be; ``images``: so many a run would probably decide.
+
+    ``images`` is None where it is decided already, or where no number that can be made would.
+    """
+
+    verdict: Verdict
+    at_most: float
+    images: int | None = None
+
+
+@dataclass(frozen=True)
+class Detectable:
+    """The difference that is found with a chance of ``POWER`` at this many images, and the images for the margin."""
+
+    difference: float
+    images: int
+    wanted: float | None
+    images_for_wanted: int | None
+
+
+def margin_of(metric: str, best: Score, within: str | float | None = None) -> Margin | None:
+    """The margin as asked for, or the score's own; a share, as ``2%``, is of the best run's value.
+
+    Raises:
+        CompareError: no positive number, or a share that is not below 100 %.
+    """
+    info = score_info(metric)
+    text = str(within) if within is not None else info.margin if info is not None and info.role != "cost" else None
+    if text is None:
+        return None
+    found = re.fullmatch(r"\s*(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)\s*(%?)\s*", text)
+    amount = float(found[1]) if found else 0.0
+    if found is None or not 0 < amount < math.inf or (found[2] and amount >= 100):
+        raise CompareError(
+            f"--within {text!r} is no margin: give a number above 0 in units of {metric}, or a share as 2%"
+        )
+    if found[2]:
+        amount *= abs(_estimate(best)) / 100
+    return Margin(amount, text.strip(), within is None)
+
+
+def _estimate(score: Score) -> float:
+    """The value; of a score that is compared without its bias, the value without it."""
+    info, columns = score_info(score.name), score.columns
+    corrected = info is not None and info.corrected and columns is not None
+    return float(np.nanmean(columns)) if corrected and columns is not None else score.value
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The standing of each run, None of one that cannot be compared; and what this comparison can find at all."""
+
+    standings: tuple[Standing | None, ...]
+    detectable: Detectable | None
+
+
+def judge(scores: Sequence[Score], manifests: Sequence[str], margin: Margin | None, level: float) -> Judgement:
+    """Hold runs, the best first, against the best of them.
+
+    No run has a standing where there are fewer than two that can be compared, or no margin.
+    """
+    found: list[Standing | None] = [None] * len(scores)
+    known = [place for place, score in enumerate(scores) if _usable(score)]
+    if len(known) < 2:
+        return Judgement(tuple(found), None)
+    some, over = [scores[k] for k in known], [manifests[k] for k in known]
+    columns = _columns(some, over)
+    if columns is not None:
+        differences: _Differences | None = _paired(some, columns, margin.amount if margin else 0.0, level)
+    elif len(known) <= MOST_UNPAIRED:
+        differences = _unpaired(some, over, level)
+    else:
+        differences = None
+    if differences is None:
+        return Judgement(tuple(found), None)
+    if margin is not None:
+        for place, standing in zip(known, _standings(differences, margin.amount), strict=True):
+            found[place] = standing
+    return Judgement(tuple(found), _detectable(differences, margin))
+
+
+@dataclass(frozen=True)
+class _Differences:
+    """Of each row's run, how much better each column's is (m, m), and how far limits of it reach."""
+
+    gaps: Matrix
+    errors: Matrix
+    errors_at_margin: Matrix
+    best: Matrix
+    """Reach in standard errors of upper limits against each run as the best (m,), one-sided."""
+    pairs: float
+    """Reach of the intervals of all pairs, two-sided."""
+    images: int
+
+
+def _usable(score: Score) -> bool:
+    return score.columns is not None and int(np.isfinite(score.columns).sum()) >= MIN_GROUPS
+
+
+def _columns(scores: Sequence[Score], manifests: Sequence[str]) -> Matrix | None:
+    """The runs' columns, oriented so that more is better; None where they are not over the same prompts."""
+    if len(set(manifests)) > 1 or not all(score.pairs_with(scores[0]) for score in scores):
+        return None
+    columns = np.stack([np.asarray(score.columns) for score in scores])
+    columns = columns[:, np.isfinite(columns).all(axis=0)]
+    sign = -1.0 if direction(scores[0].name) == "lower" else 1.0
+    return sign * columns if columns.shape[1] >= MIN_GROUPS else None
+
+
+def _gaps(columns: Matrix) -> tuple[Matrix, Matrix]:
+    """How much better the run of each column is than that of each row, and the sums of squares; both (m, m)."""
+    centred = columns - columns.mean(axis=0)
+    own = np.einsum("ij,ij->i", centred, centred)
+    squares = np.maximum(own[:, None] + own[None, :] - 2.0 * (centred @ centred.T), 0.0)
+    squares[squares <= 1e-12 * (own[:, None] + own[None, :])] = 0.0
+    means = columns.mean(axis=1)
+    return means[None, :] - means[:, None], squares
+
+
+def _errors_at(margin: float, gaps: Matrix, squares: Matrix, size: int, unit: float) -> Matrix:
+    """Standard errors of differences of shares if the true difference were the margin (Tango 1998).
+
+    Shares differ in few prompts, so a run that was lucky shows a small spread too: an error that is estimated without
+    the margin is least where it should be largest. ``unit`` is by how much a prompt usually differs: what differs is
+    counted in it.
+    """
+    delta = min(margin / unit, 0.99)
+    differing, net = squares / unit**2, size * gaps / unit
+    better, worse = np.maximum(differing + net, 0.0) / 2, np.maximum(differing - net, 0.0) / 2
+    b = -better - worse + (2 * size - better + worse) * delta
+    c = -worse * delta * (1 - delta)
+    rarer = (np.sqrt(b * b - 8 * size * c) - b) / (4 * size)
+    return np.asarray(unit * np.sqrt((2 * rarer + delta * (1 - delta)) / size))
+
+
+def _unit(columns: Matrix) -> float:
+    """The root mean square of what differs between the first run and another in a prompt; 1 where nothing does."""
+    squares = (columns[1:] - columns[0]) ** 2
+    some = squares[squares > 0]
+    return float(np.sqrt(some.mean())) if len(some) else 1.0
+
+
+def _paired(scores: Sequence[Score], columns: Matrix, margin: float, level: float) -> _Differences:
+    info, size = score_info(scores[0].name), columns.shape[1]
+    gaps, squares = _gaps(columns)
+    errors = np.sqrt(np.maximum(squares / size - gaps * gaps, 0.0) / (size - 1))
+    share = info is not None and info.share and margin > 0
+    at_margin = _errors_at(margin, gaps, squares, size, _unit(columns)) if share else errors
+    return _Differences(gaps, errors, at_margin, *reaches(columns, level), scores[0].n)
+
+
+def _unpaired(scores: Sequence[Score], manifests: Sequence[str], level: float) -> _Differences | None:
+    """Pair by pair; None where some pair cannot be compared."""
+    runs = len(scores)
+    sign = -1.0 if direction(scores[0].name) == "lower" else 1.0
+    gaps, errors = np.zeros((runs, runs)), np.zeros((runs, runs))
+    for i, ours in enumerate(scores):
+        for j, theirs in enumerate(scores):
+            if i != j:
+                found = difference(theirs, ours, level, paired=manifests[i] == manifests[j])
+                if found.standard_error is None:
+                    return None
+                gaps[i, j], errors[i, j] = sign * found.estimate, found.standard_error
+    fewest = min(int(np.isfinite(np.asarray(score.columns)).sum()) for score in scores)
+    best, pairs = bonferroni(runs, fewest - 1, level)
+    return _Differences(gaps, errors, errors, np.full(runs, best), pairs, min(score.n for score in scores))
+
+
+def _standings(found: _Differences, margin: float) -> list[Standing]:
+    gaps, others = found.gaps, ~np.eye(len(found.gaps), dtype=bool)
+    upper = np.where(others, gaps + found.best[None, :] * found.errors_at_margin, -np.inf).max(axis=1)
+    lower = np.where(others, gaps - found.pairs * found.errors, -np.inf).max(axis=1)
+    room = margin - gaps
+    with np.errstate(divide="ignore", invalid="ignore"):
+        to_show = ((found.best[None, :] + POWER_QUANTILE) * found.errors_at_margin / room) ** 2
+        to_refute = ((found.pairs + POWER_QUANTILE) * found.errors / room) ** 2
+    result = []
+    for run in range(len(gaps)):
+        at_most = float(max(upper[run], 0.0))
+        if at_most <= margin:
+            result.append(Standing("as good", at_most))
+        elif lower[run] > margin:
+            result.append(Standing("worse", at_most))
+        else:
+            beyond = others[run] & (room[run] < 0)
+            times = to_refute[run, beyond].min() if beyond.any() else to_show[run, others[run]].max()
+            result.append(
+                Standing("undecided", at_most, rounded_up(max(float(times) * found.images, found.images + 1)))
+            )
+    return result
+
+
+def _detectable(found: _Differences, margin: Margin | None) -> Detectable | None:
+    """Between the best and another run, in the median of the others; None where they are all equal."""
+    error = float(np.median(found.errors[0, 1:]))
+    if error == 0.0:
+        return None
+    least = (found.pairs + POWER_QUANTILE) * error
+    wanted = margin.amount if margin is not None and margin.amount > 0 else None
+    images = rounded_up(found.images * (least / wanted) ** 2) if wanted else None
+    return Detectable(least, found.images, wanted, images)
+
+
+def rounded_up(images: float) -> int | None:
+    """To two digits, upwards, since it is an estimate; None above ``MOST_IMAGES``."""
+    if not images <= MOST_IMAGES:
+        return None
+    whole = math.ceil(images)
+    step = int(10 ** max(len(str(whole)) - 2, 0))
+    return -(-whole // step) * step
+
+
+def would(images: int | None, what: str = "may decide") -> str:
+    """In words, what so many images would do."""
+    return f"{about(images)} a run {what}"
+
+
+def about(images: int | None) -> str:
+    return f"about {images:,} images" if images else f"more than {MOST_IMAGES:,} images"
