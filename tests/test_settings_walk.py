@@ -26,9 +26,9 @@ from t2i_track.runs import record
 from t2i_track.runs.evaluate import protocol_settings
 from t2i_track.runs.grid import build
 from t2i_track.runs.plan import Plan, create_run, settings_of, values_of
+from t2i_track.runs.rates import Rates
 from t2i_track.runs.rows import run_rows
-from t2i_track.runs.sweep import SCALED, _same_work
-from t2i_track.settings import COSTLY, DECLARED, RECORDED, Decides, Resolved, Settings, Stage, Values, option
+from t2i_track.settings import COSTLY, COUNTED, DECLARED, RECORDED, Decides, Resolved, Settings, Stage, Values, option
 from t2i_track.workspace import Workspace
 
 RESOLVED = {"height": 64, "width": 64, "dtype": "fp32", "memory_format": "channels-last", "device": "cpu", "num": 2}
@@ -221,8 +221,11 @@ def test_runs_that_cost_the_same_share_their_timings(name: str, rows: dict[str, 
 
 
 @every
-def test_an_estimate_takes_the_timing_of_equal_work(name: str) -> None:
-    assert _same_work(changed(name), base()) == (name not in COSTLY or name in SCALED)
+def test_an_estimate_rests_on_the_timings_of_equal_work(name: str, session: Session) -> None:
+    alike = {other for other in DECLARED if other not in COSTLY or other in COUNTED}
+    found = Rates(session).image(changed(name))
+    assert found is not None
+    assert found.runs == (1 + len(alike) if name in alike else 1)
 
 
 @every
