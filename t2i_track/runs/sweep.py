@@ -81,10 +81,7 @@ def cells_of(experiment: Experiment, manifest: Manifest) -> list[Settings]:
 def require_yes(experiment: Experiment, yes: bool) -> None:
     """Refuse a very large grid before its cells are listed."""
     if experiment.size > MANY_CELLS and not yes:
-        lengths = " x ".join(f"{len(values)} {name}" for name, values in experiment.axes.items())
-        raise SettingsError(
-            f"this sweep has {experiment.size} cells ({lengths}): look at it with --dry-run, pass --yes to run it"
-        )
+        raise SettingsError(f"this sweep has {experiment.counted}: look at it with --dry-run, pass --yes to run it")
 
 
 def forecast(workspace: Workspace, experiment: Experiment) -> tuple[list[CellForecast], Total]:
