@@ -194,7 +194,7 @@ def test_the_frontier_keeps_what_nothing_beats() -> None:
     ]
     found = compare(rows).frontier
     assert found is not None
-    assert found.objectives == ("fid", "alignment", "seconds_per_image")
+    assert found.objectives == ("fid", "alignment", "cost")
     assert [run[: run.index("0")] for run in found.runs] == ["best", "aligned", "cheap"]
 
 
