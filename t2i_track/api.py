@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from t2i_track.ranking import Comparison, PairComparison
     from t2i_track.runs.evaluate import Scored
     from t2i_track.runs.launch import Outcome
+    from t2i_track.runs.rates import Total
     from t2i_track.runs.reproduce import Reproduction
     from t2i_track.runs.sweep import CellForecast, SweepOutcome
 
@@ -47,10 +48,14 @@ class Evaluation(Shown):
 
 @dataclass(frozen=True)
 class Forecast(Shown):
-    """What a sweep would make, a row a cell; ``seconds`` is None where no run of equal work has been timed."""
+    """What a sweep would make, a row a cell; its seconds are None where no run of equal work has been timed.
+
+    ``total`` is all of it, with the loading of the models: ``total.seconds.low`` to ``total.seconds.high``.
+    """
 
     cells: tuple[CellForecast, ...]
     axes: tuple[str, ...]
+    total: Total
 
     def rows(self) -> list[dict[str, Any]]:
         from t2i_track.runs.sweep import listed
@@ -215,7 +220,8 @@ def sweep(
     axes = {key: list(value) for key, value in settings.items() if isinstance(value, list | tuple)}
     grid = sweeping.experiment_from(None if file is None else Path(file), given, axes, zip)
     if dry_run:
-        return Forecast(tuple(sweeping.forecast(workspace, grid)), tuple(grid.axes))
+        cells, total = sweeping.forecast(workspace, grid)
+        return Forecast(tuple(cells), tuple(grid.axes), total)
     sweeping.require_yes(grid, yes)
     with Tracker(tracking_uri, workspace.outbox) as tracker:
         outcome = sweeping.run_sweep(workspace, tracker, grid, fresh=fresh, allow_pickle=allow_pickle)

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 from t2i_track.errors import SettingsError
-from t2i_track.schedulers import SCHEDULERS
+from t2i_track.schedulers import SCHEDULERS, network_calls
 
 DTYPES = ("fp32", "fp16", "bf16")
 CONTIGUOUS = "contiguous"
@@ -226,6 +226,11 @@ class Values:
         """The settings alone, also of a class that adds fields."""
         return {name: getattr(self, name) for name in DECLARED}
 
+    @property
+    def passes(self) -> int:
+        """Passes of the network for one picture; with guidance, each of the scheduler's calls is two."""
+        return network_calls(self.scheduler, self.steps) * (2 if self.guidance > 1 else 1)
+
     def used(self) -> Iterator[tuple[str, Setting, Any]]:
         """Every setting that does something, with its declaration and value."""
         for name, declared in DECLARED.items():
@@ -250,6 +255,8 @@ AXES = tuple(name for name, declared in DECLARED.items() if declared.axis)
 """What a sweep may vary."""
 COSTLY = tuple(name for name, declared in DECLARED.items() if declared.cost)
 """What decides the cost of an image."""
+COUNTED = ("guidance", "steps", "scheduler")
+"""What decides it by the passes of the network alone; the rest of `COSTLY` decides what a pass costs."""
 DECISIVE = tuple(name for name, declared in DECLARED.items() if declared.decides is not Decides.NOTHING)
 """What decides the set of images."""
 RECORDED = tuple(

@@ -107,6 +107,11 @@ def test_options_are_the_settings() -> None:
         (["sweep", "--guidance", "1,,2"], 2, "has an empty value"),
         (["sweep", "--guidance", "1,2,1.0"], 1, "axis 'guidance' has '1' twice"),
         (["sweep", "--steps", "0,2", "--dry-run"], 1, "steps must be 1 or more, not 0"),
+        (
+            ["sweep", *(f"--{axis}={','.join(map(str, range(1, 1001)))}" for axis in ("seed", "steps", "guidance"))],
+            1,
+            "1000000000 cells (1000 guidance x 1000 steps x 1000 seed) are more than the 10,000 that a sweep may have",
+        ),
         (["sweep", "typo.yaml"], 1, "unknown key 'axis'; did you mean 'axes'?"),
         (["db", "query", "SELECT 1"], 1, "no run database"),
         (["cache", "prune", "--max-size", "big"], 2, "'big' is not a size"),

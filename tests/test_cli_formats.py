@@ -65,15 +65,15 @@ def cell(name: str, fid: float, **fields: Any) -> RunRow:
     [
         (
             [cell("a", 1.0, steps=8), cell("b", 2.0, steps=4, seconds_per_image=0.1)],
-            "Frontier of fid, alignment, seconds_per_image (guidance/steps): 7.5/8, 7.5/4.",
+            "Frontier of fid, alignment, cost (guidance/steps): 7.5/8, 7.5/4.",
         ),
         (
-            [cell("a", 1.0, scheduler="pndm"), cell("b", 1.0, scheduler="ddim"), cell("c", 1.0, scheduler="ddim")],
-            "Frontier of fid, alignment, seconds_per_image (guidance/steps scheduler): 7.5/30 pndm, 7.5/30 ddim.",
+            [cell("a", 1.0, scheduler="unipc"), cell("b", 1.0, scheduler="ddim"), cell("c", 1.0, scheduler="ddim")],
+            "Frontier of fid, alignment, cost (guidance/steps scheduler): 7.5/30 unipc, 7.5/30 ddim.",
         ),
         (
             [cell("a", 1.0, negative_prompt="blurry, dark"), cell("b", 1.0, lora="x.safetensors")],
-            "Frontier of fid, alignment, seconds_per_image (guidance/steps lora negative_prompt): 7.5/30 none"
+            "Frontier of fid, alignment, cost (guidance/steps lora negative_prompt): 7.5/30 none"
             " 'blurry, dark', 7.5/30 x.safetensors ''.",
         ),
     ],

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from t2i_track.errors import SettingsError
-from t2i_track.runs.grid import build, load
+from t2i_track.runs.grid import MOST_CELLS, build, load
 from t2i_track.runs.sweep import cells_of, experiment_from, require_yes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -105,6 +106,49 @@ def test_large_grids_want_yes() -> None:
     with pytest.raises(SettingsError, match=r"10000 cells \(100 seed x 100 steps\).*--yes"):
         require_yes(experiment, yes=False)
     require_yes(experiment, yes=True)
+
+
+BILLION = list(range(1, 1001))
+
+
+@pytest.mark.parametrize(
+    ("values", "count"),
+    [
+        (
+            {"axes": {"seed": BILLION, "steps": BILLION, "guidance": BILLION}},
+            "1000000000 cells (1000 seed x 1000 steps",
+        ),
+        ({"axes": {"seed": list(range(2_000_000))}}, "2000000 cells (2000000 seed)"),
+        ({"axes": {"seed": [1], "steps": list(range(1, 100_001))}, "zip": True}, "100000 cells (1 seed beside 100000"),
+        ({"axes": {"seed": BILLION, "steps": [8] * 11}, "exclude": [{"steps": 8}]}, "11000 cells (1000 seed x 11"),
+        ({"axes": {"seed": list(range(MOST_CELLS + 1))}}, "10001 cells (10001 seed)"),
+    ],
+)
+def test_more_cells_than_can_be_listed_are_refused_at_once(values: dict[str, Any], count: str) -> None:
+    """Before any cell is made and any value is looked at: one of these would take hours."""
+    begun = time.process_time()
+    with pytest.raises(SettingsError) as error:
+        build(values, "file.yaml")
+    assert time.process_time() - begun < 0.5
+    assert str(error.value).startswith(f"file.yaml: {count}")
+    assert str(error.value).endswith(
+        "are more than the 10,000 that a sweep may have: take fewer values, or several sweeps"
+    )
+
+
+@pytest.mark.parametrize("exclude", [[], [{"seed": seed} for seed in range(1, MOST_CELLS)]])
+def test_the_largest_sweep_is_listed_soon(exclude: list[dict[str, Any]]) -> None:
+    """Also with a rule for nearly every cell."""
+    begun = time.process_time()
+    experiment = build({"axes": {"seed": list(range(MOST_CELLS))}, "exclude": exclude}, "test")
+    assert len(list(experiment.cells())) == MOST_CELLS - len(exclude)
+    assert time.process_time() - begun < 10
+
+
+def test_a_cell_that_cannot_be_made_may_be_excluded() -> None:
+    axes = {"guidance": [1, 3], "negative_prompt": ["", "blurred"]}
+    cells = list(build({"axes": axes, "exclude": [{"guidance": 1.0, "negative_prompt": "blurred"}]}, "test").cells())
+    assert [(cell.guidance, cell.negative_prompt) for cell in cells] == [(1, ""), (3, ""), (3, "blurred")]
 
 
 def test_exclude_may_not_leave_nothing() -> None:

@@ -117,6 +117,7 @@ def test_the_names_in_mlflow(workspace: Workspace, tracking_uri: str, run: str) 
         "cost/seconds_per_image",
         "cost/images_per_second",
         "cost/peak_memory_mb",
+        "cost/start_seconds",
         "progress/images_done",
         "progress/images_per_second",
     }

@@ -250,7 +250,10 @@ def test_the_recommended_setting_is_the_cheapest_of_those_as_good_as_the_best() 
     assert found.run == rows[0].run
     assert found.sentence.startswith("Use guidance 7.5 with 20 steps (run few): its fid, ")
     assert "is shown to be within 5% (1) of the best, " in found.sentence
-    assert found.sentence.endswith("; of these 2 it is the cheapest, 0.2 s an image, 50% less than the best.")
+    assert found.sentence.endswith(
+        "; of these 2 it is the cheapest, 42 passes of the network (0.2 s an image, timed once): 49% fewer passes of "
+        "the network than the best."
+    )
 
 
 def test_cheaper_settings_that_are_undecided_are_named() -> None:
@@ -284,7 +287,10 @@ def test_a_seed_is_not_recommended_for_its_timing() -> None:
     found = compare(rows)
     assert found.recommendation is not None
     assert found.recommendation.run == found.ranking[0].row.run
-    assert "none of these 2 is more than 5% cheaper (1.5 s an image)" in found.recommendation.sentence
+    assert (
+        "none of these 2 is known to cost less: 62 passes of the network (1.5 s an image, 1 to 2 in"
+        in found.recommendation.sentence
+    )
 
 
 def test_alignment_decides_between_runs_of_equal_quality() -> None:

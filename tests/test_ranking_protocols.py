@@ -88,7 +88,7 @@ def test_a_candidate_with_a_minority_protocol_is_not_dropped() -> None:
     assert found.run == rows[0].run
     assert (
         "; alignment does not decide, since it is not comparable: guidance 1.5 with 30 steps (run r0) has another "
-        "protocol: reference_sha256 is q, not p; none of these 3 is more"
+        "protocol: reference_sha256 is q, not p; none of these 3 is known"
     ) in found.sentence
 
 

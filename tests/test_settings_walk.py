@@ -21,14 +21,14 @@ from t2i_track.images.sampling import Job, PromptEncoder, sample
 from t2i_track.metrics.published import check_protocol, parse_protocol
 from t2i_track.prompts.manifest import from_prompts
 from t2i_track.ranking import RunRow, compare_two
-from t2i_track.ranking.cost import costs
+from t2i_track.ranking.cost import cost_of_each
 from t2i_track.runs import record
 from t2i_track.runs.evaluate import protocol_settings
 from t2i_track.runs.grid import build
 from t2i_track.runs.plan import Plan, create_run, settings_of, values_of
+from t2i_track.runs.rates import Rates
 from t2i_track.runs.rows import run_rows
-from t2i_track.runs.sweep import SCALED, _same_work
-from t2i_track.settings import COSTLY, DECLARED, RECORDED, Decides, Resolved, Settings, Stage, Values, option
+from t2i_track.settings import COSTLY, COUNTED, DECLARED, RECORDED, Decides, Resolved, Settings, Stage, Values, option
 from t2i_track.workspace import Workspace
 
 RESOLVED = {"height": 64, "width": 64, "dtype": "fp32", "memory_format": "channels-last", "device": "cpu", "num": 2}
@@ -214,15 +214,18 @@ def test_two_runs_say_that_they_differ_in_it(name: str, rows: dict[str, RunRow])
 @every
 def test_runs_that_cost_the_same_share_their_timings(name: str, rows: dict[str, RunRow]) -> None:
     twice = dataclasses.replace(rows[name], seconds_per_image=3.0)
-    found = costs([rows[""], twice])
-    shared = found[rows[""].run] == found[twice.run]
+    found = cost_of_each([rows[""], twice])
+    shared = found[rows[""].run].seconds == found[twice.run].seconds
     # Guidance costs by being there at all.
     assert shared == (name not in COSTLY or name == "guidance")
 
 
 @every
-def test_an_estimate_takes_the_timing_of_equal_work(name: str) -> None:
-    assert _same_work(changed(name), base()) == (name not in COSTLY or name in SCALED)
+def test_an_estimate_rests_on_the_timings_of_equal_work(name: str, session: Session) -> None:
+    alike = {other for other in DECLARED if other not in COSTLY or other in COUNTED}
+    found = Rates(session).image(changed(name))
+    assert found is not None
+    assert found.runs == (1 + len(alike) if name in alike else 1)
 
 
 @every

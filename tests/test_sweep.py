@@ -146,19 +146,28 @@ def test_an_unexpected_error_is_a_failed_cell(
 
 
 def test_a_forecast_reads_only(workspace: Workspace, tracker: Tracker) -> None:
-    cells = sweeping.forecast(workspace, grid())
+    cells, total = sweeping.forecast(workspace, grid())
+    assert total.seconds is None
     assert [(cell.images, cell.made, cell.seconds) for cell in cells] == [(3, 0, None)] * 4
     assert not workspace.home.exists()
     sweep(workspace, tracker, grid(axes={"steps": [2]}))
-    cells = sweeping.forecast(workspace, grid(axes={"steps": [2, 4]}))
-    assert cells[0].seconds is not None
-    assert cells[1].seconds == pytest.approx(cells[0].seconds * 5 / 3)  # pndm calls the network n + 1 times
-    heun, two = sweeping.forecast(
+    (two, four), total = sweeping.forecast(workspace, grid(axes={"steps": [2, 4]}))
+    assert (two.made, four.made) == (0, 0)
+    assert two.seconds is not None
+    assert four.seconds is not None
+    assert four.seconds.mean == pytest.approx(two.seconds.mean * 5 / 3)  # pndm calls the network n + 1 times
+    assert total.pictures == two.seconds.plus(four.seconds)
+    assert total.start is not None
+    assert total.start.mean > 0, "the run that loaded the model says how long that took"
+    assert total.seconds == total.pictures.plus(total.start)
+    (done,), total = sweeping.forecast(workspace, grid(axes={"steps": [2]}))
+    assert (done.made, total.pictures, total.unknown) == (3, None, 0)
+    (heun, ddim), _ = sweeping.forecast(
         workspace, grid(axes={"scheduler": ["heun", "ddim"]}, settings={"steps": 4, "batch_size": 2})
     )
     assert heun.seconds is not None
-    assert two.seconds is not None
-    assert heun.seconds / two.seconds == pytest.approx(7 / 4)  # 2 n - 1 and n
+    assert ddim.seconds is not None
+    assert heun.seconds.mean / ddim.seconds.mean == pytest.approx(7 / 4)  # 2 n - 1 and n
 
 
 def test_comparing_what_cannot_be_compared(workspace: Workspace, tracker: Tracker) -> None:

@@ -13,6 +13,7 @@ from t2i_track.workspace import DEFAULT_HOME, Workspace
 if TYPE_CHECKING:
     from t2i_track.runs.launch import Outcome
     from t2i_track.runs.plan import Summary
+    from t2i_track.runs.rates import Total
     from t2i_track.runs.sweep import SweepOutcome
 
 
@@ -56,6 +57,20 @@ def following(commands: Sequence[str], workspace: Workspace) -> str:
     home = str(workspace.home)
     known = home in (str(DEFAULT_HOME), os.environ.get("T2I_HOME"))
     return "next: " + " | ".join(command if known else f"{command} --home {shlex.quote(home)}" for command in commands)
+
+
+def expected(total: Total) -> str:
+    """``12.0 s to 1 min 4 s with the start, as 9 runs were timed (the start: 2)``."""
+    unknown = "no run of this model, size and batch size has been timed here yet"
+    if total.pictures is None or total.seconds is None:
+        return f"no time estimate: {unknown}"
+    low, high = duration(total.seconds.low), duration(total.seconds.high)
+    told = f"about {low}" if low == high else f"{low} to {high}"
+    start = "without the start, which has not been timed yet" if total.start is None else "with the start"
+    runs = total.pictures.runs
+    told += f" {start}, as {runs} run{'s were' if runs != 1 else ' was'} timed"
+    told += f" (the start: {total.start.runs})" if total.start is not None else ""
+    return told + (f"; not counting {total.unknown} of the cells: {unknown}" if total.unknown else "")
 
 
 def duration(seconds: float) -> str:

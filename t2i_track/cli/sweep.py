@@ -75,17 +75,13 @@ def sweep(workspace: Workspace, file: Path | None, fmt: str, **options: Any) -> 
 
 
 def print_forecast(forecast: Forecast, fmt: str) -> None:
-    from t2i_track.cli.ended import duration
+    from t2i_track.cli.ended import expected
 
     cells = forecast.cells
-    print_rows(forecast.rows(), fmt, columns=["cell", *forecast.axes, "images", "made", "seconds"])
+    print_rows(forecast.rows(), fmt, columns=["cell", *forecast.axes, "images", "made", "seconds", "low", "high"])
     left = sum(cell.images - cell.made for cell in cells)
-    known = [cell.seconds for cell in cells]
-    if any(seconds is None for seconds in known):
-        time = "no time estimate: no run of this model, size and batch size has been timed here yet"
-    else:
-        time = f"about {duration(sum(filter(None, known)))} at the rate of the newest run"
-    click.echo(f"{len(cells)} cells, {left} images to make; {time}", err=True)
+    time = f"; {expected(forecast.total)}" if left else ""
+    click.echo(f"{len(cells)} cell{'s' * (len(cells) != 1)}, {left} images to make{time}", err=True)
 
 
 def print_swept(found: SweepResult, workspace: Workspace, fmt: str) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from t2i_track.metrics.registry import SECONDS, of_role
-from t2i_track.ranking.cost import TOLERANCE, costs
+from t2i_track.ranking.cost import COST, cheaper_than, cost_of_each, same_as
 from t2i_track.ranking.ranking import eligible
 from t2i_track.ranking.rows import RunRow, direction
 
@@ -37,39 +37,40 @@ def quality_metric(rows: Sequence[RunRow], by: str) -> str:
 
 
 def frontier(rows: Sequence[RunRow], by: str) -> Frontier | None:
-    """The Pareto frontier over quality (see ``quality_metric``), alignment and seconds an image.
+    """The Pareto frontier over quality (see ``quality_metric``), alignment and cost.
 
-    Values are taken as they are: being on the frontier is a description, not a test. None where fewer than two
-    objectives or fewer than two runs have been measured.
+    Scores are taken as they are: being on the frontier is a description, not a test. A cost is no timing but work (see
+    ``cost.cheaper_than``), and one that is not known to be as low as another beats it in nothing. None where no score
+    or fewer than two runs have been measured.
     """
     quality = quality_metric(rows, by)
-    objectives = [name for name in (quality, alignment_metric(rows, but=quality), SECONDS) if name]
-    objectives = [name for name in dict.fromkeys(objectives) if len(eligible(rows, name)[0]) > 1]
+    scores = [name for name in (quality, alignment_metric(rows, but=quality)) if name and name != SECONDS]
+    scores = [name for name in scores if len(eligible(rows, name)[0]) > 1]
     kept = list(rows)
-    for name in objectives:
+    for name in scores:
         kept, _ = eligible(kept, name)
-    if len(objectives) < 2 or len(kept) < 2:
+    if not scores or len(kept) < 2:
         return None
-    seconds = costs(rows)
-    points = np.array([[_cost(row, name, seconds) for name in objectives] for row in kept])
-    slack = np.array([TOLERANCE if name == SECONDS else 1.0 for name in objectives])
-    best = [row.run for row, beaten in zip(kept, _beaten(points, slack), strict=True) if not beaten]
-    return Frontier(tuple(objectives), tuple(best), tuple(row.run for row in kept))
+    beaten = _beaten(kept, scores)
+    best = [row.run for row, worse in zip(kept, beaten, strict=True) if not worse]
+    return Frontier((*scores, COST), tuple(best), tuple(row.run for row in kept))
 
 
-def _cost(row: RunRow, metric: str, seconds: Mapping[str, float]) -> float:
-    if metric == SECONDS:
-        return seconds[row.run]
+def _beaten(rows: Sequence[RunRow], scores: Sequence[str]) -> NDArray[np.bool_]:
+    """For each row, whether another is nowhere worse and somewhere better."""
+    found = cost_of_each(rows)
+    costs = [found[row.run] for row in rows]
+    better = cheaper_than(costs)
+    nowhere_worse = better | same_as(costs)
+    for name in scores:
+        values = np.array([_loss(row, name) for row in rows])
+        better |= values[:, None] < values[None, :]
+        nowhere_worse &= values[:, None] <= values[None, :]
+    return np.asarray((nowhere_worse & better).any(axis=0))
+
+
+def _loss(row: RunRow, metric: str) -> float:
+    """The score, so that less is better."""
     score = row.score(metric)
     assert score is not None
     return score.value if direction(metric) == "lower" else -score.value
-
-
-def _beaten(points: NDArray[np.float64], slack: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """For each row of ``points``, whether some row is nowhere worse and somewhere better, both beyond the slack."""
-    nowhere_worse = np.ones((len(points), len(points)), dtype=bool)
-    better = np.zeros_like(nowhere_worse)
-    for values, times in zip(points.T, slack, strict=True):
-        nowhere_worse &= values[None, :] <= values[:, None] * times
-        better |= values[None, :] * times < values[:, None]
-    return np.asarray((nowhere_worse & better).any(axis=1))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from t2i_track.ranking.cost import TOLERANCE, costs
+from t2i_track.ranking.cost import Cost, cheapest, cost_of_each, saving
 from t2i_track.ranking.frontier import alignment_metric
-from t2i_track.ranking.margin import Margin, would
+from t2i_track.ranking.margin import Margin, Standing, would
 from t2i_track.ranking.ranking import Ranked, eligible, rank
 from t2i_track.ranking.rows import varied
 from t2i_track.ranking.words import value
@@ -23,10 +23,10 @@ class Recommendation:
 def recommend(ranking: Sequence[Ranked], by: str, margin: Margin | None, level: float) -> Recommendation | None:
     """The cheapest of the settings that are shown to be as good as the best within the margin.
 
-    In ``by`` first; of these, those that are as good in the second score (alignment) within its own margin, or that are
-    at least not shown to be worse where none is shown to be as good; of these, the fewest seconds an image (steps where
-    no timings are stored), and among equal costs the best value. The second score decides nothing unless all of the
-    first have it under one protocol.
+    In ``by`` first; of these, those that are as good in the second score (alignment) within its own margin, or that
+    are at least not shown to be worse where none is shown to be as good; of these, the best value of those not known to
+    cost more than another (``cost``). The second score decides nothing unless all of the first have it under one
+    protocol.
     """
     if not ranking:
         return None
@@ -47,10 +47,10 @@ def recommend(ranking: Sequence[Ranked], by: str, margin: Margin | None, level: 
             f" run ({named} has the best value, {score}); {would(best.standing.images, 'may show one')}.",
         )
     aligned, about = _aligned(good, by, level)
-    seconds = costs([entry.row for entry in ranking])
-    chosen = _cheapest(aligned, seconds)
+    costs = cost_of_each([entry.row for entry in ranking])
+    chosen = _cheapest(aligned, costs)
     text = _sentence(chosen, good, ranking, by, margin) + about
-    text += _saving(chosen, best, len(aligned), seconds) + _open(chosen, ranking, seconds)
+    text += _saving(chosen, best, len(aligned), costs) + _open(chosen, ranking, costs)
     return Recommendation(chosen.row.run, text + ".")
 
 
@@ -76,16 +76,9 @@ def _aligned(good: Sequence[Ranked], by: str, level: float) -> tuple[Sequence[Ra
     return kept, f"; of these {len(good)}, {len(kept)} {are if len(kept) > 1 else is_} in {metric}"
 
 
-def _cheapest(entries: Sequence[Ranked], seconds: Mapping[str, float]) -> Ranked:
-    found = _costs(entries, seconds)
-    limit = min(found) * TOLERANCE
-    return next(entry for entry, cost in zip(entries, found, strict=True) if cost <= limit)
-
-
-def _costs(entries: Sequence[Ranked], seconds: Mapping[str, float]) -> list[float]:
-    """Seconds an image, or steps where not all are timed."""
-    timed = all(entry.row.run in seconds for entry in entries)
-    return [seconds[entry.row.run] if timed else float(entry.row.steps) for entry in entries]
+def _cheapest(entries: Sequence[Ranked], costs: Mapping[str, Cost]) -> Ranked:
+    """Of those that are not known to cost more than another, the best."""
+    return entries[cheapest([costs[entry.row.run] for entry in entries])[0]]
 
 
 def _sentence(chosen: Ranked, good: Sequence[Ranked], ranking: Sequence[Ranked], by: str, margin: Margin) -> str:
@@ -93,36 +86,37 @@ def _sentence(chosen: Ranked, good: Sequence[Ranked], ranking: Sequence[Ranked],
     text = f"Use {_named(chosen, ranking)}: its {by}, {value(chosen.score)}, is "
     assert chosen.standing is not None
     if chosen is best:
-        text += f"the best, at most {chosen.standing.at_most:.2g} worse than any other"
+        text += f"the best, {_worse(chosen.standing)} than any other"
         return text + (
             f"; {others} other{'s are' if others > 1 else ' is'} within {margin.words} too" if others else ""
         )
     return (
         f"{text}shown to be within {margin.words} of the best, {value(best.score)} at {_named(best, ranking)}"
-        f" (at most {chosen.standing.at_most:.2g} worse)"
+        f" ({_worse(chosen.standing)})"
     )
 
 
-def _saving(chosen: Ranked, best: Ranked, rivals: int, seconds: Mapping[str, float]) -> str:
+def _worse(standing: Standing) -> str:
+    return f"at most {standing.at_most:.2g} worse" if standing.at_most > 0 else "no worse"
+
+
+def _saving(chosen: Ranked, best: Ranked, rivals: int, costs: Mapping[str, Cost]) -> str:
     if rivals < 2:
         return ""
-    cost, other = seconds.get(chosen.row.run), seconds.get(best.row.run)
-    told = f"{cost:.3g} s an image" if cost is not None else f"{chosen.row.steps} steps"
-    if cost is not None and other is not None and cost * TOLERANCE < other:
-        return f"; of these {rivals} it is the cheapest, {told}, {1 - cost / other:.0%} less than the best"
-    less = f"more than {TOLERANCE - 1:.0%} cheaper" if cost is not None else "cheaper"
-    return f"; none of these {rivals} is {less} ({told})"
+    cost = costs[chosen.row.run]
+    if less := saving(cost, costs[best.row.run]):
+        return f"; of these {rivals} it is the cheapest, {cost}: {less} than the best"
+    return f"; none of these {rivals} is known to cost less: {cost}"
 
 
-def _open(chosen: Ranked, ranking: Sequence[Ranked], seconds: Mapping[str, float]) -> str:
+def _open(chosen: Ranked, ranking: Sequence[Ranked], costs: Mapping[str, Cost]) -> str:
     """Cheaper settings of which it is not known whether they are as good."""
-    costs = dict(zip((entry.row.run for entry in ranking), _costs(ranking, seconds), strict=True))
     cheaper = [
         entry.standing
         for entry in ranking
         if entry.standing is not None
         and entry.standing.verdict == "undecided"
-        and costs[entry.row.run] * TOLERANCE < costs[chosen.row.run]
+        and costs[entry.row.run].cheaper(costs[chosen.row.run])
     ]
     if not cheaper:
         return ""

@@ -36,6 +36,7 @@ from t2i_track.runs import projection, record
 from t2i_track.runs.content import PROGRESS
 from t2i_track.runs.plan import Plan, Summary, create_run, settings_of, stored_prompts, values_of
 from t2i_track.runs.projection import Sent
+from t2i_track.runs.rates import START
 from t2i_track.settings import Resolved, Values
 from t2i_track.workspace import Workspace
 
@@ -56,6 +57,8 @@ class Generator:
         self._allow_pickle = allow_pickle
         self._loaded: tuple[tuple[Any, ...], LoadedPipeline, dict[str, Any]] | None = None
         self._memory_format: str | None = None
+        self._begun: float | None = time.monotonic()
+        self._start: dict[str, float] = {}
         self._encoders: dict[tuple[Any, ...], PromptEncoder] = {}
 
     def resolve(self, plan: Plan) -> Resolved:
@@ -130,7 +133,9 @@ class Generator:
             self._loaded = None  # frees the old weights before the new ones are read
             self._memory_format = None
             self._encoders.clear()
+            begun, self._begun = self._begun or time.monotonic(), None
             loaded = load(settings, allow_pickle=self._allow_pickle)
+            self._start = {START: time.monotonic() - begun}
             self._loaded = (key, loaded, dict(loaded.pipe.scheduler.config))
         _, loaded, model_config = self._loaded
         memory_format = choose_memory_format(settings.memory_format, loaded.device)
@@ -241,7 +246,8 @@ class Generator:
             self._log_progress(run, len(made) + count, count, time.monotonic() - started)
         seconds = time.monotonic() - started
         rate = len(todo) / seconds if todo else None
-        cost = {"peak_memory_mb": peak_memory_bytes(run.device) / 1e6}
+        cost = {"peak_memory_mb": peak_memory_bytes(run.device) / 1e6, **self._start}
+        self._start = {}  # what it took to load the model is told once
         sent = self._close(run, RunStatus.FINISHED, cost=cost if rate is None else {**cost, "images_per_second": rate})
         with self._workspace.begin() as session:
             images = session.scalars(select(Image).where(Image.run_id == run.id)).all()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import field
 from pathlib import Path
@@ -14,6 +16,9 @@ import yaml
 
 from t2i_track.errors import SettingsError
 from t2i_track.settings import AXES, DECLARED, Settings, suggestion
+
+MOST_CELLS = 10_000
+"""More cells than this are refused before any is made: to list a billion takes hours."""
 
 
 def _about(kind: Any, words: str) -> dict[str, Any]:
@@ -61,6 +66,11 @@ class Experiment:
         Raises:
             SettingsError: names the key, its value and what it may be.
         """
+        if self.size > MOST_CELLS:
+            raise SettingsError(
+                f"{self.counted} are more than the {MOST_CELLS:,} that a sweep may have: take fewer values, or several"
+                " sweeps"
+            )
         for name, values in self.axes.items():
             _check_axis(name, values, self.settings)
             if not self.zip:  # side by side, a value may come again beside another one
@@ -82,11 +92,14 @@ class Experiment:
         """Cells before `exclude`."""
         lengths = [len(values) for values in self.axes.values()]
         if self.zip:
-            return lengths[0] if lengths else 1
-        total = 1
-        for length in lengths:
-            total *= length
-        return total
+            return max(lengths, default=1)
+        return math.prod(lengths)
+
+    @property
+    def counted(self) -> str:
+        """``10000 cells (100 seed x 100 steps)``."""
+        by = " beside " if self.zip else " x "
+        return f"{self.size} cells ({by.join(f'{len(values)} {name}' for name, values in self.axes.items())})"
 
     def cells(self) -> Iterator[Settings]:
         """The settings of every cell, the last axis varying fastest.
@@ -97,13 +110,20 @@ class Experiment:
         names = list(self.axes)
         combine = zip if self.zip else itertools.product
         combinations: Any = combine(*self.axes.values()) if names else [()]
+        rules = self._rules()
         for values in combinations:
             cell = dict(zip(names, values, strict=True))
-            if not any(self._matches(cell, rule) for rule in self.exclude):
+            # Left out before it is looked at as a whole: a cell that cannot be made may be excluded.
+            plain = {name: _plain(name, cell[name]) for name in {name for rule in rules for name in rule}}
+            if not any(tuple(plain[name] for name in rule) in left_out for rule, left_out in rules.items()):
                 yield Settings.from_mapping({**self.settings, **cell})
 
-    def _matches(self, cell: dict[str, Any], rule: dict[str, Any]) -> bool:
-        return all(_plain(name, cell[name]) == _plain(name, value) for name, value in rule.items())
+    def _rules(self) -> dict[tuple[str, ...], set[tuple[Any, ...]]]:
+        """The names in rules of `exclude` -> their values."""
+        found: dict[tuple[str, ...], set[tuple[Any, ...]]] = {}
+        for rule in self.exclude:
+            found.setdefault(tuple(rule), set()).add(tuple(_plain(name, value) for name, value in rule.items()))
+        return found
 
     def varied(self) -> dict[str, list[Any]]:
         return self.axes
@@ -216,7 +236,8 @@ def _check_axis(name: str, values: list[Any], settings: Mapping[str, Any]) -> No
 
 def _check_twice(name: str, values: list[Any]) -> None:
     keys = [_plain(name, value) for value in values]
-    twice = next((value for value, key in zip(values, keys, strict=True) if keys.count(key) > 1), None)
+    counts = Counter(keys)
+    twice = next((value for value, key in zip(values, keys, strict=True) if counts[key] > 1), None)
     if twice is not None:
         raise SettingsError(f"axis '{name}' has {twice!r} twice")
 

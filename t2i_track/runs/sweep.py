@@ -20,9 +20,9 @@ from t2i_track.runs.content import STATE
 from t2i_track.runs.generate import Generator, joined_run
 from t2i_track.runs.grid import Experiment
 from t2i_track.runs.launch import open_manifest, with_default_num
-from t2i_track.runs.plan import Plan, Summary, values_of
-from t2i_track.schedulers import network_calls
-from t2i_track.settings import COSTLY, DECLARED, Settings, Stage, Values
+from t2i_track.runs.plan import Plan, Summary
+from t2i_track.runs.rates import Range, Rates, Total
+from t2i_track.settings import DECLARED, Settings, Stage
 from t2i_track.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class CellForecast:
     settings: Settings
     images: int
     made: int
-    seconds: float | None
+    seconds: Range | None
     """None where no run of that model and size has been timed."""
 
 
@@ -81,33 +81,28 @@ def cells_of(experiment: Experiment, manifest: Manifest) -> list[Settings]:
 def require_yes(experiment: Experiment, yes: bool) -> None:
     """Refuse a very large grid before its cells are listed."""
     if experiment.size > MANY_CELLS and not yes:
-        lengths = " x ".join(f"{len(values)} {name}" for name, values in experiment.axes.items())
-        raise SettingsError(
-            f"this sweep has {experiment.size} cells ({lengths}): look at it with --dry-run, pass --yes to run it"
-        )
+        raise SettingsError(f"this sweep has {experiment.counted}: look at it with --dry-run, pass --yes to run it")
 
 
-def forecast(workspace: Workspace, experiment: Experiment) -> list[CellForecast]:
+def forecast(workspace: Workspace, experiment: Experiment) -> tuple[list[CellForecast], Total]:
     """What a sweep would make, and how long that would take at the rates of earlier runs. Reads only."""
     manifest = open_manifest(experiment.manifest, experiment.prompts)
     cells = cells_of(experiment, manifest)
+    images = len(manifest.head(cells[0].num)) * cells[0].images_per_prompt  # neither can vary within a sweep
     try:
         with workspace.reading() as session:
-            sweep = _same_spec(session, experiment)
+            sweep, rates = _same_spec(session, experiment), Rates(session)
             members = {} if sweep is None else {member.cell: member.run for member in sweep.members}
             counts = lineage.image_counts(session, [run.id for run in members.values()])
             made = [counts.get(members[cell].id, 0) if cell in members else 0 for cell in range(len(cells))]
-            rates = [_seconds_per_image(session, settings) for settings in cells]
+            work = [(settings, images - there) for settings, there in zip(cells, made, strict=True)]
+            seconds, total = [rates.pictures(*part) for part in work], rates.total(work)
     except DatabaseError:
         # Nothing has been run here yet.
-        made, rates = [0] * len(cells), [None] * len(cells)
-    forecasts = []
-    for cell, settings in enumerate(cells):
-        images = len(manifest.head(settings.num)) * settings.images_per_prompt
-        rate = rates[cell]
-        seconds = None if rate is None else rate * (images - made[cell])
-        forecasts.append(CellForecast(cell, settings, images, made[cell], seconds))
-    return forecasts
+        made, seconds = [0] * len(cells), [None] * len(cells)
+        total = Total(None, None, len(cells))
+    found = zip(range(len(cells)), cells, made, seconds, strict=True)
+    return [CellForecast(cell, settings, images, there, time) for cell, settings, there, time in found], total
 
 
 def run_sweep(
@@ -124,9 +119,9 @@ def run_sweep(
     manifest = open_manifest(experiment.manifest, experiment.prompts)
     cells = cells_of(experiment, manifest)
     workspace.require_writable()
+    generator = Generator(workspace, tracker, allow_pickle=allow_pickle)
     tracker.check()
     sweep = _open(workspace, tracker, experiment, fresh)
-    generator = Generator(workspace, tracker, allow_pickle=allow_pickle)
     outcomes: list[CellOutcome] = []
     try:
         # Cells of one model are run together, so that each is loaded once.
@@ -237,35 +232,6 @@ def _same_spec(session: Session, experiment: Experiment) -> Sweep | None:
     return next((sweep for stored, sweep in own if stored == spec), None)
 
 
-def _seconds_per_image(session: Session, settings: Settings) -> float | None:
-    """Expected cost of an image: that of the newest timed run of the model, scaled by its passes of the network."""
-    query = (
-        select(Run)
-        .where(Run.seconds_per_image.is_not(None), Run.model.has(name=settings.model))
-        .order_by(Run.created_at.desc(), Run.id.desc())
-    )
-    for run in session.scalars(query.limit(100)):
-        timed = values_of(run)
-        if run.seconds_per_image is not None and _same_work(settings, timed):
-            return run.seconds_per_image * _passes(settings) / _passes(timed)
-    return None
-
-
-SCALED = ("guidance", "steps", "scheduler")
-"""Settings that decide the cost by the passes of the network alone."""
-
-
-def _same_work(settings: Settings, timed: Values) -> bool:
-    """Whether a pass costs the same; what is still open will be as it was."""
-    compared = [name for name in COSTLY if name not in (*SCALED, "lora")]
-    same = all(getattr(settings, name) in (None, getattr(timed, name)) for name in compared)
-    return same and settings.lora == timed.lora  # no LoRA is not an open choice
-
-
-def _passes(settings: Values) -> int:
-    return network_calls(settings.scheduler, settings.steps) * (2 if settings.guidance > 1 else 1)
-
-
 def _model_key(settings: Settings) -> tuple[str, ...]:
     return tuple(str(getattr(settings, name)) for name, declared in DECLARED.items() if declared.stage is Stage.LOAD)
 
@@ -278,7 +244,9 @@ def listed(cells: Sequence[CellForecast], axes: Sequence[str]) -> Iterator[dict[
             **{axis: getattr(cell.settings, axis) for axis in axes},
             "images": cell.images,
             "made": cell.made,
-            "seconds": cell.seconds,
+            "seconds": None if cell.seconds is None else cell.seconds.mean,
+            "low": None if cell.seconds is None else cell.seconds.low,
+            "high": None if cell.seconds is None else cell.seconds.high,
         }
 
 
