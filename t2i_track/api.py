@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from t2i_track.runs.launch import Outcome
     from t2i_track.runs.rates import Total
     from t2i_track.runs.reproduce import Reproduction
+    from t2i_track.runs.sample_size import SweepPlan
     from t2i_track.runs.sweep import CellForecast, SweepOutcome
 
 Home = str | Path | None
@@ -336,6 +337,47 @@ def compare(
     if page is not None and ranked.parent is not None:
         comparing.log_comparison(workspace, tracking_uri, ranked.parent, ranked.comparison, page)
     return ranked.comparison
+
+
+def plan(
+    *runs: str,
+    detect: float | None = None,
+    num: int | None = None,
+    by: str | None = None,
+    experiment: str | None = None,
+    settings: int | None = None,
+    price: float | None = None,
+    watts: float | None = None,
+    home: Home = None,
+    db_url: str | None = None,
+) -> SweepPlan:
+    """How many images a run find a difference, or which difference so many find; changes nothing.
+
+    Args:
+        *runs: pilot runs, off which it is read how much scores vary; default: all finished runs.
+        detect: the difference, in units of the score. num: instead of it, images a run.
+        by: the score; default: the first by which the pilots can be compared.
+        experiment: all runs of this experiment are pilots.
+        settings: how many will be compared; default: as many as there are pilots, at least two.
+        price: money an hour. watts: the machine's power.
+        home, db_url: as for ``generate``.
+
+    Raises:
+        t2i_track.errors.CompareError: no pilot that can tell, or a number out of range.
+    """
+    from t2i_track.runs import sample_size
+
+    return sample_size.plan(
+        _workspace(home, db_url),
+        detect=detect,
+        num=num,
+        by=_metric(by),
+        runs=runs,
+        experiment=experiment,
+        settings=settings,
+        price=price,
+        watts=watts,
+    )
 
 
 def reproduce(

@@ -26,6 +26,7 @@ _COMMANDS = {
     "evaluate": "evaluate",
     "gate": "evaluate",
     "compare": "compare",
+    "plan": "plan",
     "runs": "runs",
     "show": "runs",
     "reproduce": "reproduce",
