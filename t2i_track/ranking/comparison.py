@@ -19,6 +19,7 @@ from t2i_track.ranking.protocols import MARK, otherwise, settled
 from t2i_track.ranking.ranking import Excluded, Ranked, any_apart, best_interval, eligible, rank
 from t2i_track.ranking.recommend import Recommendation, recommend
 from t2i_track.ranking.rows import RunRow, Score, direction
+from t2i_track.ranking.tradeoff import Tradeoff, diversity_metric, tradeoff
 from t2i_track.ranking.where import where as matching
 from t2i_track.settings import AXES
 
@@ -41,6 +42,7 @@ class Comparison(Shown):
     """Of the best run's score, allowing for its having been chosen as the best."""
     frontier: Frontier | None
     effects: tuple[Effect, ...]
+    tradeoff: Tradeoff | None
     knee: Knee | None
     recommendation: Recommendation | None
     notes: tuple[str, ...]
@@ -91,6 +93,7 @@ class Comparison(Shown):
             "best": asdict(self.best) if self.best else None,
             "frontier": asdict(self.frontier) if self.frontier else None,
             "effects": [asdict(effect) | {"sentence": effect.sentence} for effect in self.effects],
+            "tradeoff": asdict(self.tradeoff) if self.tradeoff else None,
             "knee": asdict(self.knee) if self.knee else None,
             "recommendation": asdict(self.recommendation) if self.recommendation else None,
             "notes": list(self.notes),
@@ -126,9 +129,11 @@ def compare(
         raise CompareError(_nothing(by, excluded))
     ranked = settled(ranked)
     ranking = rank(ranked, by, level)
-    metrics = [name for name in (by, alignment_metric(ranked, but=by)) if name]
+    metrics = [name for name in (by, alignment_metric(ranked, but=by), diversity_metric(ranked, by)) if name]
     axes: tuple[Any, ...] = ("guidance", "steps")
-    effects = [effect(eligible(ranked, name)[0], axis, name, level) for name in metrics for axis in axes]
+    effects = [
+        found for name in metrics for axis in axes if (found := effect(eligible(ranked, name)[0], axis, name, level))
+    ]
     return Comparison(
         by,
         better,
@@ -137,7 +142,8 @@ def compare(
         tuple(excluded),
         best_interval(ranking, level),
         frontier(ranked, by),
-        tuple(found for found in effects if found),
+        tuple(effects),
+        tradeoff(effects),
         knee(ranked, by, level),
         recommend(ranking, by, level),
         tuple(_notes(ranking, by, level)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,9 +25,12 @@ class Frontier:
 
 def alignment_metric(rows: Sequence[RunRow], but: str = "") -> str | None:
     """The preferred score of alignment that two rows or more have, other than ``but``."""
-    return next(
-        (name for name in of_role("alignment") if name != but and sum(name in row.scores for row in rows) > 1), None
-    )
+    return measured(rows, (name for name in of_role("alignment") if name != but))
+
+
+def measured(rows: Sequence[RunRow], names: Iterable[str]) -> str | None:
+    """The first of these scores that two rows or more have."""
+    return next((name for name in names if sum(name in row.scores for row in rows) > 1), None)
 
 
 def quality_metric(rows: Sequence[RunRow], by: str) -> str:
