@@ -146,6 +146,7 @@ def test_the_tradeoff_has_three_sides() -> None:
             assert alignment.ci_low is not None
             assert trace["error_y"]["arrayminus"][n] == vendi.value - vendi.ci_low
             assert trace["error_x"]["arrayminus"][n] == alignment.value - alignment.ci_low
+    assert all(len(set(trace["textposition"])) == 3 for trace in points)
     assert diversity.columns == ["run", "vendi", "alignment", "s/image", "on the frontier"]
     assert "broken ones also differ" in diversity.description
     assert "broken" not in quality.description

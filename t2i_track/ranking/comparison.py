@@ -131,9 +131,8 @@ def compare(
     ranking = rank(ranked, by, level)
     metrics = [name for name in (by, alignment_metric(ranked, but=by), diversity_metric(ranked, by)) if name]
     axes: tuple[Any, ...] = ("guidance", "steps")
-    effects = [
-        found for name in metrics for axis in axes if (found := effect(eligible(ranked, name)[0], axis, name, level))
-    ]
+    fit = {name: eligible(ranked, name)[0] for name in metrics}
+    effects = [found for name in metrics for axis in axes if (found := effect(fit[name], axis, name, level))]
     return Comparison(
         by,
         better,

@@ -196,7 +196,7 @@ def _role(metric: str) -> str:
 
 def _points(kept: Sequence[RunRow], steps: int, place: int, x: str, y: str, on_frontier: set[str]) -> list[Trace]:
     rows = [row for row in kept if row.steps == steps]
-    names = labels(kept)
+    names, levels = labels(kept), sorted({row.guidance for row in kept})
     trace = {
         "type": "scatter",
         "mode": "markers+text" if len(kept) <= MOST_ROWS else "markers",
@@ -205,7 +205,8 @@ def _points(kept: Sequence[RunRow], steps: int, place: int, x: str, y: str, on_f
         "y": [_value(row, y) for row in rows],
         "text": [f"{row.guidance:g}" for row in rows],
         "customdata": [plain(names[row.run]) for row in rows],
-        "textposition": LABELS[place % 4],
+        # Neighbours in guidance or in steps often lie close: their numbers stand on different sides.
+        "textposition": [LABELS[(place + levels.index(row.guidance)) % 4] for row in rows],
         "error_x": _errors([row.scores[x] for row in rows], thickness=0.8, width=0),
         "marker": {
             "size": [13 if row.run in on_frontier else 9 for row in rows],
