@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -79,3 +80,14 @@ def sweep(seeds: tuple[int, ...] = (42,)) -> list[RunRow]:
                     )
                 )  # fmt: skip
     return rows
+
+
+VENDI = {1.0: 12.0, 3.0: 11.0, 7.5: 10.0}
+
+
+def with_diversity(rows: list[RunRow], vendi: Mapping[float, float] = VENDI) -> list[RunRow]:
+    """The runs with a Vendi score that their guidance decides, but for a little noise."""
+    return [
+        replace(row, scores={**row.scores, "vendi": mean_score("vendi", vendi[row.guidance] + 0.1 * noise(place + 50))})
+        for place, row in enumerate(rows)
+    ]

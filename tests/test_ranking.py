@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ranking_rows import GROUPS, PROMPTS, constant, leave_out, mean_score, noise, run, sweep
+from ranking_rows import GROUPS, PROMPTS, constant, leave_out, mean_score, noise, run, sweep, with_diversity
 
 from t2i_track.errors import CompareError
 from t2i_track.ranking import RunRow, Score, as_json, compare, direction, protocol_label
@@ -308,7 +308,7 @@ def test_where_narrows_what_is_compared() -> None:
 
 
 KEYS = {
-    "": "schema by direction level correction ranking excluded best margin detectable frontier effects knee "
+    "": "schema by direction level correction ranking excluded best margin detectable frontier effects tradeoff knee "
     "recommendation notes",
     "ranking": f"rank tier run name experiment sweep mlflow_run_id {' '.join(AXES)} manifest images seconds_per_image "
     "score to_best p_adjusted standing scores",
@@ -320,6 +320,8 @@ KEYS = {
     "effects": "axis metric levels contrasts overall confidence sentence",
     "effects.levels": "level interval",
     "effects.contrasts": "low high change p_adjusted settings verdict exceptions",
+    "tradeoff": "alignment diversity exchanges sentence",
+    "tradeoff.exchanges": "low high alignment diversity settings verdict",
     "knee": "metric steps best_steps points settings sentence",
     "knee.points": "steps value to_best standing",
     "knee.points.standing": "verdict at_most images",
@@ -331,7 +333,7 @@ KEYS = {
 
 @pytest.mark.parametrize(("path", "keys"), KEYS.items())
 def test_the_json_keeps_its_documented_schema(path: str, keys: str) -> None:
-    record: Any = json.loads(as_json(compare([*sweep(), run("x", status="failed")])))
+    record: Any = json.loads(as_json(compare([*with_diversity(sweep()), run("x", status="failed")])))
     assert record["schema"] == "t2i-track/compare/3"
     for name in filter(None, path.split(".")):
         record = record[name]

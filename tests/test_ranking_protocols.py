@@ -146,7 +146,7 @@ def test_charts_say_what_they_leave_out(mixed: list[RunRow]) -> None:
     words = " 1 run whose alignment was measured under another protocol is not drawn."
     found = {chart.id: chart.description for chart in charts(compare(mixed))}
     assert {name for name, text in found.items() if text.endswith(words)} == {
-        "tradeoff", "curve-steps-alignment", "curve-guidance-alignment",
+        "tradeoff-quality", "curve-steps-alignment", "curve-guidance-alignment",
     }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from ranking_rows import constant, mean_score, noise, run, sweep
+from ranking_rows import constant, mean_score, noise, run, sweep, with_diversity
 from report_images import HOSTILE, images
 
 from t2i_track.ranking import ImageRow, compare, compare_two
@@ -109,7 +109,7 @@ def test_labels_are_the_settings_that_vary_and_unique() -> None:
 
 def test_charts_come_with_words_and_numbers() -> None:
     found = {chart.id: chart for chart in charts(compare(sweep()))}
-    assert list(found)[:4] == ["ranking", "tradeoff", "curve-steps-fid", "curve-guidance-fid"]
+    assert list(found)[:4] == ["ranking", "tradeoff-quality", "curve-steps-fid", "curve-guidance-fid"]
     assert found["ranking"].layout["yaxis"]["categoryarray"][-1] == "guidance 3, steps 20"
     assert [trace["name"] for trace in found["ranking"].data] == [f"tier {n}" for n in range(1, 7)]
     curve = found["curve-steps-fid"]
@@ -118,9 +118,75 @@ def test_charts_come_with_words_and_numbers() -> None:
     assert len(curve.cells) == 9
     assert "fid over steps, from 10 to 40" in curve.description
     assert "fid: distance of the images' features from the reference's" in curve.description
-    tradeoff = found["tradeoff"]
+    tradeoff = found["tradeoff-quality"]
     assert [sorted(trace["text"]) for trace in tradeoff.data[1:]] == [["1", "3", "7.5"]] * 3
     assert sum(cells[-1] == "yes" for cells in tradeoff.cells) == len(compare(sweep()).frontier.runs)  # type: ignore[union-attr]
+
+
+def test_the_tradeoff_has_three_sides() -> None:
+    rows = with_diversity(sweep())
+    comparison = compare(rows)
+    quality, diversity = (chart for chart in charts(comparison) if chart.id.startswith("tradeoff"))
+    assert (quality.title, diversity.title) == ("Quality against alignment", "Diversity against alignment")
+    titles = [[chart.layout[f"{axis}axis"]["title"]["text"] for axis in "xy"] for chart in (quality, diversity)]
+    assert titles == [
+        ["alignment (higher is better)", "fid (lower is better)"],
+        ["alignment (higher is better)", "vendi (higher is better)"],
+    ]
+    points = [trace for trace in diversity.data if trace["name"].endswith("steps")]
+    assert [(trace["name"], sorted(trace["text"])) for trace in points] == [
+        (f"{steps} steps", ["1", "3", "7.5"]) for steps in (10, 20, 40)
+    ]
+    scores = {(row.guidance, row.steps): row.scores for row in rows}
+    for trace, steps in zip(points, (10, 20, 40), strict=True):
+        for n, guidance in enumerate(map(float, trace["text"])):
+            alignment, vendi = scores[guidance, steps]["alignment"], scores[guidance, steps]["vendi"]
+            assert (trace["x"][n], trace["y"][n]) == (alignment.value, vendi.value)
+            assert vendi.ci_low is not None
+            assert alignment.ci_low is not None
+            assert trace["error_y"]["arrayminus"][n] == vendi.value - vendi.ci_low
+            assert trace["error_x"]["arrayminus"][n] == alignment.value - alignment.ci_low
+    assert all(len(set(trace["textposition"])) == 3 for trace in points)
+    assert diversity.columns == ["run", "vendi", "alignment", "s/image", "on the frontier"]
+    assert "broken ones also differ" in diversity.description
+    assert "broken" not in quality.description
+    front = diversity.data[0]
+    assert front["x"] == sorted(front["x"])
+    assert front["y"] == sorted(front["y"], reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("kept", "by", "drawn"),
+    [
+        (("fid", "alignment"), "fid", ["Quality against alignment"]),
+        (("alignment", "vendi"), "alignment", ["Diversity against alignment"]),
+        (("alignment", "vendi"), "vendi", ["Diversity against alignment"]),
+        (("fid", "vendi"), "fid", ["Quality against diversity"]),
+        (("fid", "vendi"), "vendi", ["Quality against diversity"]),
+        (("vendi",), "vendi", []),
+        (("alignment",), "alignment", []),
+    ],
+)
+def test_the_tradeoff_is_drawn_of_what_is_measured(kept: tuple[str, ...], by: str, drawn: list[str]) -> None:
+    rows = [replace(row, scores={name: row.scores[name] for name in kept}) for row in with_diversity(sweep())]
+    assert [chart.title for chart in charts(compare(rows, by)) if chart.id.startswith("tradeoff")] == drawn
+
+
+def test_quality_is_what_can_be_compared_at_this_number_of_images() -> None:
+    """FID without an interval is that of too few images: the less diverse of equal runs looks better."""
+    rows = [
+        replace(row, scores={**row.scores, "fid": constant("fid", 9.0), "kid_mean": mean_score("kid_mean", noise(n))})
+        for n, row in enumerate(sweep())
+    ]
+    comparison = compare(rows, "alignment")
+    assert comparison.frontier is not None
+    assert comparison.frontier.objectives == ("kid_mean", "alignment", "seconds_per_image")
+    [chart] = [chart for chart in charts(comparison) if chart.id == "tradeoff-quality"]
+    assert chart.layout["yaxis"]["title"]["text"] == "kid_mean (lower is better)"
+    few = [replace(row, scores={"fid": constant("fid", 9.0), "alignment": row.scores["alignment"]}) for row in rows]
+    found = compare(few, "alignment").frontier
+    assert found is not None
+    assert found.objectives[0] == "fid"
 
 
 def test_intervals_beside_their_values_are_drawn_where_they_are() -> None:
@@ -129,7 +195,7 @@ def test_intervals_beside_their_values_are_drawn_where_they_are() -> None:
         for row in sweep()
     ]
     found = {chart.id: chart for chart in charts(compare(rows))}
-    for name, axis in (("ranking", "x"), ("tradeoff", "y"), ("curve-steps-fid", "y")):
+    for name, axis in (("ranking", "x"), ("tradeoff-quality", "y"), ("curve-steps-fid", "y")):
         bars = [trace for trace in found[name].data if "interval" in trace.get("name", "")]
         assert bars, name
         assert {value for trace in bars for value in trace[axis]} == {7.0}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ranking_rows import run, sweep
+from ranking_rows import run, sweep, with_diversity
 from report_images import HOSTILE, images
 
 from t2i_track.ranking import compare
@@ -31,7 +31,7 @@ def browser() -> Iterator[playwright.Browser]:
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The same comparison as one file, and as a folder with pictures of 300 px."""
     folder = tmp_path_factory.mktemp("reports")
-    rows = [*sweep(), run("broken", status="failed")]
+    rows = [*with_diversity(sweep()), run("broken", status="failed")]
     comparison = compare(rows)
     small, large = (images(folder / f"images{side}", rows[:9], 40, side) for side in (32, 300))
     return {
@@ -72,7 +72,7 @@ def shown_prompts(page: Page) -> list[str]:
 
 def test_it_opens_with_the_recommendation_and_charts(page: Page) -> None:
     assert page.locator("#recommendation").inner_text().startswith("Recommended setting\nUse guidance 3 with 20 steps")
-    assert page.locator(".js-plotly-plot").count() == 4
+    assert page.locator(".js-plotly-plot").count() == 5
     assert page.locator("#ranking-table tbody tr").count() == 9
     assert (
         page.locator("#excluded").inner_text().split()[-5:]
@@ -92,8 +92,23 @@ def test_charts_stay_in_their_places(page: Page) -> None:
     widths = page.locator(".js-plotly-plot").evaluate_all(
         "all => all.map(plot => [plot.clientWidth, plot.querySelector('svg').getBoundingClientRect().width])"
     )
-    assert len(widths) == 4
+    assert len(widths) == 5
     assert all(drawn <= place + 1 for place, drawn in widths), widths
+
+
+def test_the_three_sides_of_the_tradeoff_stand_side_by_side(page: Page) -> None:
+    page.set_viewport_size({"width": 1200, "height": 900})
+    assert page.locator("#tradeoff-charts h3").all_inner_texts() == [
+        "Quality against alignment",
+        "Diversity against alignment",
+    ]
+    boxes = (
+        "[...document.querySelectorAll('#tradeoff-charts .js-plotly-plot')].map(plot => plot.getBoundingClientRect())"
+    )
+    until(page, f"new Set({boxes}.map(box => `${{box.top}} ${{box.height}}`)).size === 1")
+    assert page.evaluate(f"Math.max(...{boxes}.map(box => box.right))") < 1200
+    told = page.locator("#findings li").all_inner_texts()
+    assert [text for text in told if text.startswith("From guidance 1 to 7.5") and "costs diversity" in text]
 
 
 def test_the_filter_narrows_the_prompts(page: Page) -> None:
@@ -229,7 +244,7 @@ def test_every_picture_and_control_has_a_name(page: Page) -> None:
     unnamed = f"nodes => nodes.filter(n => !({named})).length"
     for kind in ("img", "button", "select", "input"):
         assert page.locator(kind).evaluate_all(unnamed) == 0
-    assert page.locator("figure [role=img][aria-label]").count() == 4
+    assert page.locator("figure [role=img][aria-label]").count() == 5
     assert page.locator("html").get_attribute("lang") == "en"
     assert page.locator("h1").count() == 1
 

@@ -63,6 +63,16 @@ def deciding() -> tuple[str, ...]:
     return (*of_role("alignment"), *any_n, *gated)
 
 
+def diverse() -> tuple[str, ...]:
+    """Scores of diversity in the order in which one is taken to stand beside an alignment.
+
+    Within prompts first: in all others is also how unlike the prompts are, which shows more the better they are
+    followed. Then those of the images alone: how much of a reference is met falls with the quality too.
+    """
+    names = of_role("diversity")
+    return tuple(sorted(names, key=lambda name: (not _INFOS[name].mean, METRICS[word_of(name)].reference is not None)))
+
+
 def of_role(role: str) -> tuple[str, ...]:
     """Scores of a role that rank, the preferred one first."""
     return tuple(name for name in rankable() if _INFOS[name].role == role)

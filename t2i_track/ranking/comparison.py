@@ -21,6 +21,7 @@ from t2i_track.ranking.protocols import MARK, otherwise, settled
 from t2i_track.ranking.ranking import Excluded, Ranked, any_apart, best_interval, eligible, rank
 from t2i_track.ranking.recommend import Recommendation, recommend
 from t2i_track.ranking.rows import RunRow, Score, direction
+from t2i_track.ranking.tradeoff import Tradeoff, diversity_metric, tradeoff
 from t2i_track.ranking.where import where as matching
 from t2i_track.settings import AXES
 
@@ -46,6 +47,7 @@ class Comparison(Shown):
     detectable: Detectable | None
     frontier: Frontier | None
     effects: tuple[Effect, ...]
+    tradeoff: Tradeoff | None
     knee: Knee | None
     recommendation: Recommendation | None
     notes: tuple[str, ...]
@@ -99,6 +101,7 @@ class Comparison(Shown):
             "detectable": asdict(self.detectable) if self.detectable else None,
             "frontier": asdict(self.frontier) if self.frontier else None,
             "effects": [asdict(effect) | {"sentence": effect.sentence} for effect in self.effects],
+            "tradeoff": asdict(self.tradeoff) if self.tradeoff else None,
             "knee": asdict(self.knee) if self.knee else None,
             "recommendation": asdict(self.recommendation) if self.recommendation else None,
             "notes": list(self.notes),
@@ -142,9 +145,10 @@ def compare(
     ranked = settled(ranked)
     found = rank(ranked, by, level, within)
     ranking = found.entries
-    metrics = [name for name in (by, alignment_metric(ranked, but=by)) if name]
+    metrics = [name for name in (by, alignment_metric(ranked, but=by), diversity_metric(ranked, by)) if name]
     axes: tuple[Any, ...] = ("guidance", "steps")
-    effects = [effect(eligible(ranked, name)[0], axis, name, level) for name in metrics for axis in axes]
+    fit = {name: eligible(ranked, name)[0] for name in metrics}
+    effects = [one for name in metrics for axis in axes if (one := effect(fit[name], axis, name, level))]
     return Comparison(
         by,
         better,
@@ -155,7 +159,8 @@ def compare(
         found.margin,
         found.detectable,
         frontier(ranked, by),
-        tuple(one for one in effects if one),
+        tuple(effects),
+        tradeoff(effects),
         knee(ranked, by, level, within),
         recommend(ranking, by, found.margin, level),
         tuple(_notes(ranking, by, level)),

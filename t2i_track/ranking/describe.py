@@ -58,6 +58,8 @@ def findings(comparison: Comparison) -> list[str]:
     if comparison.frontier:
         lines.append(_frontier(comparison, comparison.frontier.runs))
     lines += [effect.sentence for effect in comparison.effects]
+    if comparison.tradeoff:
+        lines.append(comparison.tradeoff.sentence)
     if comparison.knee:
         lines.append(comparison.knee.sentence)
     if comparison.recommendation and len(comparison.ranking) > 1:

@@ -19,7 +19,7 @@ from t2i_track.ranking.differences import (
     mean,
 )
 from t2i_track.ranking.rows import RunRow, Score, direction
-from t2i_track.ranking.words import change
+from t2i_track.ranking.words import change, moves
 from t2i_track.settings import AXES
 
 Axis = Literal["guidance", "steps"]
@@ -183,15 +183,11 @@ def _moves(contrast: Contrast, confidence: float) -> str:
     if contrast.verdict == "cannot be told apart":
         text = f"shows no measurable change ({evidence})"
     else:
-        text = f"{_direction(contrast.change)} ({evidence}): {contrast.verdict}"
+        text = f"{moves(contrast.change)} ({evidence}): {contrast.verdict}"
     named = [
-        f"at {', '.join(f'{axis} {value}' for axis, value in one.settings.items())} it {_direction(one.change)}"
+        f"at {', '.join(f'{axis} {value}' for axis, value in one.settings.items())} it {moves(one.change)}"
         f" ({change(one.change, one.p_adjusted, confidence)})"
         for one in contrast.exceptions[:MOST_EXCEPTIONS]
     ]
     more = len(contrast.exceptions) - len(named)
     return text + (f", but {' and '.join(named)}" if named else "") + (f" and {more} more differ" if more > 0 else "")
-
-
-def _direction(interval: Interval) -> str:
-    return "rises" if interval.estimate > 0 else "falls"

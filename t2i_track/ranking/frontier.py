@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,15 +25,31 @@ class Frontier:
 
 def alignment_metric(rows: Sequence[RunRow], but: str = "") -> str | None:
     """The preferred score of alignment that two rows or more have, other than ``but``."""
-    return next(
-        (name for name in of_role("alignment") if name != but and sum(name in row.scores for row in rows) > 1), None
-    )
+    return measured(rows, (name for name in of_role("alignment") if name != but))
+
+
+def measured(rows: Sequence[RunRow], names: Iterable[str]) -> str | None:
+    """The first of these scores that two rows or more have."""
+    return next((name for name in names if sum(name in row.scores for row in rows) > 1), None)
 
 
 def quality_metric(rows: Sequence[RunRow], by: str) -> str:
-    """The preferred score of quality where two rows or more have it, else ``by``."""
-    preferred = of_role("quality")[0]
-    return preferred if sum(preferred in row.scores for row in rows) > 1 else by
+    """The preferred score of quality by which two rows or more can be compared; where there is none, the preferred one.
+
+    FID of few images is better for the less diverse of equal runs, so it is passed over where its bias cannot be
+    removed. ``by`` where fewer than two rows have the preferred one.
+    """
+    names = of_role("quality")
+    return (
+        next((name for name in names if sum(_comparable(row, name) for row in rows) > 1), None)
+        or measured(rows, names[:1])
+        or by
+    )
+
+
+def _comparable(row: RunRow, metric: str) -> bool:
+    score = row.score(metric)
+    return score is not None and score.comparable
 
 
 def frontier(rows: Sequence[RunRow], by: str) -> Frontier | None:

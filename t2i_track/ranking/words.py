@@ -32,6 +32,10 @@ def bounds(low: float | None, high: float | None) -> str:
     return f"[{low:.{places}f}, {high:.{places}f}]"
 
 
+def moves(interval: Interval) -> str:
+    return "rises" if interval.estimate > 0 else "falls"
+
+
 def change(interval: Interval | None, p_adjusted: float | None = None, level: float = 0.95) -> str:
     """A signed difference with its interval.
 

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from t2i_track.metrics.registry import rankable, score_info
+from t2i_track.metrics.registry import diverse, of_role, rankable, score_info
 from t2i_track.ranking import Comparison, RunRow, Score
 from t2i_track.ranking.effects import Axis
-from t2i_track.ranking.frontier import alignment_metric, quality_metric
+from t2i_track.ranking.frontier import measured, quality_metric
 from t2i_track.ranking.protocols import otherwise
 from t2i_track.ranking.ranking import Ranked, eligible
 from t2i_track.ranking.rows import direction, varied
@@ -79,7 +79,7 @@ def _shown(value: object) -> str:
 
 
 def charts(comparison: Comparison) -> list[Chart]:
-    found = [ranking_chart(comparison), tradeoff_chart(comparison)]
+    found: list[Chart | None] = [ranking_chart(comparison), *tradeoff_charts(comparison)]
     rows = [entry.row for entry in comparison.ranking]
     for metric in metrics(rows, comparison.by):
         axes: tuple[Axis, ...] = ("steps", "guidance")
@@ -130,63 +130,73 @@ def ranking_chart(comparison: Comparison) -> Chart:
     return Chart("ranking", "Ranking", description, data, layout, [], [])
 
 
-def tradeoff_chart(comparison: Comparison) -> Chart | None:
-    """Quality against alignment, with the frontier of quality, alignment and cost and the guidance at each point."""
+def tradeoff_charts(comparison: Comparison) -> list[Chart]:
+    """Quality and diversity against alignment; against each other where no alignment is measured."""
     rows = [entry.row for entry in comparison.ranking]
-    quality = quality_metric(rows, comparison.by)
-    second = alignment_metric(rows, but=quality)
-    if second is None:
-        return None
-    kept = eligible(eligible(rows, quality)[0], second)[0]
+    names = measured(rows, of_role("alignment")), measured(rows, diverse()), quality_metric(rows, comparison.by)
+    of = {_role(name): name for name in names if name}
+    pairs = [("quality", "alignment"), ("diversity", "alignment")] if "alignment" in of else [("quality", "diversity")]
+    drawn = [_tradeoff_chart(comparison, of[x], of[y]) for y, x in pairs if x in of and y in of]
+    return [chart for chart in drawn if chart]
+
+
+def _tradeoff_chart(comparison: Comparison, x: str, y: str) -> Chart | None:
+    """One score against another, with the runs that no other beats in both and the guidance at each point."""
+    rows = [entry.row for entry in comparison.ranking]
+    kept = eligible(eligible(rows, y)[0], x)[0]
     if len(kept) < 2:
         return None
     on_frontier = set(comparison.frontier.runs) if comparison.frontier else set()
     data = [
         trace
-        for place, steps in enumerate(sorted({r.steps for r in kept}))
-        for trace in _points(kept, steps, place, second, quality, on_frontier)
+        for place, steps in enumerate(sorted({row.steps for row in rows}))
+        for trace in _points(kept, steps, place, x, y, on_frontier)
     ]
-    front = sorted(
-        (_value(row, second), _value(row, quality)) for row in kept if _undominated(row, kept, second, quality)
-    )
+    front = sorted((_value(row, x), _value(row, y)) for row in kept if _undominated(row, kept, x, y))
     line = {
         "type": "scatter", "mode": "lines", "name": "frontier of these two", "hoverinfo": "skip",
-        "x": [x for x, _ in front], "y": [y for _, y in front],
+        "x": [value for value, _ in front], "y": [value for _, value in front],
         "line": {"dash": "dot", "width": 1.5, "color": "#8a8f98"},
     }  # fmt: skip
     layout = {
         "height": 480,
-        "xaxis": {"title": {"text": arrow(second)}},
-        "yaxis": {"title": {"text": arrow(quality)}},
+        "xaxis": {"title": {"text": arrow(x)}},
+        "yaxis": {"title": {"text": arrow(y)}},
         "showlegend": True,
     }
-    description = (
-        f"{quality} against {second} for {len(kept)} runs; the number at each point is its guidance, the colour and "
-        "sign its steps. The dotted line joins the runs that no other beats in both. A ring marks the frontier that "
-        "counts the cost too."
-        f"{_meaning(quality)}{_meaning(second)}{_beside([score for row in kept if (score := row.score(quality))])}"
-        f"{_left_out(rows, quality)}{_left_out(rows, second)}"
-    )
-    names = labels(rows)
-    cells = []
+    names, cells = labels(rows), []
     for row in kept:
         seconds = "" if row.seconds_per_image is None else f"{row.seconds_per_image:.3g}"
         told = "yes" if row.run in on_frontier else "no"
-        cells.append([names[row.run], number(_value(row, quality)), number(_value(row, second)), seconds, told])
+        cells.append([names[row.run], number(_value(row, y)), number(_value(row, x)), seconds, told])
+    up, along = _role(y), _role(x)
+    columns = ["run", y, x, "s/image", "on the frontier"]
+    description = _tradeoff_words(comparison, kept, x, y)
     return Chart(
-        "tradeoff",
-        "Quality against alignment",
-        description,
-        [line, *data],
-        layout,
-        ["run", quality, second, "s/image", "on the frontier"],
-        cells,
+        f"tradeoff-{up}", f"{up.capitalize()} against {along}", description, [line, *data], layout, columns, cells
     )
+
+
+def _tradeoff_words(comparison: Comparison, kept: Sequence[RunRow], x: str, y: str) -> str:
+    rows = [entry.row for entry in comparison.ranking]
+    ring = f" A ring marks the frontier of {', '.join(comparison.frontier.objectives)}." if comparison.frontier else ""
+    look = " Look at the pictures too: broken ones also differ." if "diversity" in (_role(x), _role(y)) else ""
+    beside = _beside([score for row in kept if (score := row.score(y))])
+    return (
+        f"{y} against {x} for {len(kept)} runs; the number at each point is its guidance, colour and sign its steps. "
+        f"The dotted line joins the runs that no other beats in both.{ring}{_meaning(y)}{_meaning(x)}{look}{beside}"
+        f"{_left_out(rows, y)}{_left_out(rows, x)}"
+    )
+
+
+def _role(metric: str) -> str:
+    info = score_info(metric)
+    return info.role if info else metric
 
 
 def _points(kept: Sequence[RunRow], steps: int, place: int, x: str, y: str, on_frontier: set[str]) -> list[Trace]:
     rows = [row for row in kept if row.steps == steps]
-    names = labels(kept)
+    names, levels = labels(kept), sorted({row.guidance for row in kept})
     trace = {
         "type": "scatter",
         "mode": "markers+text" if len(kept) <= MOST_ROWS else "markers",
@@ -195,7 +205,8 @@ def _points(kept: Sequence[RunRow], steps: int, place: int, x: str, y: str, on_f
         "y": [_value(row, y) for row in rows],
         "text": [f"{row.guidance:g}" for row in rows],
         "customdata": [plain(names[row.run]) for row in rows],
-        "textposition": LABELS[place % 4],
+        # Neighbours in guidance or in steps often lie close: their numbers stand on different sides.
+        "textposition": [LABELS[(place + levels.index(row.guidance)) % 4] for row in rows],
         "error_x": _errors([row.scores[x] for row in rows], thickness=0.8, width=0),
         "marker": {
             "size": [13 if row.run in on_frontier else 9 for row in rows],

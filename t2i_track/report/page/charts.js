@@ -46,8 +46,9 @@ function placeChart(place, chart, titled) {
 function drawCharts() {
   const named = (id) => DATA.charts.find((chart) => chart.id === id);
   drawChartsInto(byId("ranking-chart"), [named("ranking")], false);
-  if (named("tradeoff")) drawChartsInto(byId("tradeoff-chart"), [named("tradeoff")], false);
-  else byId("tradeoff-chart").append(el("p", { class: "quiet" }, "Needs a quality and an alignment score of two runs or more: t2i evaluate RUN --metrics fid,alignment,clip"));
+  const tradeoffs = DATA.charts.filter((chart) => chart.id.startsWith("tradeoff"));
+  if (tradeoffs.length) drawChartsInto(byId("tradeoff-charts"), tradeoffs, true);
+  else byId("tradeoff-charts").append(el("p", { class: "quiet" }, "Needs two of quality, alignment and diversity for two runs or more: t2i evaluate RUN --metrics fid,alignment,clip,vendi"));
   const curves = DATA.charts.filter((chart) => chart.metric);
   const metrics = [...new Set(curves.map((chart) => chart.metric))];
   if (!metrics.length) {

@@ -11,7 +11,7 @@ function drawSummary() {
   }
   const notes = [...found.notes];
   if (DATA.missing) notes.push(`${DATA.missing} picture files were missing when this report was made.`);
-  const sentences = [found.knee?.sentence, ...found.effects.map((effect) => effect.sentence)].filter(Boolean);
+  const sentences = [found.tradeoff, found.knee, ...found.effects].map((one) => one?.sentence).filter(Boolean);
   byId("findings").append(
     ...notes.map((note) => el("p", { class: "note" }, note)),
     el("ul", {}, ...sentences.map((sentence) => el("li", {}, sentence))));
