@@ -60,18 +60,23 @@ def _step_down(columns: Matrix, low: NDArray[np.intp], high: NDArray[np.intp], d
     centred, squares, gaps, tied = _pairs(columns, low, high)
     p = np.ones(len(low))
     kept = np.flatnonzero(~tied)
-    statistic = _studentised(gaps[kept], squares[kept], size)
-    order = kept[np.argsort(-statistic, kind="stable")]
-    ordered = np.sort(statistic)[::-1] * (1 - 1e-12)
+    # Flips change no square, so |t| grows with the mean over the root of the mean square, and either orders the draws.
+    roots = np.sqrt(squares[kept] / size)
+    statistic = np.abs(gaps[kept]) / roots
+    rising = np.argsort(statistic, kind="stable")
+    order, roots, ordered = kept[rising], roots[rising], statistic[rising] * (1 - 1e-12)
     counts = np.ones(len(order))  # the observed signs are one of the draws
     rng = np.random.default_rng(SEED)
     for part in _parts(draws, len(order)):
         signs = rng.integers(0, 2, (part, size)) * 2.0 - 1.0
         flipped = signs @ centred.T / size
-        drawn = _studentised(flipped[:, high[order]] - flipped[:, low[order]], squares[order], size)
-        largest = np.maximum.accumulate(drawn[:, ::-1], axis=1)[:, ::-1]  # over each pair and those below it
-        counts += (largest >= ordered).sum(axis=0)
-    p[order] = np.minimum(np.maximum.accumulate(counts / (draws + 1)), 1.0)
+        drawn = flipped[:, high[order]]
+        drawn -= flipped[:, low[order]]
+        np.abs(drawn, out=drawn)
+        drawn /= roots
+        np.maximum.accumulate(drawn, axis=1, out=drawn)  # over each pair and those below it
+        counts += (drawn >= ordered).sum(axis=0)
+    p[order] = np.minimum(np.maximum.accumulate(counts[::-1])[::-1] / (draws + 1), 1.0)
     return p
 
 
@@ -150,10 +155,12 @@ def simultaneous_reach(columns: Matrix, level: float) -> float:
     varies = np.flatnonzero(squares > 0)
     if not len(varies):
         return 0.0
+    # |t| grows with the mean over the root of the mean square, so only the largest of a draw is studentised.
+    scaled = centred[varies] / np.sqrt(squares[varies] * size)[:, None]
     rng = np.random.default_rng(SEED)
     largest = []
     for part in _parts(DRAWS, len(varies)):
-        flipped = (rng.integers(0, 2, (part, size)) * 2.0 - 1.0) @ centred[varies].T / size
-        largest.append(_studentised(flipped, squares[varies], size).max(axis=1))
-    found = np.sort(np.concatenate(largest))
+        flipped = (rng.integers(0, 2, (part, size)) * 2.0 - 1.0) @ scaled.T
+        largest.append(np.maximum(flipped.max(axis=1), -flipped.min(axis=1)))
+    found = np.sort(_studentised(np.concatenate(largest), np.full(DRAWS, float(size)), size))
     return float(found[min(math.ceil(level * (len(found) + 1)), len(found)) - 1])
