@@ -77,6 +77,23 @@ def test_p_values_and_reach_are_those_of_studentised_differences(kind: str, prom
     assert simultaneous_reach(columns, 0.95) == pytest.approx(most[int(np.ceil(0.95 * (DRAWS + 1))) - 1])
 
 
+def test_a_tier_is_the_first_of_which_no_member_can_be_told() -> None:
+    rng = np.random.default_rng(0)
+    for trial in range(100):
+        runs = int(rng.integers(2, 20))
+        p = np.triu(rng.random((runs, runs)) ** 3, 1)
+        p += p.T
+        p[np.arange(runs), np.arange(runs)] = np.nan
+        if trial % 3 == 0:  # a run of which nothing is known
+            p[0] = p[:, 0] = np.nan
+        found: list[int | None] = []
+        for run in range(runs):
+            told = {found[other] for other in range(run) if p[run, other] <= 0.05}
+            open_tiers = (tier for tier in range(1, runs + 1) if tier not in told)
+            found.append(None if np.isnan(p[run]).all() else next(open_tiers))
+        assert tiers(p, 0.05) == found
+
+
 def test_p_values_are_never_zero_and_symmetric() -> None:
     columns = world("equal", 4, 64, 1)
     columns[3] += 100

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
+from operator import attrgetter
 from statistics import fmean
 
 import numpy as np
@@ -22,7 +23,7 @@ happens by chance in 2 of the 70 orders of four and four (an exact permutation t
 TOLERANCE = 1.05
 """Timings of equal work differ by some percent, so means of a few within 5 % of each other count as equal."""
 _SIZE = ("height", "width")
-_KIND = tuple(name for name in COSTLY if name not in (*COUNTED, *_SIZE))
+_kind = attrgetter(*(name for name in COSTLY if name not in (*COUNTED, *_SIZE)))
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def cost_of_each(rows: Sequence[RunRow]) -> dict[str, Cost]:
     """The cost of each run by its uuid; what each took is read off all rows that do the same work."""
     alike: dict[Cost, list[RunRow]] = defaultdict(list)
     for row in rows:
-        alike[Cost(row.passes, _pixels(row), tuple(getattr(row, name) for name in _KIND))].append(row)
+        alike[Cost(row.passes, _pixels(row), _kind(row))].append(row)
     timings = {
         cost: [seconds for seconds in map(_seconds, same) if seconds is not None] for cost, same in alike.items()
     }

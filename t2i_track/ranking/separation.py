@@ -101,9 +101,11 @@ def _pairs(
 def _squares(centred: Matrix, low: NDArray[np.intp], high: NDArray[np.intp]) -> Matrix:
     """The sum of squares of each pair's differences."""
     own = np.einsum("ij,ij->i", centred, centred)
-    found = own[low] + own[high] - 2.0 * (centred @ centred.T)[low, high]
+    products = (centred @ centred.T).ravel().take(low * len(centred) + high)
+    both = own[low] + own[high]
+    found = both - 2.0 * products
     # Of nearly equal runs the product leaves rounding only: theirs are taken from the differences themselves.
-    near = np.flatnonzero(found <= 1e-6 * (own[low] + own[high]))
+    near = np.flatnonzero(found <= 1e-6 * both)
     for start in range(0, len(near), 1024):
         some = near[start : start + 1024]
         found[some] = ((centred[high[some]] - centred[low[some]]) ** 2).sum(axis=1)
@@ -128,17 +130,18 @@ def tiers(adjusted: Matrix, alpha: float) -> list[int | None]:
     So no two runs of one tier can be told apart, and a run that is not in the first can be told from one above it. None
     for a run of which nothing is known, unless it is alone.
     """
+    unknown = np.isnan(adjusted).sum(axis=1) == max(len(adjusted), 2)  # never of a run alone
+    apart = adjusted <= alpha
     found: list[int | None] = []
-    members: list[list[int]] = []
+    closed: list[NDArray[np.bool_]] = []  # of each tier, the runs that can be told from one of its members
     for run in range(len(adjusted)):
-        if len(adjusted) > 1 and np.isnan(adjusted[run]).all():
+        if unknown[run]:
             found.append(None)
             continue
-        fits = (place for place, some in enumerate(members) if not (adjusted[run, some] <= alpha).any())
-        place = next(fits, len(members))
-        if place == len(members):
-            members.append([])
-        members[place].append(run)
+        place = next((place for place, told in enumerate(closed) if not told[run]), len(closed))
+        if place == len(closed):
+            closed.append(np.zeros(len(adjusted), dtype=bool))
+        closed[place] |= apart[run]
         found.append(place + 1)
     return found
 
