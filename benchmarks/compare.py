@@ -9,6 +9,7 @@ replicates. No image is stored, since comparing reads none.
 from __future__ import annotations
 
 import argparse
+import resource
 import statistics
 import sys
 import tempfile
@@ -44,11 +45,24 @@ def main() -> None:
             f"t2i compare, {args.runs} runs": (sys.executable, "-m", "t2i_track", "compare"),
             "the same as JSON": (sys.executable, "-m", "t2i_track", "compare", "--format", "json"),
         }  # fmt: skip
-        best = {}
-        for what, command in commands.items():
-            seconds = [timed(folder, *command) for _ in range(args.repeats)]
-            best[what] = statistics.median(seconds)
-            print(f"{what}: {best[what]:.2f} s, {best[what] / best['imports alone']:.1f} of the imports")
+        taken: dict[str, list[tuple[float, float]]] = {what: [] for what in commands}
+        for _ in range(args.repeats):  # in turns, so that all meet the same load
+            for what, command in commands.items():
+                before = processor()
+                taken[what].append((timed(folder, *command), processor() - before))
+        alone = [statistics.median(column) for column in zip(*taken["imports alone"], strict=True)]
+        for what, times in taken.items():
+            wall, busy = (statistics.median(column) for column in zip(*times, strict=True))
+            print(
+                f"{what}: {wall:.2f} s, {wall / alone[0]:.2f} of the imports;"
+                f" processor {busy:.2f} s, {busy / alone[1]:.2f}"
+            )
+
+
+def processor() -> float:
+    """Seconds of processor time of all commands so far: on a shared machine the wall says what others do."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def fill(session: Session, runs: int) -> None:

@@ -12,7 +12,7 @@ from t2i_track.metrics.scores import fid
 from t2i_track.metrics.uncertainty import GROUPS, distance_interval, paired_difference
 from t2i_track.ranking.differences import _paired_p_values, difference, holm_pairs, told_apart
 from t2i_track.ranking.rows import Score
-from t2i_track.ranking.separation import DRAWS, draws_for, separations, simultaneous_reach, tiers
+from t2i_track.ranking.separation import DRAWS, SEED, draws_for, separations, simultaneous_reach, tiers
 
 
 def world(kind: str, runs: int, prompts: int, seed: int) -> NDArray[np.float64]:
@@ -44,6 +44,54 @@ def test_more_worse_runs_are_found_than_by_holm_over_groups() -> None:
         grouped = np.stack([columns[:, np.arange(128) % GROUPS == g].mean(axis=1) for g in range(GROUPS)], axis=1)
         old += int((holm_pairs(_paired_p_values(grouped))[0, 1:] <= 0.05).sum())
     assert new >= 1.3 * old
+
+
+def studentised(columns: NDArray[np.float64], signs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """|t| of each row under each draw of signs, by its definition (draws, rows)."""
+    flipped = columns[None, :, :] * signs[:, None, :]
+    error = flipped.std(axis=2, ddof=1) / np.sqrt(columns.shape[1])
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.abs(flipped.mean(axis=2)) / error)
+
+
+@pytest.mark.parametrize("kind", ["equal", "unequal spreads", "heavy tails"])
+@pytest.mark.parametrize("prompts", [8, 33])
+def test_p_values_and_reach_are_those_of_studentised_differences(kind: str, prompts: int) -> None:
+    """The formulas order the draws by a simpler number that grows with |t|; here each draw is studentised itself."""
+    columns = world(kind, 5, prompts, prompts)
+    signs = np.random.default_rng(SEED).integers(0, 2, (DRAWS, prompts)) * 2.0 - 1.0
+    low, high = np.triu_indices(5, 1)
+    gaps = columns[high] - columns[low]
+    observed = studentised(gaps, np.ones((1, prompts)))[0]
+    drawn, p, largest = studentised(gaps, signs), np.ones(len(low)), 0.0
+    order = np.argsort(-observed)
+    for place, pair in enumerate(order):
+        below = drawn[:, order[place:]].max(axis=1)
+        largest = max(largest, float((1 + (below >= observed[pair] * (1 - 1e-9)).sum()) / (DRAWS + 1)))
+        p[pair] = largest
+    found = separations(columns)
+    assert found is not None
+    assert found[low, high] == pytest.approx(p)
+    centred = columns - columns.mean(axis=1, keepdims=True)
+    most = np.sort(studentised(centred, signs).max(axis=1))
+    assert simultaneous_reach(columns, 0.95) == pytest.approx(most[int(np.ceil(0.95 * (DRAWS + 1))) - 1])
+
+
+def test_a_tier_is_the_first_of_which_no_member_can_be_told() -> None:
+    rng = np.random.default_rng(0)
+    for trial in range(100):
+        runs = int(rng.integers(2, 20))
+        p = np.triu(rng.random((runs, runs)) ** 3, 1)
+        p += p.T
+        p[np.arange(runs), np.arange(runs)] = np.nan
+        if trial % 3 == 0:  # a run of which nothing is known
+            p[0] = p[:, 0] = np.nan
+        found: list[int | None] = []
+        for run in range(runs):
+            told = {found[other] for other in range(run) if p[run, other] <= 0.05}
+            open_tiers = (tier for tier in range(1, runs + 1) if tier not in told)
+            found.append(None if np.isnan(p[run]).all() else next(open_tiers))
+        assert tiers(p, 0.05) == found
 
 
 def test_p_values_are_never_zero_and_symmetric() -> None:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
+from operator import attrgetter
 from statistics import fmean
 
 import numpy as np
@@ -20,7 +21,7 @@ SEVERAL = 4
 """Timings of each of two kinds of work that can show which is cheaper. That all of one lie below all of the other
 happens by chance in 2 of the 70 orders of four and four (an exact permutation test at 2.9 %)."""
 _SIZE = ("height", "width")
-_KIND = tuple(name for name in COSTLY if name not in (*COUNTED, *_SIZE))
+_kind = attrgetter(*(name for name in COSTLY if name not in (*COUNTED, *_SIZE)))
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def cost_of_each(rows: Sequence[RunRow]) -> dict[str, Cost]:
     """The cost of each run by its uuid; what each took is read off all rows that do the same work."""
     alike: dict[Cost, list[RunRow]] = defaultdict(list)
     for row in rows:
-        alike[Cost(row.passes, _pixels(row), tuple(getattr(row, name) for name in _KIND))].append(row)
+        alike[Cost(row.passes, _pixels(row), _kind(row))].append(row)
     timings = {
         cost: [seconds for seconds in map(_seconds, same) if seconds is not None] for cost, same in alike.items()
     }

@@ -139,6 +139,8 @@ def adjusted_p_values(scores: Sequence[Score], manifests: Sequence[str], level: 
         found = told_apart(columns)
     else:
         found = holm_pairs(_single_p_values([scores[k] for k in known], [manifests[k] for k in known], level))
+    if len(known) == len(scores):
+        return found
     result[np.ix_(known, known)] = found
     return result
 
@@ -148,8 +150,10 @@ def told_apart(columns: Matrix) -> Matrix:
 
     A pair's is never below Student's of that pair alone, so that none is told apart whose printed interval holds 0.
     """
-    single, flipped = _paired_p_values(columns), separations(columns)
-    return holm_pairs(single) if flipped is None else np.fmax(flipped, single)
+    low, high = np.triu_indices(len(columns), 1)
+    single, flipped = _single_pairs(columns, low, high), separations(columns)
+    adjusted = holm(single) if flipped is None else np.fmax(flipped[low, high], single)
+    return _square(adjusted, len(columns), low, high)
 
 
 def _enough(score: Score) -> bool:
@@ -159,12 +163,21 @@ def _enough(score: Score) -> bool:
 def _paired_p_values(columns: Matrix) -> Matrix:
     """Student's, of all pairs of rows over the same prompts."""
     low, high = np.triu_indices(len(columns), 1)
+    return _square(_single_pairs(columns, low, high), len(columns), low, high)
+
+
+def _single_pairs(columns: Matrix, low: NDArray[np.intp], high: NDArray[np.intp]) -> Matrix:
     statistic, tied = pair_statistics(columns, low, high)
     statistic = np.where(tied, 0.0, np.minimum(statistic, SURE))
     freedom = columns.shape[1] - 1
     parts = [student_two_sided(statistic[s : s + PART], freedom) for s in range(0, len(statistic), PART)]
-    result = np.full((len(columns), len(columns)), np.nan)
-    result[low, high] = result[high, low] = np.where(tied, 1.0, np.concatenate(parts))
+    return np.where(tied, 1.0, np.concatenate(parts))
+
+
+def _square(pairs: Matrix, size: int, low: NDArray[np.intp], high: NDArray[np.intp]) -> Matrix:
+    """The symmetric matrix of what is known of each pair, NaN on its diagonal."""
+    result = np.full((size, size), np.nan)
+    result[low, high] = result[high, low] = pairs
     return result
 
 
@@ -195,9 +208,7 @@ def holm(p: Sequence[float | None] | Matrix) -> Matrix:
 def holm_pairs(p: Matrix) -> Matrix:
     """``holm`` over a symmetric matrix of pairs, each pair counted once."""
     low, high = np.triu_indices(len(p), 1)
-    adjusted = np.full_like(p, np.nan)
-    adjusted[low, high] = adjusted[high, low] = holm(p[low, high])
-    return adjusted
+    return _square(holm(p[low, high]), len(p), low, high)
 
 
 def mean(scores: Sequence[Score]) -> Score:

@@ -61,7 +61,7 @@ class Score:
         found = len(known) * self.value - (len(known) - 1) * left_out
         if self._corrected:
             return found
-        mean = len(known) * self.value - (len(known) - 1) * float(known.mean())
+        mean = len(known) * self.value - (len(known) - 1) * (float(known.sum()) / len(known))
         return np.asarray(found + (self.value - mean))
 
     @property

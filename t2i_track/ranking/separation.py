@@ -62,18 +62,23 @@ def _step_down(columns: Matrix, low: NDArray[np.intp], high: NDArray[np.intp], d
     centred, squares, gaps, tied = _pairs(columns, low, high)
     p = np.ones(len(low))
     kept = np.flatnonzero(~tied)
-    statistic = _studentised(gaps[kept], squares[kept], size)
-    order = kept[np.argsort(-statistic, kind="stable")]
-    ordered = np.sort(statistic)[::-1] * (1 - 1e-12)
+    # Flips change no square, so |t| grows with the mean over the root of the mean square, and either orders the draws.
+    roots = np.sqrt(squares[kept] / size)
+    statistic = np.abs(gaps[kept]) / roots
+    rising = np.argsort(statistic, kind="stable")
+    order, roots, ordered = kept[rising], roots[rising], statistic[rising] * (1 - 1e-12)
     counts = np.ones(len(order))  # the observed signs are one of the draws
     rng = np.random.default_rng(SEED)
     for part in _parts(draws, len(order)):
         signs = rng.integers(0, 2, (part, size)) * 2.0 - 1.0
         flipped = signs @ centred.T / size
-        drawn = _studentised(flipped[:, high[order]] - flipped[:, low[order]], squares[order], size)
-        largest = np.maximum.accumulate(drawn[:, ::-1], axis=1)[:, ::-1]  # over each pair and those below it
-        counts += (largest >= ordered).sum(axis=0)
-    p[order] = np.minimum(np.maximum.accumulate(counts / (draws + 1)), 1.0)
+        drawn = flipped[:, high[order]]
+        drawn -= flipped[:, low[order]]
+        np.abs(drawn, out=drawn)
+        drawn /= roots
+        np.maximum.accumulate(drawn, axis=1, out=drawn)  # over each pair and those below it
+        counts += (drawn >= ordered).sum(axis=0)
+    p[order] = np.minimum(np.maximum.accumulate(counts[::-1])[::-1] / (draws + 1), 1.0)
     return p
 
 
@@ -98,9 +103,11 @@ def _pairs(
 def _squares(centred: Matrix, low: NDArray[np.intp], high: NDArray[np.intp]) -> Matrix:
     """The sum of squares of each pair's differences."""
     own = np.einsum("ij,ij->i", centred, centred)
-    found = own[low] + own[high] - 2.0 * (centred @ centred.T)[low, high]
+    products = (centred @ centred.T).ravel().take(low * len(centred) + high)
+    both = own[low] + own[high]
+    found = both - 2.0 * products
     # Of nearly equal runs the product leaves rounding only: theirs are taken from the differences themselves.
-    near = np.flatnonzero(found <= 1e-6 * (own[low] + own[high]))
+    near = np.flatnonzero(found <= 1e-6 * both)
     for start in range(0, len(near), 1024):
         some = near[start : start + 1024]
         found[some] = ((centred[high[some]] - centred[low[some]]) ** 2).sum(axis=1)
@@ -125,17 +132,18 @@ def tiers(adjusted: Matrix, alpha: float) -> list[int | None]:
     So no two runs of one tier can be told apart, and a run that is not in the first can be told from one above it. None
     for a run of which nothing is known, unless it is alone.
     """
+    unknown = np.isnan(adjusted).sum(axis=1) == max(len(adjusted), 2)  # never of a run alone
+    apart = adjusted <= alpha
     found: list[int | None] = []
-    members: list[list[int]] = []
+    closed: list[NDArray[np.bool_]] = []  # of each tier, the runs that can be told from one of its members
     for run in range(len(adjusted)):
-        if len(adjusted) > 1 and np.isnan(adjusted[run]).all():
+        if unknown[run]:
             found.append(None)
             continue
-        fits = (place for place, some in enumerate(members) if not (adjusted[run, some] <= alpha).any())
-        place = next(fits, len(members))
-        if place == len(members):
-            members.append([])
-        members[place].append(run)
+        place = next((place for place, told in enumerate(closed) if not told[run]), len(closed))
+        if place == len(closed):
+            closed.append(np.zeros(len(adjusted), dtype=bool))
+        closed[place] |= apart[run]
         found.append(place + 1)
     return found
 
@@ -185,10 +193,12 @@ def simultaneous_reach(columns: Matrix, level: float) -> float:
     varies = np.flatnonzero(squares > 0)
     if not len(varies):
         return 0.0
+    # |t| grows with the mean over the root of the mean square, so only the largest of a draw is studentised.
+    scaled = centred[varies] / np.sqrt(squares[varies] * size)[:, None]
     rng = np.random.default_rng(SEED)
     largest = []
     for part in _parts(DRAWS, len(varies)):
-        flipped = (rng.integers(0, 2, (part, size)) * 2.0 - 1.0) @ centred[varies].T / size
-        largest.append(_studentised(flipped, squares[varies], size).max(axis=1))
-    found = np.sort(np.concatenate(largest))
+        flipped = (rng.integers(0, 2, (part, size)) * 2.0 - 1.0) @ scaled.T
+        largest.append(np.maximum(flipped.max(axis=1), -flipped.min(axis=1)))
+    found = np.sort(_studentised(np.concatenate(largest), np.full(DRAWS, float(size)), size))
     return float(found[min(math.ceil(level * (len(found) + 1)), len(found)) - 1])

@@ -158,23 +158,25 @@ def _scores(session: Session, runs: Sequence[int]) -> dict[int, dict[str, list[S
         labels[protocol.id] = (protocol.fingerprint, protocol_label(fields))
     for ids in _chunks(runs):
         query = select(*(getattr(MetricValue, name) for name in columns)).where(MetricValue.run_id.in_(ids))
-        for row in session.execute(query.order_by(MetricValue.created_at, MetricValue.id)):
-            fingerprint, label = labels[row.protocol_id]
+        ordered = session.execute(query.order_by(MetricValue.created_at, MetricValue.id))
+        # Taken apart at once: to ask a row for each column by its name takes as long as reading it.
+        for run_id, name, value, low, high, n, note, protocol, replicates, grouping, prompts, parts in ordered:
+            fingerprint, label = labels[protocol]
             score = Score(
-                name=row.name,
-                value=row.value,
-                ci_low=row.ci_low,
-                ci_high=row.ci_high,
-                n=row.n,
+                name=name,
+                value=value,
+                ci_low=low,
+                ci_high=high,
+                n=n,
                 protocol=fingerprint,
                 protocol_label=label,
-                replicates=None if row.replicates is None else tuple(row.replicates),
-                note=row.note,
-                grouping=row.grouping,
-                prompts=row.prompts_sha256 or "",
-                parts=None if row.parts is None else np.frombuffer(row.parts, dtype="<f8"),
+                replicates=None if replicates is None else tuple(replicates),
+                note=note,
+                grouping=grouping,
+                prompts=prompts or "",
+                parts=None if parts is None else np.frombuffer(parts, dtype="<f8"),
             )
-            found.setdefault(row.run_id, {}).setdefault(row.name, []).append(score)
+            found.setdefault(run_id, {}).setdefault(name, []).append(score)
     return found
 
 
