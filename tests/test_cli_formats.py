@@ -51,7 +51,7 @@ def test_the_other_formats() -> None:
     pair = compare_two(A, B)
     assert json.loads(PAIR_FORMATS["json"](pair)) == json.loads(json.dumps(pair.to_dict()))
     table = PAIR_FORMATS["csv"](pair).splitlines()
-    assert table[0] == "metric,a,b,change,change_low,change_high,p_adjusted,verdict,note"
+    assert table[0] == "metric,a,b,change,change_low,change_high,p_adjusted,margin,verdict,note"
     assert table[2] == "cmmd,,0.2,,,,,unknown,A has no cmmd"
     assert "| cmmd |  | 0.2 |  | unknown (A has no cmmd) |" in PAIR_FORMATS["markdown"](pair)
 
@@ -85,9 +85,9 @@ def test_the_frontier_names_every_axis_that_varies(rows: list[RunRow], sentence:
 def test_the_table_of_a_terminal_of_80_columns() -> None:
     lines = drawn(80, draw_comparison, compare([*sweep(), run("x", status="failed")]))
     assert max(map(len, lines)) <= 80
-    assert lines[0] == "tier  guidance  steps  fid ↓  95% interval    from the best   run"
+    assert lines[0] == "tier  guidance  steps  fid ↓  from the best   within 5%              run"
     assert lines[1].split()[:4] == ["1", "3", "20", "20.25"]
-    assert "no room for images, name, s/image, alignment: a wider terminal or --format json" in lines
+    assert "no room for images, name, s/image, alignment, 95% interval: a wider terminal or" in lines
     assert lines[lines.index("Not ranked") + 2] == "x0000000  x     failed; `t2i show x0000000` tells why"
 
 

@@ -180,7 +180,7 @@ def test_quality_is_what_can_be_compared_at_this_number_of_images() -> None:
     ]
     comparison = compare(rows, "alignment")
     assert comparison.frontier is not None
-    assert comparison.frontier.objectives == ("kid_mean", "alignment", "seconds_per_image")
+    assert comparison.frontier.objectives == ("kid_mean", "alignment", "cost")
     [chart] = [chart for chart in charts(comparison) if chart.id == "tradeoff-quality"]
     assert chart.layout["yaxis"]["title"]["text"] == "kid_mean (lower is better)"
     few = [replace(row, scores={"fid": constant("fid", 9.0), "alignment": row.scores["alignment"]}) for row in rows]

@@ -54,7 +54,7 @@ def findings(comparison: Comparison) -> list[str]:
             f"The best of {len(comparison.ranking)}: {comparison.by} {number(comparison.best.estimate)}"
             f" {bounds(low, high)}, allowing for its having been chosen as the best."
         )
-    lines += _found_within(comparison)
+    lines += found_within(comparison)
     if comparison.frontier:
         lines.append(_frontier(comparison, comparison.frontier.runs))
     lines += [effect.sentence for effect in comparison.effects]
@@ -67,7 +67,7 @@ def findings(comparison: Comparison) -> list[str]:
     return lines
 
 
-def _found_within(comparison: Comparison) -> list[str]:
+def found_within(comparison: Comparison) -> list[str]:
     """How many runs are as good as the best, and what a comparison of so many images can find."""
     lines = []
     margin, found = comparison.margin, comparison.detectable

@@ -16,6 +16,7 @@ from typing import Any
 
 from t2i_track.files import write_atomically
 from t2i_track.ranking import Comparison, ImageRow, RunRow
+from t2i_track.ranking.describe import found_within
 from t2i_track.ranking.frontier import alignment_metric
 from t2i_track.ranking.protocols import MARK, alike, otherwise
 from t2i_track.ranking.rows import varied
@@ -54,6 +55,7 @@ def write_report(
     name = title or _title(rows)
     data = {"title": name, "comparison": comparison.to_dict(), **_explored(comparison, rows, images, found)}
     data["comparison"]["notes"] += left_out
+    data["found_within"] = found_within(comparison)
     data["charts"] = [asdict(chart) for chart in charts(comparison)]
     page = _page(name, data, _urls(images, found))
     write_atomically(target, page.encode("utf-8", errors="replace"))

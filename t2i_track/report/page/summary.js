@@ -12,6 +12,7 @@ function drawSummary() {
   const notes = [...found.notes];
   if (DATA.missing) notes.push(`${DATA.missing} picture files were missing when this report was made.`);
   const sentences = [found.tradeoff, found.knee, ...found.effects].map((one) => one?.sentence).filter(Boolean);
+  sentences.unshift(...DATA.found_within);
   byId("findings").append(
     ...notes.map((note) => el("p", { class: "note" }, note)),
     el("ul", {}, ...sentences.map((sentence) => el("li", {}, sentence))));
@@ -21,10 +22,12 @@ function drawRanking() {
   const found = DATA.comparison;
   const second = DATA.second;
   const axes = ["guidance", "steps", ...DATA.axes.map((axis) => axis.name).filter((name) => !["guidance", "steps"].includes(name))];
-  const titles = ["tier", ...axes.map(words), found.by, `${found.level * 100} % interval`, "from the best", ...(second ? [second] : []), "images", "s/image", "run"];
+  const margin = found.ranking.some((row) => row.standing) ? [`within ${found.margin.text}`] : [];
+  const titles = ["tier", ...axes.map(words), found.by, `${found.level * 100} % interval`, "from the best", ...margin, ...(second ? [second] : []), "images", "s/image", "run"];
   const rows = found.ranking.map((row) => [
     row.tier ?? "?", ...axes.map((axis) => shown(row[axis])), format(row.score.value), bounds(row.score.ci_low, row.score.ci_high),
     row.to_best ? change(row.to_best) : "the best",
+    ...margin.map(() => row.standing?.verdict ?? "?"),
     ...(second ? [format(row.scores[second]?.value) + (DATA.marked[row.run] ?? "")] : []), format(row.images), format(row.seconds_per_image), row.name,
   ]);
   const table = tableOf(titles, rows, `Runs ranked by ${found.by}`);
