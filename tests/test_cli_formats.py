@@ -52,7 +52,7 @@ def test_the_other_formats() -> None:
     assert json.loads(PAIR_FORMATS["json"](pair)) == json.loads(json.dumps(pair.to_dict()))
     table = PAIR_FORMATS["csv"](pair).splitlines()
     assert table[0] == "metric,a,b,change,change_low,change_high,p_adjusted,margin,verdict,note"
-    assert table[2] == "cmmd,,0.2,,,,,unknown,A has no cmmd"
+    assert table[2] == "cmmd,,0.2,,,,,,unknown,A has no cmmd"
     assert "| cmmd |  | 0.2 |  | unknown (A has no cmmd) |" in PAIR_FORMATS["markdown"](pair)
 
 
