@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session, joinedload
 from t2i_track.db import lineage
 from t2i_track.db.models import Image, MetricValue, Protocol, Run, RunStatus
 from t2i_track.errors import MetricError, ProtocolMismatch
-from t2i_track.images.loading import choose_device
+from t2i_track.images.loading import choose_device, device_kind
 from t2i_track.metrics.evaluate import EvaluationResult, default_metrics, evaluate, plan
 from t2i_track.metrics.extractors import INCEPTION
 from t2i_track.metrics.inputs import ImageItem
@@ -159,7 +159,7 @@ def _score_one(
         "resize": request.resize,
         "parameters": request.parameters,
     }
-    planned = plan(items, **shared)
+    planned = plan(items, **shared, device=device_kind(request.device))
     if _all_known(planned, known):
         found = EvaluationResult([], [])
     else:
