@@ -55,12 +55,20 @@ def pictures_sha256(run: Run, *word: str) -> str:
 
 
 def store_score(
-    session: Session, run: Run, name: str, value: float, how: ProtocolRecord = FID, images: float | None = None
+    session: Session,
+    run: Run,
+    name: str,
+    value: float,
+    how: ProtocolRecord = FID,
+    images: float | None = None,
+    prompts: str | None = None,
 ) -> None:
-    """A score, and with ``images`` that of each single image."""
+    """A score, and with ``images`` that of each single image; ``prompts``: hash of those that were scored."""
     record: Mapping[str, Any] = {field: getattr(how, field) for field in ProtocolRecord.__dataclass_fields__}
     protocol = lineage.store_protocol(session, how.fingerprint, record)
-    lineage.store_value(session, run, name, protocol, {"value": value, "n": how.n, "replicates": None})
+    lineage.store_value(
+        session, run, name, protocol, {"value": value, "n": how.n, "replicates": None, "prompts_sha256": prompts}
+    )
     session.flush()
     if images is not None:
         ids = session.scalars(select(Image.id).where(Image.run_id == run.id))

@@ -55,6 +55,58 @@ def test_runs_are_ranked_by_the_values_that_can_be_compared(session: Session) ->
     assert found.excluded == ()
 
 
+TWICE = {"num": 1, "images_per_prompt": 2}
+
+
+def told_apart(session: Session) -> list[str]:
+    """Why runs are not ranked with the others."""
+    return [one.reason for one in compare(run_rows(session), "fid").excluded]
+
+
+def test_earlier_values_of_as_many_images_of_fewer_prompts_never_meet_the_others(session: Session) -> None:
+    for name in ("a", "b"):
+        store_score(session, store_run(session, name), "fid", 1.0)
+    store_score(session, store_run(session, "twice", **TWICE), "fid", 2.0)
+    assert told_apart(session) == ["another protocol: images_per_prompt is 2, not 1"]
+
+
+def test_earlier_values_meet_new_ones_of_the_same_pictures(session: Session) -> None:
+    new = replace(FID, parameters={"images_per_prompt": 2})
+    store_score(session, store_run(session, "older", **TWICE), "fid", 1.0)
+    store_score(session, store_run(session, "newer", **TWICE), "fid", 2.0, new)
+    both = store_run(session, "both", **TWICE)
+    store_score(session, both, "fid", 3.0)
+    store_score(session, both, "fid", 3.0, new)
+    assert told_apart(session) == []
+    assert {score.protocol for row in run_rows(session) for score in row.every_score("fid")} == {new.fingerprint}
+    assert [len(row.every_score("fid")) for row in run_rows(session)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("prompts", "apart"), [("6" * 64, 0), ("7" * 64, 1), (None, 1)])
+def test_earlier_values_of_what_skipping_left_meet_where_it_left_the_same(
+    session: Session, prompts: str | None, apart: int
+) -> None:
+    for name, left in (("a", "6" * 64), ("b", "6" * 64), ("c", prompts)):
+        store_score(session, store_run(session, name), "fid", 1.0, replace(FID, n=1), prompts=left)
+    assert len(told_apart(session)) == apart
+    assert all("scored_prompts_sha256 is" in reason for reason in told_apart(session))
+
+
+def test_values_of_two_classes_of_device_never_meet(session: Session) -> None:
+    for name, versions in (("a", {}), ("b", {}), ("c", {"device": "cuda"})):
+        store_score(session, store_run(session, name), "fid", 1.0, replace(FID, versions=versions))
+    assert told_apart(session) == ["another protocol: device is cuda, not cpu"]
+
+
+def test_scores_of_images_of_an_earlier_version(session: Session, workspace: Workspace) -> None:
+    run = store_run(session, "a", **TWICE)
+    store_score(session, run, "clip_score", 30.0, CLIP, images=30.0)
+    [row] = run_rows(session)
+    images = image_rows(session, workspace, [row])
+    assert [image.scores for image in images] == [{"clip_score": 30.0}] * 2
+    assert {image.protocols["clip_score"] for image in images} == {row.scores["clip_score"].protocol}
+
+
 def test_scores_of_images_are_those_of_the_run_s_protocol(session: Session, workspace: Workspace) -> None:
     run = store_run(session, "a")
     store_score(session, run, "clip_score", 30.0, CLIP, images=30.0)

@@ -10,8 +10,8 @@ from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-PICTURES = ("images_per_prompt", "left_out_sha256")
-"""Parameters of every protocol, see ``of_pictures``."""
+IMAGES_PER_PROMPT, LEFT_OUT = "images_per_prompt", "left_out_sha256"
+"""Among the parameters, see ``of_pictures``."""
 DEVICE = "device"
 """Among the versions, see ``of_device``."""
 
@@ -56,9 +56,9 @@ def of_pictures(images_per_prompt: int, left_out: Iterable[tuple[int, int]]) -> 
         images_per_prompt: of the run.
         left_out: prompt index and replicate of the pictures of the run that were not scored.
     """
-    found: dict[str, Any] = {} if images_per_prompt == 1 else {"images_per_prompt": images_per_prompt}
+    found: dict[str, Any] = {} if images_per_prompt == 1 else {IMAGES_PER_PROMPT: images_per_prompt}
     lost = sorted(left_out)
-    return {**found, "left_out_sha256": digest(lost)} if lost else found
+    return {**found, LEFT_OUT: digest(lost)} if lost else found
 
 
 def of_device(device: str) -> dict[str, str]:

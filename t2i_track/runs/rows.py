@@ -11,13 +11,13 @@ from sqlalchemy.orm import Session, joinedload
 
 from t2i_track.db import lineage
 from t2i_track.db.models import Image, ImageScore, Manifest, MetricValue, Model, Protocol, Run, Sweep, SweepRun
-from t2i_track.ranking.rows import ImageRow, RunRow, Score, protocol_label
+from t2i_track.ranking.rows import ImageRow, RunRow, Score
 from t2i_track.runs.plan import RESOLVED, beside_columns, values_of
+from t2i_track.runs.protocols import Protocols
 from t2i_track.settings import DECLARED, RECORDED, Values
 from t2i_track.workspace import Workspace
 
 CHUNK = 500
-_PROTOCOL = ("extractor", "weights_sha256", "layer", "resize", "n", "reference", "reference_sha256", "reference_n")
 
 
 def run_rows(
@@ -36,7 +36,7 @@ def run_rows(
     sweeps = _sweeps(session, ids)
     if sweep is not None:  # a run may be a cell of several
         sweeps = dict.fromkeys(ids, lineage.find_sweep(session, sweep).name)
-    scores = _scores(session, ids)
+    scores = _scores(session, runs)
     return [
         RunRow(
             **_fields(run),
@@ -65,7 +65,7 @@ def image_rows(session: Session, workspace: Workspace, rows: Iterable[RunRow]) -
                 .order_by(Image.prompt_index, Image.replicate)
             )
         )
-        wanted = {name: score.protocol for name, score in row.scores.items()}
+        wanted = {name: score.stored_protocol for name, score in row.scores.items()}
         scores: dict[int, dict[str, float]] = {}
         query = select(ImageScore.image_id, ImageScore.name, ImageScore.value, Protocol.fingerprint).join(Protocol)
         for image_id, name, value, fingerprint in session.execute(query.join(Image).where(Image.run_id == run.id)):
@@ -81,7 +81,7 @@ def image_rows(session: Session, workspace: Workspace, rows: Iterable[RunRow]) -
                 path=workspace.image_path(image),
                 record=_shown(image, workspace),
                 scores=scores.get(image.id, {}),
-                protocols={name: wanted[name] for name in scores.get(image.id, {})},
+                protocols={name: row.scores[name].protocol for name in scores.get(image.id, {})},
             )
             for image in images
         ]
@@ -144,22 +144,22 @@ def _sweeps(session: Session, runs: Sequence[int]) -> dict[int, str]:
     return names
 
 
-def _scores(session: Session, runs: Sequence[int]) -> dict[int, dict[str, list[Score]]]:
+def _scores(session: Session, runs: Sequence[Row[Any]]) -> dict[int, dict[str, list[Score]]]:
     """Run -> score -> its values under all protocols, the newest last."""
     found: dict[int, dict[str, list[Score]]] = {}
-    labels: dict[int, tuple[str, str]] = {}
     columns = (
         *("run_id", "name", "value", "ci_low", "ci_high", "n", "note", "protocol_id", "replicates"),
         *("grouping", "prompts_sha256", "parts"),
     )
-    for protocol in session.scalars(select(Protocol)):
-        fields = {name: getattr(protocol, name) for name in _PROTOCOL}
-        fields |= {"parameters": protocol.parameters, "versions": protocol.versions}
-        labels[protocol.id] = (protocol.fingerprint, protocol_label(fields))
-    for ids in _chunks(runs):
+    protocols = Protocols(session)
+    of_run = {run.id: run for run in runs}
+    for ids in _chunks(list(of_run)):
         query = select(*(getattr(MetricValue, name) for name in columns)).where(MetricValue.run_id.in_(ids))
         for row in session.execute(query.order_by(MetricValue.created_at, MetricValue.id)):
-            fingerprint, label = labels[row.protocol_id]
+            run = of_run[row.run_id]
+            number = (run.num, run.images_per_prompt)
+            fingerprint, label = protocols.compared(row.protocol_id, *number, row.prompts_sha256)
+            stored = protocols.fingerprint(row.protocol_id)
             score = Score(
                 name=row.name,
                 value=row.value,
@@ -173,8 +173,12 @@ def _scores(session: Session, runs: Sequence[int]) -> dict[int, dict[str, list[S
                 grouping=row.grouping,
                 prompts=row.prompts_sha256 or "",
                 parts=None if row.parts is None else np.frombuffer(row.parts, dtype="<f8"),
+                stored_protocol=stored,
             )
-            found.setdefault(row.run_id, {}).setdefault(row.name, []).append(score)
+            values = found.setdefault(row.run_id, {}).setdefault(row.name, [])
+            # One of an earlier version and the same measured anew, which has the fuller fingerprint.
+            values[:] = [value for value in values if value.protocol != fingerprint]
+            values.append(score)
     return found
 
 
