@@ -19,6 +19,7 @@ from t2i_track.runs.rows import image_rows, run_rows
 from t2i_track.workspace import Workspace
 
 GRAY = replace(FID, reference="gray", reference_sha256="4" * 64, reference_n=8)
+OF_RUN = replace(FID, reference="run 0123456789ab", reference_sha256="5" * 64, reference_n=8)
 CLIP = replace(FID, metric="clip", extractor="clip", reference=None, reference_sha256=None, reference_n=None)
 OTHER_CLIP = replace(CLIP, weights_sha256="7" * 64)
 
@@ -142,3 +143,17 @@ def test_an_evaluation_shows_the_values_that_were_asked_for(workspace: Workspace
     for value, how in ((1.0, FID), (2.0, GRAY)):
         found = _scored(workspace, run, {("fid", how.fingerprint)}, EvaluationResult([], []))
         assert found.values()["fid"]["value"] == value
+
+
+def test_options_come_with_the_values_that_were_measured_with_them(session: Session) -> None:
+    store_score(session, store_run(session, "default"), "fid", 1.0)
+    store_score(session, store_run(session, "earlier"), "fid", 1.0, GRAY)
+    store_score(session, store_run(session, "of a run"), "fid", 1.0, OF_RUN)
+    how = {GRAY.fingerprint: "--reference gray --skip-bad"}
+    store_score(session, store_run(session, "known", config={"evaluated": how}), "fid", 1.0, GRAY)
+    assert {row.name: row.scores["fid"].options for row in run_rows(session)} == {
+        "default": "",
+        "earlier": "--reference gray",
+        "of a run": "--reference run:0123456789ab",
+        "known": "--reference gray --skip-bad",
+    }

@@ -23,9 +23,9 @@ from t2i_track.prompts.manifest import from_prompts
 from t2i_track.ranking import RunRow, compare_two
 from t2i_track.ranking.cost import costs
 from t2i_track.runs import record
-from t2i_track.runs.evaluate import protocol_settings
 from t2i_track.runs.grid import build
 from t2i_track.runs.plan import Plan, create_run, settings_of, values_of
+from t2i_track.runs.request import protocol_settings
 from t2i_track.runs.rows import run_rows
 from t2i_track.runs.sweep import SCALED, _same_work
 from t2i_track.settings import COSTLY, DECLARED, RECORDED, Decides, Resolved, Settings, Stage, Values, option

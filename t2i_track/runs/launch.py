@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t2i_track.errors import SettingsError
+from t2i_track.db import lineage
+from t2i_track.errors import SettingsError, T2IError
 from t2i_track.notebook import Shown
 from t2i_track.prompts import manifest as manifests
 from t2i_track.prompts.manifest import Entry, Manifest
 from t2i_track.runs.generate import Generator, joined_run
-from t2i_track.runs.plan import Plan, Summary
-from t2i_track.settings import Settings
+from t2i_track.runs.plan import Plan, Summary, stored_prompts, values_of
+from t2i_track.settings import Settings, Values
 from t2i_track.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class Outcome(Shown):
     summary: Summary
     scored: Scored | None
     notes: list[str]
+    unscored: str | None = None
+    """Why it could not be scored, where it should have been."""
 
     def rows(self) -> Sequence[dict[str, Any]]:
         """The scores, or the summary where there are none."""
@@ -39,7 +42,8 @@ class Outcome(Shown):
     def lines(self) -> list[str]:
         summary = self.summary
         made = f"run {summary.name} ({summary.run[:12]}): {summary.images} images in {summary.folder}"
-        return [made, *self.notes, *(self.scored.warnings if self.scored else ())]
+        lacking = [] if self.unscored is None else [f"not scored: {self.unscored}"]
+        return [made, *self.notes, *lacking, *(self.scored.warnings if self.scored else ())]
 
 
 def open_manifest(path: str | None, prompts: Sequence[str]) -> Manifest:
@@ -84,7 +88,11 @@ def generate(
     """Make a run, or resume one, and score it where that was asked for or costs next to nothing.
 
     ``settings`` are those that were given; of a run that is resumed they must be what they were.
+
+    Raises:
+        MetricError: the scores that are asked for cannot be measured, found out before the first image.
     """
+    from t2i_track.runs import evaluate as evaluation
     from t2i_track.tracking import Tracker
 
     chosen = Settings.from_mapping(settings)
@@ -99,6 +107,13 @@ def generate(
             outdir=outdir,
             join=joined_run(),
         )
+        values: Values = plan.settings
+        texts = [entry.prompt for entry in opened.head(plan.settings.num).entries]
+    else:
+        with workspace.reading() as session:
+            run = lineage.find_run(session, resume)
+            values, texts = values_of(run), stored_prompts(session, run)
+    evaluation.before_generation(workspace, values, texts, wanted=evaluate, reference=reference)
     with Tracker(tracking_uri, workspace.outbox) as tracker:
         generator = Generator(workspace, tracker, allow_pickle=allow_pickle)
         if plan is None:
@@ -107,12 +122,15 @@ def generate(
         else:
             summary = generator.generate(plan)
         notes = _notes(summary)
-        scored = None
+        scored = unscored = None
         if evaluate is not False:
-            from t2i_track.runs import evaluate as evaluation
-
-            scored = evaluation.after_generation(workspace, tracker, summary.run, wanted=evaluate, reference=reference)
-    return Outcome(summary, scored, notes)
+            try:
+                scored = evaluation.after_generation(
+                    workspace, tracker, summary.run, wanted=evaluate, reference=reference
+                )
+            except T2IError as error:  # what was made is still told
+                unscored = str(error)
+    return Outcome(summary, scored, notes, unscored)
 
 
 def _notes(summary: Summary) -> list[str]:

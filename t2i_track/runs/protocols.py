@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import Any
@@ -13,6 +14,7 @@ from t2i_track.db.models import MetricValue, Protocol, Run
 from t2i_track.metrics.protocol import DEVICE, IMAGES_PER_PROMPT, LEFT_OUT, ProtocolRecord
 from t2i_track.ranking.protocols import commonest
 from t2i_track.ranking.rows import Score, protocol_label
+from t2i_track.runs.request import EMBEDDED, RUN_LABEL, RUN_REFERENCE
 
 SCORED = "scored_prompts_sha256"
 """Of values of earlier versions, which do not say what they left out: the prompts of what they did not."""
@@ -28,6 +30,14 @@ class Protocols:
     def fingerprint(self, protocol_id: int) -> str:
         """As stored."""
         return self._stored[protocol_id].fingerprint
+
+    def options(self, protocol_id: int) -> str:
+        """Of `t2i evaluate`, as far as the protocol tells those of values that were stored without them."""
+        reference = self._stored[protocol_id].reference
+        if reference in (None, EMBEDDED):
+            return ""
+        run = reference.removeprefix(RUN_LABEL)
+        return shlex.join(["--reference", reference if run == reference else f"{RUN_REFERENCE}{run}"])
 
     def compared(
         self, protocol_id: int, num: int, images_per_prompt: int, prompts_sha256: str | None

@@ -14,6 +14,7 @@ from t2i_track.db.models import Image, ImageScore, Manifest, MetricValue, Model,
 from t2i_track.ranking.rows import ImageRow, RunRow, Score
 from t2i_track.runs.plan import RESOLVED, beside_columns, values_of
 from t2i_track.runs.protocols import Protocols
+from t2i_track.runs.request import EVALUATED
 from t2i_track.settings import DECLARED, RECORDED, Values
 from t2i_track.workspace import Workspace
 
@@ -100,13 +101,14 @@ _FIELDS = {
     **{name: getattr(Run, name) for name in ("name", "experiment", "status", "seconds_per_image", "mlflow_run_id")},
     **{name: _column(declared.column) for name, declared in DECLARED.items() if declared.column is not None},
 }
-_RESOLVED, _MEMORY_FORMAT = Run.config[RESOLVED].label(RESOLVED), Run.config["memory_format"].label("memory_format")
+# Of its JSON: what stands beside those of a column, and what its scores were asked for with.
+_BESIDE = tuple(Run.config[name].label(name) for name in (RESOLVED, "memory_format", EVALUATED))
 
 
 def _fields(run: Row[Any]) -> dict[str, Any]:
     """What a ``RunRow`` has of the run's own row."""
     values: Sequence[Any] = tuple(run)
-    (resolved, memory_format), columns = values[1:3], values[3:]
+    resolved, memory_format, columns = values[1], values[2], values[1 + len(_BESIDE) :]
     found = dict(zip(_FIELDS, columns, strict=True))
     settings = {name: found.pop(name) for name in DECLARED if name in found}
     stored = Values.stored({**beside_columns(resolved, memory_format), **settings})
@@ -114,13 +116,8 @@ def _fields(run: Row[Any]) -> dict[str, Any]:
 
 
 def _chosen(session: Session, addresses: Sequence[str], experiment: str | None, sweep: str | None) -> list[Row[Any]]:
-    """``id``, what stands beside the columns, and ``_FIELDS`` of the runs."""
-    query = (
-        select(Run.id, _RESOLVED, _MEMORY_FORMAT, *_FIELDS.values())
-        .join(Model)
-        .join(Manifest)
-        .order_by(Run.created_at, Run.id)
-    )
+    """``id``, ``_BESIDE`` and ``_FIELDS`` of the runs."""
+    query = select(Run.id, *_BESIDE, *_FIELDS.values()).join(Model).join(Manifest).order_by(Run.created_at, Run.id)
     if addresses:
         ids = list(dict.fromkeys(lineage.find_run(session, address).id for address in addresses))
         found = {run.id: run for some in _chunks(ids) for run in session.execute(query.where(Run.id.in_(some)))}
@@ -174,6 +171,7 @@ def _scores(session: Session, runs: Sequence[Row[Any]]) -> dict[int, dict[str, l
                 prompts=row.prompts_sha256 or "",
                 parts=None if row.parts is None else np.frombuffer(row.parts, dtype="<f8"),
                 stored_protocol=stored,
+                options=(run.evaluated or {}).get(stored) or protocols.options(row.protocol_id),
             )
             values = found.setdefault(row.run_id, {}).setdefault(row.name, [])
             # One of an earlier version and the same measured anew, which has the fuller fingerprint.
