@@ -29,10 +29,10 @@ def store_run(session: Session, name: str, **changes: Any) -> Run:
         "guidance": 3.0, "steps": 10, "scheduler": "pndm", "scheduler_config": {}, "negative_prompt": "", "lora": None,
         "height": 64, "width": 64, "dtype": "fp32", "device": "cpu", "batch_size": 8, "base_seed": 1,
         "num": len(PROMPTS), "images_per_prompt": 1, "settings_sha256": digest(name), "config": {}, "environment": {},
-        "seconds_per_image": 0.1, **changes,
+        "seconds_per_image": 0.1, "experiment": "e", **changes,
     }  # fmt: skip
     run = Run(
-        uuid=digest(name)[:32], name=name, experiment="e", status=RunStatus.FINISHED, model=model, manifest=manifest,
+        uuid=digest(name)[:32], name=name, status=RunStatus.FINISHED, model=model, manifest=manifest,
         **values,
     )  # fmt: skip
     session.add(run)

@@ -10,7 +10,9 @@ import pytest
 from sqlalchemy.orm import Session
 from stored_scores import FID, store_run, store_score
 
-from t2i_track.db.models import Run
+from t2i_track.db import lineage
+from t2i_track.db.models import Run, RunStatus, Sweep
+from t2i_track.errors import NotFound
 from t2i_track.metrics.evaluate import EvaluationResult
 from t2i_track.ranking import compare
 from t2i_track.runs.compare import pair
@@ -157,3 +159,37 @@ def test_options_come_with_the_values_that_were_measured_with_them(session: Sess
         "of a run": "--reference run:0123456789ab",
         "known": "--reference gray --skip-bad",
     }
+
+
+def store_sweep(session: Session, experiment: str, asked: str, *cells: Run) -> None:
+    """A sweep that was ``asked`` for in one experiment, and joined an MLflow run in another."""
+    spec = {"name": experiment, "experiment": asked}
+    status = RunStatus.FINISHED
+    sweep = Sweep(uuid=lineage.new_uuid(), name=experiment, experiment=experiment, status=status, spec=spec)
+    session.add(sweep)
+    session.flush()
+    for place, run in enumerate(cells):
+        lineage.add_to_sweep(session, sweep.id, run, place)
+
+
+def test_an_experiment_has_the_cells_of_its_sweeps(session: Session) -> None:
+    taken_over, other = (
+        store_run(session, "taken over", experiment="t2i"),
+        store_run(session, "other", experiment="t2i"),
+    )
+    made = store_run(session, "made", experiment="guidance")
+    joined = store_run(session, "joined", experiment="Default")
+    store_sweep(session, "guidance", "guidance", taken_over, made)
+    store_sweep(session, "Default", "steps", joined, taken_over)
+    for name, runs in {
+        "guidance": ["taken over", "made"],
+        "steps": ["taken over", "joined"],
+        "Default": ["taken over", "joined"],
+        "t2i": ["taken over", "other"],
+    }.items():
+        lineage.require_experiment(session, name)
+        assert [row.name for row in run_rows(session, experiment=name)] == runs
+        assert {run.name for run in lineage.list_runs(session, experiment=name)} == set(runs)
+    assert other.experiment == "t2i"
+    with pytest.raises(NotFound, match="no experiment 'step'; there is steps"):
+        lineage.require_experiment(session, "step")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
+from t2i_track.jsontext import json_text
 from t2i_track.ranking.comparison import Comparison
 from t2i_track.ranking.frontier import alignment_metric
 from t2i_track.ranking.pair import PairComparison
@@ -73,7 +73,7 @@ def note(comparison: Comparison, most: int = 24) -> str:
 
 def as_json(comparison: Comparison) -> str:
     """The documented JSON; ``null`` for what is not known, never NaN."""
-    return json.dumps(comparison.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    return json_text(comparison.to_dict()) + "\n"
 
 
 def pipes(titles: Sequence[str], cells: Cells) -> str:

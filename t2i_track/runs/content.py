@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session, joinedload
 
 from t2i_track.db.models import Image, ManifestEntry, MetricValue, Run, RunStatus, Sweep, SweepRun
 from t2i_track.errors import CompareError
+from t2i_track.jsontext import json_text
 from t2i_track.runs.record import parameters
 from t2i_track.tracking import Content, Grid, Table
 from t2i_track.workspace import Workspace
@@ -238,7 +239,7 @@ def _write_scores(rows: Iterable[MetricValue], folder: Path) -> None:
         }
         for row in rows
     ]
-    (folder / "scores.json").write_text(json.dumps(scores, indent=2), encoding="utf-8")
+    (folder / "scores.json").write_text(json_text(scores), encoding="utf-8")
 
 
 def _sweep_parts(session: Session, workspace: Workspace, sweep: Sweep) -> dict[str, Part]:

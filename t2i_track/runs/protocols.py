@@ -71,9 +71,9 @@ def record_of(stored: Protocol) -> ProtocolRecord:
 
 
 def usual_values(session: Session, run: Run, names: Iterable[str]) -> dict[str, int]:
-    """Score -> the id of the run's value of it that can be held against those of most runs of the experiment.
+    """Score -> the id of the run's value of it that can be held against those of most runs of its MLflow experiment.
 
-    Chosen as ``compare --experiment`` chooses; the newest, where the run has none under that protocol.
+    Chosen as ``compare`` chooses among them; the newest, where the run has none under that protocol.
     """
     protocols = Protocols(session)
     columns = (MetricValue.id, MetricValue.name, MetricValue.value, MetricValue.protocol_id, MetricValue.prompts_sha256)

@@ -28,7 +28,7 @@ def run_rows(
 
     Args:
         addresses: runs; where there are none, all.
-        experiment: of this experiment only.
+        experiment: of this experiment only, see ``lineage.of_experiment``.
         sweep: cells of this sweep only.
     """
     runs = _chosen(session, addresses, experiment, sweep)
@@ -123,7 +123,7 @@ def _chosen(session: Session, addresses: Sequence[str], experiment: str | None, 
         found = {run.id: run for some in _chunks(ids) for run in session.execute(query.where(Run.id.in_(some)))}
         return [found[number] for number in ids]
     if experiment is not None:
-        query = query.where(Run.experiment == experiment)
+        query = query.where(lineage.of_experiment(experiment))
     if sweep is not None:
         members = select(SweepRun.run_id).where(SweepRun.sweep_id == lineage.find_sweep(session, sweep).id)
         query = query.where(Run.id.in_(members))

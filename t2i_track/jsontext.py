@@ -1,0 +1,34 @@
+"""JSON that every parser reads: it has no word for what is no finite number, so that is ``null``."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+
+def json_text(value: Any, indent: int | None = 2, *, separators: tuple[str, str] | None = None) -> str:
+    """The JSON of mappings, lists, numbers, texts, times and paths; without ``indent`` on one line."""
+    plain = _finite(value)
+    return json.dumps(
+        plain, indent=indent, separators=separators, ensure_ascii=False, default=_jsonable, allow_nan=False
+    )
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _finite(part) for name, part in value.items()}
+    return [_finite(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} in a result")
