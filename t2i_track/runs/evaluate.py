@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session, joinedload
 
 from t2i_track.db import lineage
@@ -116,7 +116,20 @@ def score(workspace: Workspace, tracker: Tracker, addresses: Sequence[str], requ
         for run in runs:
             _require_images(session, run)
     workspace.require_writable()
-    return [_score_one(workspace, tracker, run, request, reference, options) for run in runs]
+    scored = [_score_one(workspace, tracker, run, request, reference, options) for run in runs]
+    if any(one.measured for one in scored):
+        _send_peers(workspace, tracker, runs)
+    return scored
+
+
+def _send_peers(workspace: Workspace, tracker: Tracker, runs: Sequence[Run]) -> None:
+    """New values can make another protocol the usual one, and then MLflow gets the others' values of that."""
+    with workspace.reading() as session:
+        several = select(MetricValue.run_id).group_by(MetricValue.run_id, MetricValue.name).having(func.count() > 1)
+        among = Run.experiment.in_({run.experiment for run in runs})
+        peers = list(session.scalars(select(Run).where(Run.id.in_(several), among).order_by(Run.id)))
+    for peer in peers:
+        projection.send(workspace, tracker, peer)
 
 
 def _score_one(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 from dataclasses import asdict, replace
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select
@@ -70,13 +71,15 @@ def record_of(stored: Protocol) -> ProtocolRecord:
     return ProtocolRecord(**{name: getattr(stored, name) for name in ProtocolRecord.__dataclass_fields__})
 
 
-def usual_values(session: Session, run: Run, names: Iterable[str]) -> dict[str, int]:
+def usual_values(session: Session, run: Run, names: Iterable[str]) -> dict[str, tuple[int, datetime]]:
     """Score -> the id of the run's value of it that can be held against those of most runs of its MLflow experiment.
 
-    Chosen as ``compare`` chooses among them; the newest, where the run has none under that protocol.
+    Chosen as ``compare`` chooses among them; the newest, where the run has none under that protocol. With it comes the
+    time of their newest value, from which on it is so.
     """
     protocols = Protocols(session)
-    columns = (MetricValue.id, MetricValue.name, MetricValue.value, MetricValue.protocol_id, MetricValue.prompts_sha256)
+    fields = ("id", "name", "value", "protocol_id", "prompts_sha256", "created_at")
+    columns = [getattr(MetricValue, name) for name in fields]
     query = (
         select(Run.id.label("run"), Run.status, Run.num, Run.images_per_prompt, *columns)
         .join(MetricValue.run)
@@ -84,9 +87,11 @@ def usual_values(session: Session, run: Run, names: Iterable[str]) -> dict[str, 
         .order_by(Run.created_at, Run.id, MetricValue.created_at, MetricValue.id)
     )
     finished: dict[str, list[Score]] = {}
+    newest: dict[str, datetime] = {}
     own: dict[str, dict[str, int]] = {}
     for row in session.execute(query):
         protocol, _ = protocols.compared(row.protocol_id, row.num, row.images_per_prompt, row.prompts_sha256)
+        newest[row.name] = max(row.created_at, newest.get(row.name, row.created_at))
         if row.status == "finished":
             finished.setdefault(row.name, []).append(Score(row.name, row.value, protocol=protocol))
         if row.run == run.id:
@@ -94,7 +99,10 @@ def usual_values(session: Session, run: Run, names: Iterable[str]) -> dict[str, 
             values.pop(protocol, None)  # so that the newest comes last
             values[protocol] = row.id
     chosen = {name: commonest(scores) for name, scores in finished.items()}
-    return {name: values.get(chosen.get(name) or "", list(values.values())[-1]) for name, values in own.items()}
+    return {
+        name: (values.get(chosen.get(name) or "", list(values.values())[-1]), newest[name])
+        for name, values in own.items()
+    }
 
 
 def _label(stored: Protocol, parameters: dict[str, Any]) -> str:
