@@ -16,6 +16,7 @@ from t2i_track.cli.record import image_sections, run_sections
 from t2i_track.db.models import Run
 from t2i_track.metrics.protocol import ProtocolRecord
 from t2i_track.runs.content import parts
+from t2i_track.runs.evaluate import _send_peers
 from t2i_track.runs.show import record_of
 from t2i_track.workspace import Workspace
 
@@ -120,3 +121,17 @@ def test_show_tells_in_what_a_run_s_protocols_differ(session: Session, workspace
     [section] = [one for one in run_sections(record, []) if one.title == "Scores"]
     told = "reference is gray, not shapes, reference_sha256 is 44444444, not 33333333, reference_n is 8, not 2048"
     assert section.lines[-1] == f"{GRAY.fingerprint[:8]}: {told}"
+
+
+def test_a_new_usual_protocol_is_sent_for_all_that_have_it(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent_again: list[str] = []
+    monkeypatch.setattr("t2i_track.runs.projection.send", lambda _w, _t, row: sent_again.append(row.name))
+    with workspace.begin() as session:
+        run = scored(session, "a", (1.0, FID), (10.0, GRAY))
+        scored(session, "b", (2.0, FID), (20.0, GRAY))
+        scored(session, "only one", (2.0, FID))
+        scored(session, "elsewhere", (2.0, FID), (20.0, GRAY), experiment="other")
+    _send_peers(workspace, None, [run])  # type: ignore[arg-type]
+    assert sent_again == ["a", "b"]
