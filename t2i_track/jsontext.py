@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 
 def json_text(value: Any, indent: int | None = 2, *, separators: tuple[str, str] | None = None) -> str:
-    """The JSON of mappings, lists, numbers, texts, times and paths; without ``indent`` on one line."""
+    """The JSON of mappings, lists, numbers, texts, times, paths and bytes (in hexadecimal)."""
     plain = _finite(value)
     return json.dumps(
         plain, indent=indent, separators=separators, ensure_ascii=False, default=_jsonable, allow_nan=False
@@ -27,8 +29,13 @@ def _finite(value: Any) -> Any:
 
 
 def _jsonable(value: Any) -> Any:
-    if isinstance(value, datetime):
+    """Of what a database can hold: times, numbers of its own, bytes."""
+    if isinstance(value, date | time):
         return value.isoformat()
-    if isinstance(value, Path):
+    if isinstance(value, bytes | memoryview):
+        return value.hex()
+    if isinstance(value, Decimal):
+        return _finite(float(value))
+    if isinstance(value, Path | UUID | timedelta):
         return str(value)
     raise TypeError(f"{type(value).__name__} in a result")

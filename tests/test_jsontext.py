@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -49,6 +51,21 @@ def test_every_value_is_read_back_but_for_what_is_no_number(value: Any) -> None:
     assert strict(json_text(value)) == plain(value)
 
 
+def test_what_databases_hold() -> None:
+    found = [
+        b"\x01\xff",
+        memoryview(b"a"),
+        Decimal("1.5"),
+        Decimal("Infinity"),
+        date(2026, 1, 2),
+        time(1, 2),
+        UUID(int=1),
+    ]
+    assert strict(json_text([*found, timedelta(seconds=1)])) == [
+        *("01ff", "61", 1.5, None, "2026-01-02", "01:02:00", "00000000-0000-0000-0000-000000000001", "0:00:01"),
+    ]
+
+
 def test_times_and_paths_are_texts() -> None:
     told = {"time": datetime(2026, 1, 2, tzinfo=UTC), "path": Path("a/b"), "pair": (1, math.inf)}
     assert strict(json_text(told)) == {"time": "2026-01-02T00:00:00+00:00", "path": "a/b", "pair": [1, None]}
@@ -60,6 +77,7 @@ def test_times_and_paths_are_texts() -> None:
         ["show", "infinite"],
         ["db", "query", "SELECT 9e999 AS huge, -9e999 AS low"],
         ["db", "query", "SELECT value FROM metric_values"],
+        ["db", "query", "SELECT x'00ff' AS bytes, NULL AS gone"],
         ["runs"],
     ],
 )
