@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import PIL.Image
 import pytest
 
-from t2i_track.errors import MetricError
+from t2i_track import api
+from t2i_track.cli import cli
+from t2i_track.cli.sweep import print_swept
+from t2i_track.errors import MetricError, T2IError
 from t2i_track.metrics import extractors
 from t2i_track.runs.evaluate import before_generation
+from t2i_track.runs.grid import build
+from t2i_track.runs.launch import Outcome
+from t2i_track.runs.plan import Summary
 from t2i_track.runs.request import Request
+from t2i_track.runs.sweep import CellOutcome, SweepOutcome, run_sweep
 from t2i_track.settings import Settings
 from t2i_track.workspace import Workspace
 
@@ -104,3 +112,63 @@ def test_what_can_be_measured_or_is_not_asked_for(
     settings: dict[str, Any],
 ) -> None:  # fmt: skip
     ask(workspace, prompts, wanted, pictures if reference == "pictures" else reference, **settings)
+
+
+SUMMARY = Summary(
+    run="a" * 32, name="made", experiment="t2i", status="finished", mlflow_run_id=None, guidance=1.0, steps=1,
+    scheduler="pndm", folder="images/made", images=1, made=1, truncated=0, flagged=0, seconds=1.0,
+    images_per_second=1.0, unsent=False,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("fmt", ["json", "table"])
+def test_what_was_made_is_told_where_it_cannot_be_scored(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fmt: str
+) -> None:
+    monkeypatch.setattr(api, "generate", lambda **_: Outcome(SUMMARY, None, [], "the reference is gone"))
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    with pytest.raises(T2IError, match=r"^the reference is gone$"):
+        cli.main(["generate", "--format", fmt], standalone_mode=False)
+    printed = capsys.readouterr().out
+    assert "images/made" in printed
+    if fmt == "json":
+        assert json.loads(printed) | {"unscored": "the reference is gone", "images": 1} == json.loads(printed)
+
+
+def test_a_sweep_that_cannot_be_compared_tells_its_cells(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells = (
+        CellOutcome(0, Settings(), "made", "a" * 32),
+        CellOutcome(1, Settings(), "failed", "b" * 32, "the reference is gone"),
+    )
+    found = api.SweepResult(SweepOutcome("c" * 32, "s", "d" * 32, cells), None, "no fid")
+    with pytest.raises(T2IError, match="1 of 2 cells failed"):
+        print_swept(found, workspace, "json")
+    assert json.loads(capsys.readouterr().out) == [
+        {"cell": 0, "state": "made", "run": "a" * 32, "error": None},
+        {"cell": 1, "state": "failed", "run": "b" * 32, "error": "the reference is gone"},
+    ]
+
+
+def test_a_sweep_makes_nothing_that_it_could_not_score(workspace: Workspace) -> None:
+    grid = {"name": "s", "prompts": CAPTIONS, "axes": {"steps": [2, 3]}, "reference": "nowhere"}
+    with pytest.raises(MetricError, match=r"nothing was made, .* no reference 'nowhere'"):
+        run_sweep(workspace, None, build(grid, "test"), fresh=False, allow_pickle=False)  # type: ignore[arg-type]
+    assert not (workspace.home / "t2i.db").exists()
+
+
+@pytest.mark.slow
+def test_a_run_whose_scoring_fails_is_still_returned(
+    workspace: Workspace, tracking_uri: str, pictures: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object, **__: object) -> None:
+        raise MetricError("the reference is gone")
+
+    monkeypatch.setattr("t2i_track.runs.evaluate.after_generation", gone)
+    made = api.generate(
+        prompt=CAPTIONS[0], steps=1, batch_size=1, device="cpu", reference=pictures, tracking_uri=tracking_uri,
+        home=workspace.home,
+    )  # fmt: skip
+    assert (made.summary.images, made.scored, made.unscored) == (1, None, "the reference is gone")
+    assert made.lines()[-1] == "not scored: the reference is gone"
