@@ -12,7 +12,7 @@ import pytest
 from t2i_track import api
 from t2i_track.cli import cli
 from t2i_track.cli.sweep import print_swept
-from t2i_track.errors import MetricError, T2IError
+from t2i_track.errors import Interrupted, MetricError, T2IError
 from t2i_track.metrics import extractors
 from t2i_track.runs.evaluate import before_generation
 from t2i_track.runs.grid import build
@@ -159,16 +159,26 @@ def test_a_sweep_makes_nothing_that_it_could_not_score(workspace: Workspace) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("error", [MetricError("gone"), RuntimeError("out of memory"), KeyboardInterrupt()])
 def test_a_run_whose_scoring_fails_is_still_returned(
-    workspace: Workspace, tracking_uri: str, pictures: str, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, tracking_uri: str, pictures: str, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    def gone(*_: object, **__: object) -> None:
-        raise MetricError("the reference is gone")
+    def failing(*_: object, **__: object) -> None:
+        raise error
 
-    monkeypatch.setattr("t2i_track.runs.evaluate.after_generation", gone)
-    made = api.generate(
-        prompt=CAPTIONS[0], steps=1, batch_size=1, device="cpu", reference=pictures, tracking_uri=tracking_uri,
-        home=workspace.home,
-    )  # fmt: skip
-    assert (made.summary.images, made.scored, made.unscored) == (1, None, "the reference is gone")
-    assert made.lines()[-1] == "not scored: the reference is gone"
+    monkeypatch.setattr("t2i_track.runs.evaluate.after_generation", failing)
+
+    def generated() -> Outcome:
+        return api.generate(
+            prompt=CAPTIONS[0], steps=1, batch_size=1, device="cpu", reference=pictures, tracking_uri=tracking_uri,
+            home=workspace.home,
+        )  # fmt: skip
+
+    if isinstance(error, KeyboardInterrupt):
+        with pytest.raises(Interrupted, match=r"its 1 images are in .*: t2i evaluate [0-9a-f]{12} --reference "):
+            generated()
+        return
+    told = "RuntimeError: out of memory" if isinstance(error, RuntimeError) else "gone"
+    made = generated()
+    assert (made.summary.images, made.scored, made.unscored) == (1, None, told)
+    assert made.lines()[-1] == f"not scored: {told}"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t2i_track.db import lineage
-from t2i_track.errors import SettingsError, T2IError
+from t2i_track.errors import Interrupted, SettingsError, T2IError
 from t2i_track.notebook import Shown
 from t2i_track.prompts import manifest as manifests
 from t2i_track.prompts.manifest import Entry, Manifest
@@ -19,6 +20,7 @@ from t2i_track.workspace import Workspace
 
 if TYPE_CHECKING:
     from t2i_track.runs.evaluate import Scored
+    from t2i_track.tracking import Tracker
 
 EMBEDDED_PROMPTS = 512
 EMBEDDED_NUM = 64
@@ -92,7 +94,7 @@ def generate(
     Raises:
         MetricError: the scores that are asked for cannot be measured, found out before the first image.
     """
-    from t2i_track.runs import evaluate as evaluation
+    from t2i_track.runs.evaluate import before_generation
     from t2i_track.tracking import Tracker
 
     chosen = Settings.from_mapping(settings)
@@ -113,7 +115,7 @@ def generate(
         with workspace.reading() as session:
             run = lineage.find_run(session, resume)
             values, texts = values_of(run), stored_prompts(session, run)
-    evaluation.before_generation(workspace, values, texts, wanted=evaluate, reference=reference)
+    before_generation(workspace, values, texts, wanted=evaluate, reference=reference)
     with Tracker(tracking_uri, workspace.outbox) as tracker:
         generator = Generator(workspace, tracker, allow_pickle=allow_pickle)
         if plan is None:
@@ -124,13 +126,28 @@ def generate(
         notes = _notes(summary)
         scored = unscored = None
         if evaluate is not False:
-            try:
-                scored = evaluation.after_generation(
-                    workspace, tracker, summary.run, wanted=evaluate, reference=reference
-                )
-            except T2IError as error:  # what was made is still told
-                unscored = str(error)
+            scored, unscored = _scored(workspace, tracker, summary, evaluate, reference)
     return Outcome(summary, scored, notes, unscored)
+
+
+def _scored(
+    workspace: Workspace, tracker: Tracker, summary: Summary, wanted: bool | None, reference: str | None
+) -> tuple[Scored | None, str | None]:
+    """The scores, or why there are none though there should be: what was made is told all the same."""
+    from t2i_track.runs.evaluate import after_generation
+
+    try:
+        return after_generation(workspace, tracker, summary.run, wanted=wanted, reference=reference), None
+    except KeyboardInterrupt:
+        again = shlex.join(["t2i", "evaluate", summary.run[:12], *(["--reference", reference] if reference else [])])
+        raise Interrupted(
+            f"interrupted while run {summary.run[:12]} was scored; its {summary.images} images are in"
+            f" {summary.folder}. Go on with: {again}"
+        ) from None
+    except T2IError as error:
+        return None, str(error)
+    except Exception as error:  # noqa: BLE001 - such as a full GPU
+        return None, f"{type(error).__name__}: {error}"
 
 
 def _notes(summary: Summary) -> list[str]:
