@@ -78,7 +78,8 @@ class SweepResult(Shown):
     def rows(self) -> Sequence[Any]:
         if self.comparison is not None:
             return self.comparison.rows()
-        return [{"cell": cell.cell, "state": cell.state, "run": cell.run} for cell in self.outcome.cells]
+        names = ("cell", "state", "run", "error")
+        return [{name: getattr(cell, name) for name in names} for cell in self.outcome.cells]
 
     def lines(self) -> list[str]:
         failed = [f"cell {cell.cell} failed: {cell.error}" for cell in self.outcome.failed]
@@ -139,7 +140,8 @@ def generate(
         **settings: of the run: ``guidance``, ``steps``, ``scheduler``, ``num`` and the others of docs/experiments.md.
 
     Returns:
-        ``summary`` (run id, folder, images, seconds), ``scored`` (None, or the scores) and ``notes``.
+        ``summary`` (run id, folder, images, seconds), ``scored`` (None, or the scores), ``notes``, and ``unscored``
+        (None, or why what was made could not be scored).
 
     Raises:
         t2i_track.errors.T2IError: one line with the offending value and the next step.
@@ -272,7 +274,8 @@ def evaluate(
     Raises:
         t2i_track.errors.MetricError: nothing is stored of a run that cannot be measured.
     """
-    from t2i_track.runs.evaluate import Request, score
+    from t2i_track.runs.evaluate import score
+    from t2i_track.runs.request import Request
     from t2i_track.tracking import Tracker
 
     workspace = _workspace(home, db_url)

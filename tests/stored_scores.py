@@ -29,10 +29,10 @@ def store_run(session: Session, name: str, **changes: Any) -> Run:
         "guidance": 3.0, "steps": 10, "scheduler": "pndm", "scheduler_config": {}, "negative_prompt": "", "lora": None,
         "height": 64, "width": 64, "dtype": "fp32", "device": "cpu", "batch_size": 8, "base_seed": 1,
         "num": len(PROMPTS), "images_per_prompt": 1, "settings_sha256": digest(name), "config": {}, "environment": {},
-        "seconds_per_image": 0.1, **changes,
+        "seconds_per_image": 0.1, "experiment": "e", **changes,
     }  # fmt: skip
     run = Run(
-        uuid=digest(name)[:32], name=name, experiment="e", status=RunStatus.FINISHED, model=model, manifest=manifest,
+        uuid=digest(name)[:32], name=name, status=RunStatus.FINISHED, model=model, manifest=manifest,
         **values,
     )  # fmt: skip
     session.add(run)
@@ -55,12 +55,20 @@ def pictures_sha256(run: Run, *word: str) -> str:
 
 
 def store_score(
-    session: Session, run: Run, name: str, value: float, how: ProtocolRecord = FID, images: float | None = None
+    session: Session,
+    run: Run,
+    name: str,
+    value: float,
+    how: ProtocolRecord = FID,
+    images: float | None = None,
+    prompts: str | None = None,
 ) -> None:
-    """A score, and with ``images`` that of each single image."""
+    """A score, and with ``images`` that of each single image; ``prompts``: hash of those that were scored."""
     record: Mapping[str, Any] = {field: getattr(how, field) for field in ProtocolRecord.__dataclass_fields__}
     protocol = lineage.store_protocol(session, how.fingerprint, record)
-    lineage.store_value(session, run, name, protocol, {"value": value, "n": how.n, "replicates": None})
+    lineage.store_value(
+        session, run, name, protocol, {"value": value, "n": how.n, "replicates": None, "prompts_sha256": prompts}
+    )
     session.flush()
     if images is not None:
         ids = session.scalars(select(Image.id).where(Image.run_id == run.id))

@@ -20,6 +20,7 @@ from t2i_track.metrics.evaluate import EvaluationResult, default_metrics, evalua
 from t2i_track.metrics.extractors import resolve
 from t2i_track.metrics.features import picture_features
 from t2i_track.metrics.inputs import ImageItem
+from t2i_track.metrics.protocol import ProtocolRecord
 from t2i_track.metrics.reference import Reference, open_reference
 from t2i_track.metrics.scores.fid import statistics
 
@@ -435,3 +436,71 @@ def test_infinity_has_its_fit_error_and_no_interval(ours: Path, reference: Refer
     assert [r.name for r in found] == ["fid", "fid_infinity"]
     assert (found[1].ci_low, found[1].replicates) == (None, None)
     assert (found[1].note or "").startswith("no interval; fit error")
+
+
+def several(folder: Path, per_prompt: int) -> list[ImageItem]:
+    """The pictures of a folder as so many of each prompt."""
+    return [
+        replace(item, prompt=f"a red circle {place // per_prompt}", prompt_index=place // per_prompt,
+                replicate=place % per_prompt)
+        for place, item in enumerate(items_of(folder))
+    ]  # fmt: skip
+
+
+def fingerprint(images: Sequence[ImageItem], cache: Path, **changes: Any) -> str:
+    return plan(images, metrics=["is"], cache_dir=cache, **changes)["is"].fingerprint
+
+
+def test_as_many_images_of_fewer_prompts_are_another_protocol(ours: Path, cache: Path) -> None:
+    found = [fingerprint(several(ours, number), cache) for number in (1, 2, 5)]
+    assert len(set(found)) == 3
+    assert found[0] == fingerprint(items_of(ours), cache)
+    [scored] = {one.protocol.fingerprint for one in run(several(ours, 2), cache).results}
+    assert scored == found[1]
+
+
+def test_pictures_of_other_prompts_have_the_same_protocol(ours: Path, theirs: Path, cache: Path) -> None:
+    """Runs over different manifests are compared, unpaired."""
+    others = [replace(item, prompt=f"another {item.prompt}") for item in items_of(theirs)[:50]]
+    assert fingerprint(others, cache) == fingerprint(items_of(ours), cache)
+
+
+@pytest.mark.parametrize("lost", [(0,), (49,), (3, 7)])
+def test_which_pictures_were_lost_is_in_the_protocol(
+    ours: Path, tmp_path: Path, cache: Path, lost: Sequence[int]
+) -> None:
+    def without(*places: int) -> ProtocolRecord:
+        images = [
+            replace(item, path=tmp_path / "gone.png", sha256=hashlib.sha256(f"gone {place}".encode()).hexdigest())
+            if place in places
+            else item
+            for place, item in enumerate(items_of(ours))
+        ]
+        return run(images, cache, skip_bad=True).results[0].protocol
+
+    protocol, other = without(*lost), without(*(place + 1 if place < 49 else 1 for place in lost))
+    assert protocol.n == other.n == 50 - len(lost)
+    assert protocol.fingerprint != other.fingerprint
+    assert replace(protocol, parameters={}).fingerprint == replace(other, parameters={}).fingerprint
+    assert protocol.fingerprint == without(*lost).fingerprint
+
+
+def test_the_class_of_the_device_is_in_the_protocol(ours: Path, cache: Path) -> None:
+    found = {device: fingerprint(items_of(ours), cache, device=device) for device in ("cpu", "cuda", "cuda:1", "mps")}
+    assert found["cuda"] == found["cuda:1"]
+    assert len(set(found.values())) == 3
+    assert found["cpu"] == fingerprint(items_of(ours), cache)
+    folders = [resolve("shapes", cache).folder(cache, (SIDE, SIDE), device) for device in ("cpu", "cuda", "cuda:1")]
+    assert folders[0] != folders[1] == folders[2]
+
+
+def test_a_rule_does_not_depend_on_what_is_kept(ours: Path, reference: Reference, tmp_path: Path) -> None:
+    few = items_of(ours)[:6]
+    first = run(few, tmp_path, metrics=["is", "fid"], reference=reference)
+    assert [one.name for one in first.results] == ["fid"]
+    known = {(one.name, one.protocol.fingerprint) for one in first.results}
+    second = run(few, tmp_path, metrics=["is", "fid"], reference=reference, known=known)
+    assert (second.results, second.warnings) == ([], first.warnings)
+    assert "is was not measured: inception score over 10 splits needs at least 10 pictures, not 6" in first.warnings
+    with pytest.raises(MetricError, match="is was not measured: inception score over 10 splits"):
+        run(few, tmp_path, metrics=["is"])

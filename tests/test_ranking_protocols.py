@@ -185,3 +185,33 @@ def test_images_side_by_side_have_scores_of_one_protocol() -> None:
         "clip_score of the single images of 1 run is not shown: it was measured under another protocol than most."
     ]
     assert alike(shown[1:]) == (shown[1:], [])
+
+
+OPTIONS = "--reference 'my photos' --extractor dinov2:base --clip clip-b"
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (run("x"), f"no fid; `t2i evaluate x0000000 --metrics fid {OPTIONS}` measures it"),
+        (
+            run("x", images=8),
+            f"no fid; `t2i evaluate x0000000 --metrics fid {OPTIONS}` measures it, but its 8 images are not ranked with"
+            " 128 images",
+        ),
+        (
+            run("x", images_per_prompt=2),
+            f"no fid; `t2i evaluate x0000000 --metrics fid {OPTIONS}` measures it, but its 128 images (2 a prompt) are"
+            " not ranked with 128 images",
+        ),
+        (
+            run("x", {"fid": mean_score("fid", noise(1), protocol="q", protocol_label="reference=shapes")}),
+            "another protocol: reference is shapes, not photos;"
+            f" `t2i evaluate x0000000 --metrics fid {OPTIONS}` measures it alike",
+        ),
+    ],
+)
+def test_a_run_is_to_be_measured_as_its_peers_were(row: RunRow, reason: str) -> None:
+    how = {"protocol_label": "reference=photos", "options": OPTIONS}
+    peers = [run(name, {"fid": mean_score("fid", noise(place), **how)}) for place, name in enumerate("ab")]
+    assert [one.reason for one in compare([row, *peers], "fid").excluded] == [reason]

@@ -23,10 +23,10 @@ from t2i_track.prompts.manifest import from_prompts
 from t2i_track.ranking import RunRow, compare_two
 from t2i_track.ranking.cost import cost_of_each
 from t2i_track.runs import record
-from t2i_track.runs.evaluate import protocol_settings
 from t2i_track.runs.grid import build
 from t2i_track.runs.plan import Plan, create_run, settings_of, values_of
 from t2i_track.runs.rates import Rates
+from t2i_track.runs.request import protocol_settings
 from t2i_track.runs.rows import run_rows
 from t2i_track.settings import COSTLY, COUNTED, DECLARED, RECORDED, Decides, Resolved, Settings, Stage, Values, option
 from t2i_track.workspace import Workspace

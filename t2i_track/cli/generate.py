@@ -12,6 +12,7 @@ from click.core import ParameterSource
 
 from t2i_track.cli.options import PATH, blank, format_option, settings_options, tracking_option, workspace_options
 from t2i_track.cli.output import print_lines, print_record
+from t2i_track.errors import T2IError
 from t2i_track.settings import DECLARED
 from t2i_track.workspace import Workspace
 
@@ -79,6 +80,8 @@ def generate(ctx: click.Context, /, workspace: Workspace, **options: Any) -> Non
     fmt, prompt = options.pop("fmt"), options.pop("prompts")
     outcome = api.generate(**options, prompt=prompt, home=workspace.home, db_url=workspace.db_url)
     print_outcome(workspace, outcome, fmt)
+    if outcome.unscored is not None:
+        raise T2IError(outcome.unscored)
 
 
 def print_outcome(workspace: Workspace, outcome: Outcome, fmt: str) -> None:
@@ -88,4 +91,6 @@ def print_outcome(workspace: Workspace, outcome: Outcome, fmt: str) -> None:
         print_lines(run_lines(outcome, workspace))
         return
     record = dataclasses.asdict(outcome.summary) | {"notes": outcome.notes}
+    if outcome.unscored is not None:
+        record |= {"unscored": outcome.unscored}
     print_record(record if outcome.scored is None else record | {"scores": outcome.scored.values()}, fmt)

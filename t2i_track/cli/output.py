@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from t2i_track.cli.tables import Column, aligned, clean, draw, draw_names, heading, paragraph, terminal
+from t2i_track.jsontext import json_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -147,18 +146,6 @@ def footnotes(notes: Sequence[str | None]) -> tuple[list[str], list[str]]:
     numbers = {note: number for number, note in enumerate(dict.fromkeys(filter(None, notes)), 1)}
     marks = ["" if not note else f"[{numbers[note]}]" for note in notes]
     return marks, [f"[{number}] {note}" for note, number in numbers.items()]
-
-
-def json_text(value: Any, indent: int | None = 2) -> str:
-    return json.dumps(value, indent=indent, ensure_ascii=False, default=_jsonable)
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(f"{type(value).__name__} in a result")
 
 
 def _held(fields: Mapping[str, Any]) -> dict[str, Any]:

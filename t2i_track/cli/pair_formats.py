@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from t2i_track.cli.tables import aligned, columns_of, draw, heading, paragraph, terminal
+from t2i_track.jsontext import json_text
 from t2i_track.ranking.describe import Cells, escaped, heads, pair_findings, pipes
 from t2i_track.ranking.pair import COLUMNS, PairComparison
 from t2i_track.ranking.words import change, number
@@ -67,7 +67,7 @@ def pair_markdown(pair: PairComparison) -> str:
 
 def pair_json(pair: PairComparison) -> str:
     """The documented JSON; ``null`` for what is not known, never NaN."""
-    return json.dumps(pair.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    return json_text(pair.to_dict()) + "\n"
 
 
 def pair_csv(pair: PairComparison) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +11,7 @@ from t2i_track.cli.ended import duration
 from t2i_track.cli.output import Section, shown
 from t2i_track.cli.scores import score_section
 from t2i_track.cli.tables import Column
+from t2i_track.ranking.rows import Score, protocol_difference, protocol_label
 
 
 def run_sections(record: Mapping[str, Any], files: Sequence[str]) -> list[Section]:
@@ -41,13 +43,12 @@ def image_sections(record: Mapping[str, Any]) -> list[Section]:
     """Of an image's record."""
     made = dict(record["made_with"])
     about = {"run": record["run"], **{name: record[name] for name in record if name not in _ELSEWHERE}}
-    scores = record["scores"]
     labels = record["labels"]
     return [
         Section(f"image {record['id']}", _spoken(about)),
         Section("Prompt", {"prompt": made.pop("prompt"), "negative prompt": made.pop("negative_prompt", None)}),
         Section("Made with", _spoken(made)),
-        Section("Scores", columns=_pairs("score", scores) if scores else ()),
+        _image_scores(record["scores"]),
         Section("Labels", columns=_table(labels) if labels else ()),
         Section("File", {"file": record["file"], "sha256": record["sha256"], "pixels sha256": record["pixels_sha256"]}),
         Section("Parameters", lines=record["parameters"].splitlines()),
@@ -68,14 +69,35 @@ def _settings(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _scores(scores: Sequence[Mapping[str, Any]]) -> Section:
     """All stored values; where a score was measured under several protocols, with the protocol of each."""
+    section = score_section("Scores", scores, lead=_protocols(scores))
+    return replace(section, lines=[*section.lines, *_differences(scores)])
+
+
+def _image_scores(scores: Sequence[Mapping[str, Any]]) -> Section:
+    names, values = [score["name"] for score in scores], [shown(score["value"]) for score in scores]
+    columns = [*_protocols(scores), Column("score", names), Column("value", values)] if scores else []
+    return Section("Scores", columns=columns, lines=_differences(scores))
+
+
+def _protocols(scores: Sequence[Mapping[str, Any]]) -> list[Column]:
+    """What tells values of one name apart, where there are any."""
     names = [score["name"] for score in scores]
-    several = len(set(names)) < len(names)
-    lead = [Column("protocol", [score["protocol"]["fingerprint"][:8] for score in scores])] if several else []
-    return score_section("Scores", scores, lead=lead)
+    told = [score["protocol"]["fingerprint"][:8] for score in scores]
+    return [Column("protocol", told)] if len(set(names)) < len(names) else []
 
 
-def _pairs(title: str, values: Mapping[str, float]) -> list[Column]:
-    return [Column(title, list(values)), Column("value", [shown(value) for value in values.values()])]
+def _differences(scores: Sequence[Mapping[str, Any]]) -> list[str]:
+    """In what the protocols of later values of a name differ from that of its first."""
+    first: dict[str, Score] = {}
+    told: dict[str, str] = {}
+    for score in scores:
+        fields = {name: value for name, value in score["protocol"].items() if name not in ("fingerprint", "metric")}
+        fingerprint = score["protocol"]["fingerprint"]
+        this = Score(score["name"], score["value"], protocol=fingerprint, protocol_label=protocol_label(fields))
+        other = first.setdefault(score["name"], this)
+        if other is not this:
+            told.setdefault(fingerprint, f"{fingerprint[:8]}: {protocol_difference(other, this)}")
+    return list(told.values())
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> list[Column]:

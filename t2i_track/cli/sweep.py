@@ -95,6 +95,8 @@ def print_swept(found: SweepResult, workspace: Workspace, fmt: str) -> None:
         print_comparison(found.comparison, fmt)
     else:
         click.echo(f"not compared: {found.reason}", err=True)
+        if fmt != "table":  # people have read it above
+            print_rows(found.rows(), fmt, columns=["cell", "state", "run", "error"])
     if len(outcome.failed) < len(outcome.cells) and fmt == "table":
         print_lines([following([f"t2i compare --sweep {outcome.sweep[:12]} --report report.html"], workspace)])
     if outcome.failed:

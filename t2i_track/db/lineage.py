@@ -180,15 +180,34 @@ def list_runs(
     """Runs, the newest first."""
     query = select(Run).order_by(Run.created_at.desc(), Run.id.desc())
     if experiment is not None:
-        query = query.where(Run.experiment == experiment)
+        query = query.where(of_experiment(experiment))
     if status is not None:
         query = query.where(Run.status == status)
     return list(session.scalars(query.limit(limit)))
 
 
+def of_experiment(name: str) -> ColumnElement[bool]:
+    """Runs that were made in an experiment, and the cells of its sweeps, also those that were taken over from others.
+
+    A sweep is of the experiment that it was asked for, also where it joined an MLflow run of another.
+    """
+    cells = select(SweepRun.run_id).join(Sweep).where(or_(Sweep.experiment == name, _asked_experiment() == name))
+    return or_(Run.experiment == name, Run.id.in_(cells))
+
+
+def _asked_experiment() -> ColumnElement[str]:
+    asked: ColumnElement[str] = Sweep.spec["experiment"].as_string()
+    return asked
+
+
 def require_experiment(session: Session, name: str) -> None:
     """Raise NotFound, with the nearest names, where no run is of that experiment."""
-    known = list(session.scalars(select(Run.experiment).distinct().order_by(Run.experiment)))
+    cells = select(Sweep.experiment, _asked_experiment()).join(SweepRun).distinct()
+    named = {
+        *session.scalars(select(Run.experiment).distinct()),
+        *(one for row in session.execute(cells) for one in row),
+    }
+    known = sorted(filter(None, named))
     if name in known:
         return
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known[:3]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,23 @@ def choose_device(device: str | None) -> str:
     if kind == "cuda" and index >= torch.cuda.device_count():
         raise SettingsError(f"device '{device}' is not on this machine: it has {torch.cuda.device_count()} GPU")
     return device
+
+
+GPU_FILES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+"""What the drivers of GPUs make on Linux: of NVIDIA's, of Windows' own Linux, of AMD's."""
+
+
+def device_kind(device: str | None) -> str:
+    """The class of the device that ``choose_device`` would choose; where there can be none but the CPU, without torch.
+
+    Raises:
+        SettingsError: as there, where torch had to be asked.
+    """
+    if device is not None:
+        return device.split(":")[0]
+    if sys.platform == "linux" and not any(Path(file).exists() for file in GPU_FILES):
+        return "cpu"
+    return choose_device(None)
 
 
 def choose_dtype(dtype: str | None, device: str) -> str:

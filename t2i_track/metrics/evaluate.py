@@ -16,7 +16,7 @@ from t2i_track.metrics.inputs import ImageItem, Size, common_size
 from t2i_track.metrics.measurement import Measurement
 from t2i_track.metrics.metric import CLIP_KINDS, Kind, Metric
 from t2i_track.metrics.prompts import GROUPING
-from t2i_track.metrics.protocol import ProtocolRecord, versions
+from t2i_track.metrics.protocol import ProtocolRecord, of_device, of_pictures, versions
 from t2i_track.metrics.reference import Reference
 from t2i_track.metrics.registry import METRICS, SETTABLE
 from t2i_track.metrics.rows import Score
@@ -60,16 +60,19 @@ class EvaluationResult:
 class _Plan:
     """What is to be measured with what, known before a picture is opened."""
 
+    images: tuple[ImageItem, ...]
     metrics: tuple[Metric, ...]
     extractors: Mapping[Kind, Extractor]
     reference: Reference | None
     size: Size
     native: Size
     parameters: Mapping[str, Any]
+    device: str
 
     def protocol(self, metric: Metric, images: Sequence[ImageItem], reference: Reference | None) -> ProtocolRecord:
         extractor = self.extractors[metric.layers[0]]
         reference = reference if metric.reference else None
+        settled = metric.settled(self.parameters, images, reference.n if reference else None)
         return ProtocolRecord(
             metric=metric.word,
             extractor=extractor.name,
@@ -80,12 +83,18 @@ class _Plan:
             reference=reference.label if reference else None,
             reference_sha256=reference.sha256 if reference else None,
             reference_n=reference.n if reference else None,
-            parameters=metric.settled(self.parameters, images, reference.n if reference else None),
+            parameters={**settled, **self._pictures(images)},
             versions={
                 **{key: found for kind in metric.layers for key, found in self.extractors[kind].versions.items()},
                 **versions("pillow"),
+                **of_device(self.device),
             },
         )
+
+    def _pictures(self, scored: Sequence[ImageItem]) -> dict[str, Any]:
+        places = {(image.prompt_index, image.replicate) for image in self.images}
+        left_out = places.difference((image.prompt_index, image.replicate) for image in scored)
+        return of_pictures(1 + max(replicate for _, replicate in places), left_out)
 
 
 def evaluate(
@@ -136,13 +145,16 @@ def evaluate(
         ExtractorUnavailable: weights that are not here.
     """
     known = known if known is not None else ()
-    plan = _plan(images, metrics, extractor, reference, clip, cache_dir, weights, size, resize, parameters or {})
+    plan = _plan(
+        images, metrics, extractor, reference, clip, cache_dir, weights, size, resize, parameters or {}, device
+    )
     wanted = [m for m in plan.metrics if not m.is_known(plan.protocol(m, images, reference).fingerprint, known)]
     if not wanted:
         return EvaluationResult([], [])
     measurement = _measure(plan, wanted, images, cache_dir, device, skip_bad, progress)
     results: list[MetricResult] = []
     fingerprints: dict[str, str] = {}
+    failed: list[str] = []
     for metric in wanted:
         protocol = plan.protocol(metric, measurement.images, measurement.reference)
         fingerprints[metric.word] = protocol.fingerprint
@@ -151,11 +163,12 @@ def evaluate(
         try:
             scores = metric.compute(measurement, protocol.parameters)
         except MetricError as error:
-            if len(wanted) == 1:
-                raise
-            measurement.warnings.append(f"{metric.word} was not measured: {error}")
+            failed.append(f"{metric.word} was not measured: {error}")
             continue
         results += [_result(name, score, protocol, measurement) for name, score in scores.items()]
+    if len(failed) == len(plan.metrics):  # of those that were asked for, whatever of them is known already
+        raise MetricError("; ".join(failed))
+    measurement.warnings.extend(failed)
     return EvaluationResult(results, measurement.warnings, fingerprints)
 
 
@@ -171,9 +184,12 @@ def plan(
     size: Size | None = None,
     resize: int | None = None,
     parameters: Mapping[str, Any] | None = None,
+    device: str = "cpu",
 ) -> dict[str, ProtocolRecord]:
     """The protocol of each metric that ``evaluate`` would use if all images can be read; opens at most headers."""
-    made = _plan(images, metrics, extractor, reference, clip, cache_dir, weights, size, resize, parameters or {})
+    made = _plan(
+        images, metrics, extractor, reference, clip, cache_dir, weights, size, resize, parameters or {}, device
+    )
     return {metric.word: made.protocol(metric, images, reference) for metric in made.metrics}
 
 
@@ -188,6 +204,7 @@ def _plan(
     size: Size | None,
     resize: int | None,
     parameters: Mapping[str, Any],
+    device: str,
 ) -> _Plan:
     wanted = _checked(metrics, images, reference, clip, parameters)
     native = size or common_size(images)
@@ -206,7 +223,8 @@ def _plan(
                 f"{metric.word} reads {lacking[0]}, which extractor '{extractor}' does not give; leave it out, or use"
                 " 'shapes'"
             )
-    return _Plan(wanted, extractors, reference, (resize, resize) if resize else native, native, parameters)
+    side = (resize, resize) if resize else native
+    return _Plan(tuple(images), wanted, extractors, reference, side, native, parameters, device)
 
 
 def _checked(

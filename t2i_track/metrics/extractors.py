@@ -19,7 +19,7 @@ from t2i_track.errors import ExtractorUnavailable
 from t2i_track.files import replacing
 from t2i_track.metrics.cache import file_sha256
 from t2i_track.metrics.metric import Kind
-from t2i_track.metrics.protocol import digest, versions
+from t2i_track.metrics.protocol import digest, of_device, versions
 
 WEIGHTS_VARIABLE = "T2I_EXTRACTOR_WEIGHTS"
 
@@ -66,10 +66,10 @@ class Extractor:
     load: Callable[[str], Network] = field(compare=False)
     """Device to network."""
 
-    def folder(self, cache_dir: Path, size: tuple[int, int] | None) -> Path:
-        """Where its features of pictures of this size (None: of texts) are kept."""
+    def folder(self, cache_dir: Path, size: tuple[int, int] | None, device: str = "cpu") -> Path:
+        """Where its features of pictures of this size (None: of texts), made on this class of device, are kept."""
         identity = [self.name, self.weights_sha256, sorted(set(self.layers.values())), self.resize, size]
-        return cache_dir / "features" / digest([*identity, dict(self.versions)])[:32]
+        return cache_dir / "features" / digest([*identity, {**self.versions, **of_device(device)}])[:32]
 
 
 def kinds(spec: str) -> frozenset[Kind]:

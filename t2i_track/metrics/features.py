@@ -39,7 +39,7 @@ def picture_features(
     Returns:
         The store, which now has every readable picture, and the reason for each ``sha256`` that could not be read.
     """
-    store = FeatureStore(extractor.folder(cache_dir, size))
+    store = FeatureStore(extractor.folder(cache_dir, size, device))
     wanted = {item.sha256: item.path for item in items if item.sha256 not in store}
 
     def load(network: Network, path: Path) -> Any:
@@ -53,7 +53,7 @@ def text_features(
 ) -> Features:
     """One row a text, in the order given."""
     keys = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
-    store = FeatureStore(extractor.folder(cache_dir, None))
+    store = FeatureStore(extractor.folder(cache_dir, None, device))
     wanted = {key: text for key, text in zip(keys, texts, strict=True) if key not in store}
     _extract(extractor, wanted, lambda network, text: network.prepare(text), store, device, progress)
     return store.rows(keys)

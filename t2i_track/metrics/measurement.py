@@ -62,7 +62,8 @@ class Measurement:
         """Arrays that depend on the reference and the extractor only, computed once for all runs."""
         assert self.reference is not None
         extractor = self.extractors[kind]
-        identity = [self.reference.sha256, extractor.folder(self.cache_dir, self.size).name, extractor.layers[kind]]
+        features = extractor.folder(self.cache_dir, self.size, self.device).name
+        identity = [self.reference.sha256, features, extractor.layers[kind]]
         return kept(self.cache_dir, [name, *identity, key], compute)
 
     @cached_property

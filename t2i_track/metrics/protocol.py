@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+
+IMAGES_PER_PROMPT, LEFT_OUT = "images_per_prompt", "left_out_sha256"
+"""Among the parameters, see ``of_pictures``."""
+DEVICE = "device"
+"""Among the versions, see ``of_device``."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,31 @@ class ProtocolRecord:
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "fingerprint": self.fingerprint}
+
+
+def of_pictures(images_per_prompt: int, left_out: Iterable[tuple[int, int]]) -> dict[str, Any]:
+    """Which pictures of a manifest were scored, for the parameters of a protocol.
+
+    With the number of pictures this decides them, since runs take prompts from the front of their manifest; it says
+    nothing of which manifest that is, so runs over different ones can be compared. Nothing is said of one picture of
+    each prompt: what is stored of those has no such parameters in its fingerprint.
+
+    Args:
+        images_per_prompt: of the run.
+        left_out: prompt index and replicate of the pictures of the run that were not scored.
+    """
+    found: dict[str, Any] = {} if images_per_prompt == 1 else {IMAGES_PER_PROMPT: images_per_prompt}
+    lost = sorted(left_out)
+    return {**found, LEFT_OUT: digest(lost)} if lost else found
+
+
+def of_device(device: str) -> dict[str, str]:
+    """The class of the device that made the features, for the versions of a protocol: rounding depends on it.
+
+    Nothing is said of a CPU: what is stored of earlier versions has no device in its fingerprint.
+    """
+    kind = device.split(":")[0]
+    return {} if kind == "cpu" else {DEVICE: kind}
 
 
 def digest(record: Any) -> str:

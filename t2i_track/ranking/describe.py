@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 
+from t2i_track.jsontext import json_text
 from t2i_track.ranking.comparison import Comparison
 from t2i_track.ranking.frontier import alignment_metric
 from t2i_track.ranking.margin import POWER, VERDICTS, about
@@ -97,7 +97,7 @@ def note(comparison: Comparison, most: int = 24) -> str:
 
 def as_json(comparison: Comparison) -> str:
     """The documented JSON; ``null`` for what is not known, never NaN."""
-    return json.dumps(comparison.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    return json_text(comparison.to_dict()) + "\n"
 
 
 def pipes(titles: Sequence[str], cells: Cells) -> str:

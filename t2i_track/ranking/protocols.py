@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from t2i_track.ranking.rows import ImageRow, RunRow, protocol_difference
+from t2i_track.ranking.rows import ImageRow, RunRow, Score, protocol_difference
 
 MARK = "*"
 """Stands behind a value that was measured otherwise than those beside it."""
@@ -18,10 +18,14 @@ def usual(rows: Iterable[RunRow], metric: str) -> str | None:
 
     Of protocols that are as common, that of the later run (rows come oldest first), and there the newer value's.
     """
+    return commonest(score for row in rows if row.status == "finished" for score in row.every_score(metric))
+
+
+def commonest(scores: Iterable[Score]) -> str | None:
+    """The protocol of most of these values of one score, of two as common that of the last value."""
     counts: dict[str, int] = {}
     latest: dict[str, int] = {}
-    finished = (row for row in rows if row.status == "finished")
-    for place, score in enumerate(score for row in finished for score in row.every_score(metric)):
+    for place, score in enumerate(scores):
         if math.isfinite(score.value):
             counts[score.protocol] = counts.get(score.protocol, 0) + 1
             latest[score.protocol] = place

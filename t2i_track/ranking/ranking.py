@@ -12,7 +12,7 @@ from t2i_track.metrics.registry import SECONDS, score_info, word_of
 from t2i_track.metrics.uncertainty import MIN_GROUPS, Interval, within
 from t2i_track.ranking.differences import adjusted_p_values, difference, differences, interval_of
 from t2i_track.ranking.margin import Detectable, Margin, Standing, judge, margin_of
-from t2i_track.ranking.protocols import otherwise, settled
+from t2i_track.ranking.protocols import otherwise, settled, usual
 from t2i_track.ranking.rows import RunRow, Score, direction
 from t2i_track.ranking.separation import simultaneous_reach, tiers
 
@@ -53,23 +53,58 @@ def eligible(rows: Sequence[RunRow], by: str) -> tuple[list[RunRow], list[Exclud
     newer value of another protocol hides none.
     """
     found = settled(rows, by)
-    reasons = {row.run: reason for row in found if (reason := _unfit(row, by)) is not None}
+    peer = _peer(found, by)
+    reasons = {row.run: reason for row in found if (reason := _unfit(row, by, peer)) is not None}
     fit = [row for row in found if row.run not in reasons] if reasons else found
     others = otherwise(fit, by)
-    reasons |= {run: f"another protocol: {difference}" for run, difference in others.items()}
+    reasons |= {
+        row.run: f"another protocol: {others[row.run]}{_anew(row, by, peer)}" for row in fit if row.run in others
+    }
     kept = [row for row in fit if row.run not in others] if others else fit
     return kept, [Excluded(row, reasons[row.run]) for row in found if row.run in reasons]
 
 
-def _unfit(row: RunRow, by: str) -> str | None:
+def _peer(rows: Sequence[RunRow], by: str) -> RunRow | None:
+    """A run whose value counts, and so says how others are to be measured."""
+    ours = usual(rows, by)
+    return next((row for row in rows if (score := row.score(by)) is not None and score.protocol == ours), None)
+
+
+def _unfit(row: RunRow, by: str, peer: RunRow | None) -> str | None:
     score, short = row.score(by), row.run[:8]
     if row.status == "failed":
         return f"failed; `t2i show {short}` tells why"
     if row.status != "finished":
         return f"not finished ({row.status}); `t2i generate --resume {short}` completes it"
     if score is None:
-        return f"no {by}" if by == SECONDS else f"no {by}; `t2i evaluate {short} --metrics {word_of(by)}` measures it"
+        return f"no {by}" if by == SECONDS else f"no {by}; {_measuring(row, by, peer)} measures it{_fewer(row, peer)}"
     return None if math.isfinite(score.value) else f"{by} is {score.value}"
+
+
+def _measuring(row: RunRow, by: str, peer: RunRow | None) -> str:
+    """The command that measures it as its peer was: with less than all of it, it would be another protocol."""
+    score = None if peer is None else peer.score(by)
+    words = ["t2i evaluate", row.run[:8], "--metrics", word_of(by), score.options if score is not None else ""]
+    return f"`{' '.join(filter(None, words))}`"
+
+
+def _fewer(row: RunRow, peer: RunRow | None) -> str:
+    """That numbers of images differ, which no measurement mends."""
+    if peer is None or (row.images, row.images_per_prompt) == (peer.images, peer.images_per_prompt):
+        return ""
+    return f", but its {_pictures(row)} are not ranked with {_pictures(peer)}"
+
+
+def _pictures(row: RunRow) -> str:
+    return f"{row.images} images" + (f" ({row.images_per_prompt} a prompt)" if row.images_per_prompt > 1 else "")
+
+
+def _anew(row: RunRow, by: str, peer: RunRow | None) -> str:
+    """How a run can be measured as its peer was, where that is a question of options."""
+    ours, theirs = row.score(by), None if peer is None else peer.score(by)
+    if ours is None or theirs is None or ours.options == theirs.options or _fewer(row, peer):
+        return ""
+    return f"; {_measuring(row, by, peer)} measures it alike"
 
 
 def rank(rows: Sequence[RunRow], by: str, level: float, margin: str | float | None = None) -> Ranking:

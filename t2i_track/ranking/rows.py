@@ -40,6 +40,10 @@ class Score:
     """Hash of the set of prompts that were scored."""
     parts: NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
     """Of a mean: that of each prompt, in the order of their hashes; NaN where the score does not apply."""
+    stored_protocol: str = ""
+    """Its fingerprint as stored: a value of an earlier version says less there than in ``protocol``."""
+    options: str = ""
+    """Of `t2i evaluate`, with which it was measured."""
 
     @cached_property
     def columns(self) -> NDArray[np.float64] | None:

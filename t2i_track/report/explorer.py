@@ -15,6 +15,7 @@ from string import Template
 from typing import Any
 
 from t2i_track.files import write_atomically
+from t2i_track.jsontext import json_text
 from t2i_track.ranking import Comparison, ImageRow, RunRow
 from t2i_track.ranking.describe import found_within
 from t2i_track.ranking.frontier import alignment_metric
@@ -187,5 +188,5 @@ def _hash(script: str) -> str:
 
 def _block(name: str, value: Any) -> str:
     """JSON in a block that the browser does not run; ``<`` is escaped, so that no prompt can end the block."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = json_text(value, None, separators=(",", ":"))
     return f'<script type="application/json" id="{escape(name)}">{text.replace("<", chr(92) + "u003c")}</script>'

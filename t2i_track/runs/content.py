@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +19,8 @@ from sqlalchemy.orm import Session, joinedload
 
 from t2i_track.db.models import Image, ManifestEntry, MetricValue, Run, RunStatus, Sweep, SweepRun
 from t2i_track.errors import CompareError
+from t2i_track.jsontext import json_text
+from t2i_track.runs.protocols import usual_values
 from t2i_track.runs.record import parameters
 from t2i_track.tracking import Content, Grid, Table
 from t2i_track.workspace import Workspace
@@ -67,7 +71,10 @@ def parts(session: Session, workspace: Workspace, row: Run | Sweep, parent: str 
         select(MetricValue.name, MetricValue.created_at).where(MetricValue.run_id == row.id).order_by(MetricValue.id)
     ).all()
     if scored:
-        found["scores"] = Part(_digest(*scored), partial(_scores, session, row))
+        several = {name for name, number in Counter(name for name, _ in scored).items() if number > 1}
+        chosen = usual_values(session, row, several) if several else {}
+        counted = sorted(value for value, _ in chosen.values())
+        found["scores"] = Part(_digest(*scored, *counted), partial(_scores, session, row, chosen))
     cell = cell_of(session, row)
     told = [row.name, row.experiment, row.status, row.started_at, row.ended_at, row.error, cell and cell.sweep.uuid]
     found["run"] = Part(_digest(*told), partial(_run, row, cell, parent))
@@ -207,22 +214,29 @@ def _manifest_frame(session: Session, run: Run) -> pd.DataFrame:
     )
 
 
-def _scores(session: Session, run: Run) -> Content:
-    """The newest value of each score and its interval as metrics, its protocol as a tag, and all as one artifact."""
+def _scores(session: Session, run: Run, chosen: Mapping[str, tuple[int, datetime]]) -> Content:
+    """A value of each score and its interval as metrics, its protocol as a tag, and all values as one artifact.
+
+    Of several values that counts which is ``chosen``, so that a column of MLflow's table is of one protocol.
+    """
     rows = session.scalars(
         select(MetricValue)
         .where(MetricValue.run_id == run.id)
         .options(joinedload(MetricValue.protocol))
         .order_by(MetricValue.created_at, MetricValue.id)
     )
-    newest = {row.name: row for row in rows}
+    every = list(rows)
+    counted = {row.name: row for row in every if row.name not in chosen or chosen[row.name][0] == row.id}
     metrics: dict[str, tuple[float | None, datetime]] = {}
-    for name, row in newest.items():
-        metrics[metric_name(name)] = (row.value, row.created_at)
-        metrics[f"{INTERVAL}{name}_low"] = (row.ci_low, row.created_at)
-        metrics[f"{INTERVAL}{name}_high"] = (row.ci_high, row.created_at)
-    tags = {f"t2i.protocol.{name}": row.protocol.fingerprint for name, row in newest.items()}
-    return Content(metrics=metrics, tags=tags, files=partial(_write_scores, list(newest.values())))
+    for name, row in counted.items():
+        _, time = chosen.get(name, (row.id, row.created_at))
+        # MLflow forgets no metric: the interval of the value that counted before must not stand beside this one.
+        none = math.nan if name in chosen else None
+        metrics[metric_name(name)] = (row.value, time)
+        metrics[f"{INTERVAL}{name}_low"] = (none if row.ci_low is None else row.ci_low, time)
+        metrics[f"{INTERVAL}{name}_high"] = (none if row.ci_high is None else row.ci_high, time)
+    tags = {f"t2i.protocol.{name}": row.protocol.fingerprint for name, row in counted.items()}
+    return Content(metrics=metrics, tags=tags, files=partial(_write_scores, every))
 
 
 def _write_scores(rows: Iterable[MetricValue], folder: Path) -> None:
@@ -238,7 +252,7 @@ def _write_scores(rows: Iterable[MetricValue], folder: Path) -> None:
         }
         for row in rows
     ]
-    (folder / "scores.json").write_text(json.dumps(scores, indent=2), encoding="utf-8")
+    (folder / "scores.json").write_text(json_text(scores), encoding="utf-8")
 
 
 def _sweep_parts(session: Session, workspace: Workspace, sweep: Sweep) -> dict[str, Part]:

@@ -5,53 +5,44 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session, joinedload
 
 from t2i_track.db import lineage
 from t2i_track.db.models import Image, MetricValue, Protocol, Run, RunStatus
-from t2i_track.errors import MetricError, ProtocolMismatch
-from t2i_track.images.loading import choose_device
+from t2i_track.errors import MetricError, T2IError
+from t2i_track.images.loading import choose_device, device_kind
 from t2i_track.metrics.evaluate import EvaluationResult, default_metrics, evaluate, plan
-from t2i_track.metrics.extractors import INCEPTION
+from t2i_track.metrics.extractors import resolve
 from t2i_track.metrics.inputs import ImageItem
 from t2i_track.metrics.protocol import ProtocolRecord
-from t2i_track.metrics.published import GATED, check_protocol, load_protocol
 from t2i_track.metrics.reference import Reference, open_reference
 from t2i_track.metrics.registry import METRICS
 from t2i_track.progress import Report, progress
 from t2i_track.runs import projection
-from t2i_track.runs.plan import values_of
-from t2i_track.settings import EMBEDDED_MODEL
+from t2i_track.runs.request import (
+    EMBEDDED,
+    EVALUATED,
+    RUN_LABEL,
+    RUN_REFERENCE,
+    Request,
+    are_embedded,
+    following,
+    is_embedded,
+    require_published,
+)
+from t2i_track.settings import EMBEDDED_MODEL, Values
 from t2i_track.workspace import Workspace
 
 if TYPE_CHECKING:
     from t2i_track.tracking import Tracker
 
-EMBEDDED = "shapes"
-RUN_REFERENCE = "run:"
 STORED = ("value", "ci_low", "ci_high", "n", "note", "replicates", "grouping", "prompts_sha256", "parts")
 """Of a result, in the columns of its names."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What to measure and with what; None: what suits the run's prompts."""
-
-    metrics: tuple[str, ...] | None = None
-    extractor: str | None = None
-    weights: Path | None = None
-    clip: str | None = None
-    reference: str | None = None
-    resize: int | None = None
-    parameters: dict[str, Any] = field(default_factory=dict)
-    device: str | None = None
-    skip_bad: bool = False
-    protocol: str | None = None
+GIVE_REFERENCE = "give --reference (a folder, a manifest with image paths, an .npz, shapes or run:RUN)"
 
 
 @dataclass(frozen=True)
@@ -70,12 +61,39 @@ class Scored:
         return {score["name"]: {name: score[name] for name in names} for score in self.scores}
 
 
+def before_generation(
+    workspace: Workspace, settings: Values, prompts: Sequence[str], *, wanted: bool | None, reference: str | None
+) -> None:
+    """Find out before the first image what could not be measured after the last.
+
+    Raises:
+        MetricError: with the way on. Where the model's own size decides what is measured, nothing is asked yet.
+    """
+    if wanted is False or (wanted is None and reference is None):
+        return
+    size = (settings.height, settings.width)
+    embedded = are_embedded(settings.model, size, prompts)
+    known = embedded or None not in size or not are_embedded(EMBEDDED_MODEL, size, prompts)
+    try:
+        if reference is not None:
+            with workspace.reading() if reference.startswith(RUN_REFERENCE) else contextlib.nullcontext() as session:
+                _opened(session, workspace, reference)
+        elif known and not embedded:
+            raise MetricError(f"there is nothing to measure these by, so {GIVE_REFERENCE}")
+        if known:
+            resolve(Request().networks(embedded)[0], workspace.cache)
+    except T2IError as error:
+        raise MetricError(
+            f"nothing was made, for its scores could not be measured: {error}; --no-evaluate leaves them out"
+        ) from error
+
+
 def after_generation(
     workspace: Workspace, tracker: Tracker, run: str, *, wanted: bool | None, reference: str | None
 ) -> Scored | None:
     """Score a run that was just made: when asked to, or when the embedded reference fits its prompts."""
     with workspace.reading() as session:
-        embedded = _is_embedded(session, lineage.find_run(session, run))
+        embedded = is_embedded(session, lineage.find_run(session, run))
     if wanted is None and reference is None and not embedded:
         return None
     return score(workspace, tracker, [run], Request(reference=reference))[0]
@@ -89,65 +107,45 @@ def score(workspace: Workspace, tracker: Tracker, addresses: Sequence[str], requ
     Raises:
         MetricError: and its kinds; nothing is stored of a run that cannot be measured.
     """
+    options = request.options()
     with workspace.reading() as session:
         runs = [lineage.find_run(session, address) for address in addresses]
         if request.protocol is not None:
-            request = _following(request, runs)
+            request = following(request, runs)
         reference = _reference(session, workspace, request, runs)
         for run in runs:
             _require_images(session, run)
     workspace.require_writable()
-    return [_score_one(workspace, tracker, run, request, reference) for run in runs]
+    scored = [_score_one(workspace, tracker, run, request, reference, options) for run in runs]
+    if any(one.measured for one in scored):
+        _send_peers(workspace, tracker, runs)
+    return scored
 
 
-def protocol_settings(run: Run) -> dict[str, Any]:
-    """A run's settings under the names that protocols use."""
-    return values_of(run).to_dict()
-
-
-def _following(request: Request, runs: Sequence[Run]) -> Request:
-    """The request with what its protocol says and the user left open.
-
-    Raises:
-        ProtocolMismatch: a run does not follow the protocol; every setting that differs is named.
-    """
-    assert request.protocol is not None
-    protocol = load_protocol(request.protocol)
-    for run in runs:
-        differing = check_protocol(protocol, protocol_settings(run))
-        if differing:
-            raise ProtocolMismatch(
-                f"run {run.name} does not follow protocol {protocol.name}: {'; '.join(map(str, differing))}"
-            )
-    said = {name: tuple(value) if name == "metrics" else value for name, value in protocol.evaluation.items()}
-    if said.get("reference") not in (None, EMBEDDED) and request.reference is None:
-        raise MetricError(
-            f"protocol {protocol.name} measures against {said['reference']}, which t2i-track does not ship:"
-            " name it with --reference"
-        )
-    given = {name: value for name, value in vars(request).items() if value}
-    open_fields: dict[str, Any] = {name: value for name, value in said.items() if name not in (*given, *GATED)}
-    return dataclasses.replace(request, **open_fields)
+def _send_peers(workspace: Workspace, tracker: Tracker, runs: Sequence[Run]) -> None:
+    """New values can make another protocol the usual one, and then MLflow gets the others' values of that."""
+    with workspace.reading() as session:
+        several = select(MetricValue.run_id).group_by(MetricValue.run_id, MetricValue.name).having(func.count() > 1)
+        among = Run.experiment.in_({run.experiment for run in runs})
+        peers = list(session.scalars(select(Run).where(Run.id.in_(several), among).order_by(Run.id)))
+    for peer in peers:
+        projection.send(workspace, tracker, peer)
 
 
 def _score_one(
-    workspace: Workspace, tracker: Tracker, run: Run, request: Request, reference: Reference | None
+    workspace: Workspace, tracker: Tracker, run: Run, request: Request, reference: Reference | None, options: str
 ) -> Scored:
     with workspace.reading() as session:
         items = run_items(session, workspace, run)
-        embedded = _is_embedded(session, run)
+        embedded = is_embedded(session, run)
         known = known_scores(session, run)
-    clip = request.clip or (EMBEDDED if embedded else None)
-    extractor = request.extractor or (EMBEDDED if embedded else INCEPTION)
+    extractor, clip = request.networks(embedded)
     metrics = request.metrics or tuple(
         # Of pictures without a reference and a CLIP model, what says nothing of quality or alignment was not meant.
         default_metrics(extractor, reference, clip, items) if reference is not None or clip is not None else ()
     )
     if not metrics:
-        raise MetricError(
-            f"nothing to measure of run {run.name}: give --reference (a folder, a manifest with image paths, an .npz,"
-            " shapes or run:RUN), --clip, or --metrics"
-        )
+        raise MetricError(f"nothing to measure of run {run.name}: {GIVE_REFERENCE}, --clip, or --metrics")
     shared: dict[str, Any] = {
         "metrics": metrics,
         "extractor": extractor,
@@ -159,14 +157,14 @@ def _score_one(
         "resize": request.resize,
         "parameters": request.parameters,
     }
-    planned = plan(items, **shared)
+    planned = plan(items, **shared, device=device_kind(request.device))
     if _all_known(planned, known):
         found = EvaluationResult([], [])
     else:
         with _Bars(run.name) as bars:
             device = choose_device(request.device)
             found = evaluate(items, **shared, device=device, skip_bad=request.skip_bad, known=known, progress=bars)
-    store(workspace, run, found)
+    store(workspace, run, found, options)
     projection.send(workspace, tracker, run)
     asked = {**{metric: protocol.fingerprint for metric, protocol in planned.items()}, **found.fingerprints}
     wanted = {(score.name, asked[metric]) for metric in metrics for score in METRICS[metric].scores}
@@ -206,8 +204,8 @@ def known_scores(session: Session, run: Run) -> set[tuple[str, str]]:
     return {(name, fingerprint) for name, fingerprint in rows}
 
 
-def store(workspace: Workspace, run: Run, found: EvaluationResult) -> None:
-    """All scores of an evaluation in one transaction."""
+def store(workspace: Workspace, run: Run, found: EvaluationResult, options: str = "") -> None:
+    """All scores of an evaluation in one transaction, with the options of `t2i evaluate` that make them again."""
     with workspace.begin() as session:
         for result in found.results:
             record = dataclasses.asdict(result.protocol)
@@ -218,8 +216,11 @@ def store(workspace: Workspace, run: Run, found: EvaluationResult) -> None:
                 scores = {int(key): value for key, value in result.per_image.items()}
                 lineage.store_image_scores(session, result.name, protocol, scores)
         if found.results:
+            stored = session.get_one(Run, run.id)
+            made = dict.fromkeys((result.protocol.fingerprint for result in found.results), options)
+            stored.config = {**stored.config, EVALUATED: {**stored.config.get(EVALUATED, {}), **made}}
             # In the same transaction: MLflow is known to lack them until they are there.
-            projection.remember(session.get_one(Run, run.id))
+            projection.remember(stored)
 
 
 def _scored(workspace: Workspace, run: Run, wanted: set[tuple[str, str]], found: EvaluationResult) -> Scored:
@@ -244,19 +245,23 @@ def _reference(session: Session, workspace: Workspace, request: Request, runs: S
     spec = request.reference
     if spec is None:
         wanted = request.metrics is None or any(METRICS[name].reference for name in request.metrics if name in METRICS)
-        if not wanted or not all(_is_embedded(session, run) for run in runs):
+        if not wanted or not all(is_embedded(session, run) for run in runs):
             return None
         spec = EMBEDDED
-    if spec.startswith(RUN_REFERENCE):
-        other = lineage.find_run(session, spec.removeprefix(RUN_REFERENCE))
-        items = run_items(session, workspace, other)
-        reference = open_reference(items, workspace.cache, label=f"run {other.uuid[:12]}")
-    else:
-        reference = open_reference(spec, workspace.cache)
+    reference = _opened(session, workspace, spec)
     for run in runs:
         _refuse_own_pictures(session, run, reference, spec)
-    _require_published(request, reference)
+    require_published(request, reference)
     return reference
+
+
+def _opened(session: Session | None, workspace: Workspace, spec: str) -> Reference:
+    """The reference that a user named; only a run's needs a session."""
+    if session is None or not spec.startswith(RUN_REFERENCE):
+        return open_reference(spec, workspace.cache)
+    other = lineage.find_run(session, spec.removeprefix(RUN_REFERENCE))
+    items = run_items(session, workspace, other)
+    return open_reference(items, workspace.cache, label=f"{RUN_LABEL}{other.uuid[:12]}")
 
 
 def _refuse_own_pictures(session: Session, run: Run, reference: Reference, spec: str) -> None:
@@ -270,16 +275,6 @@ def _refuse_own_pictures(session: Session, run: Run, reference: Reference, spec:
         )
 
 
-def _require_published(request: Request, reference: Reference) -> None:
-    """Raises MetricError where the request's protocol names the hash of another reference."""
-    said = load_protocol(request.protocol).evaluation.get("reference_sha256") if request.protocol else None
-    if said is not None and not reference.sha256.startswith(said):
-        raise MetricError(
-            f"protocol {request.protocol} measures against pictures of sha256 {said[:8]}, and {reference.label} has"
-            f" {reference.sha256[:8]}: name them with --reference"
-        )
-
-
 def _require_images(session: Session, run: Run) -> None:
     made = lineage.image_counts(session, [run.id]).get(run.id, 0)
     if run.status != RunStatus.FINISHED:
@@ -287,16 +282,6 @@ def _require_images(session: Session, run: Run) -> None:
             f"run {run.name} is {run.status.value} with {made} of {run.num * run.images_per_prompt} images: finish it"
             f" with 't2i generate --resume {run.uuid[:12]}', then evaluate it"
         )
-
-
-def _is_embedded(session: Session, run: Run) -> bool:
-    """Whether every prompt is one of the embedded grammar, so that its pictures can be judged by it."""
-    from t2i_track import shapes
-    from t2i_track.runs.plan import stored_prompts
-
-    if run.model.name != EMBEDDED_MODEL and (run.height, run.width) != (shapes.SIDE, shapes.SIDE):
-        return False
-    return all(shapes.parse(prompt) is not None for prompt in stored_prompts(session, run))
 
 
 class _Bars:

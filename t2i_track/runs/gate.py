@@ -19,11 +19,9 @@ from t2i_track.metrics.published import NamedProtocol, check_protocol, load_prot
 from t2i_track.metrics.published import gate as outside
 from t2i_track.metrics.reference import open_reference
 from t2i_track.metrics.registry import METRICS
-from t2i_track.runs.evaluate import EMBEDDED, RUN_REFERENCE, protocol_settings
+from t2i_track.runs.request import EMBEDDED, RUN_LABEL, RUN_REFERENCE, protocol_settings
 from t2i_track.workspace import Workspace
 
-RUN_LABEL = "run "
-"""How the stored name of a reference begins that was another run's pictures."""
 Stored = tuple[MetricValue, Protocol]
 
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t2i_track.errors import SettingsError
+from t2i_track.db import lineage
+from t2i_track.errors import Interrupted, SettingsError, T2IError
 from t2i_track.notebook import Shown
 from t2i_track.prompts import manifest as manifests
 from t2i_track.prompts.manifest import Entry, Manifest
 from t2i_track.runs.generate import Generator, joined_run
-from t2i_track.runs.plan import Plan, Summary
-from t2i_track.settings import Settings
+from t2i_track.runs.plan import Plan, Summary, stored_prompts, values_of
+from t2i_track.settings import Settings, Values
 from t2i_track.workspace import Workspace
 
 if TYPE_CHECKING:
     from t2i_track.runs.evaluate import Scored
+    from t2i_track.tracking import Tracker
 
 EMBEDDED_PROMPTS = 512
 EMBEDDED_NUM = 64
@@ -31,6 +34,8 @@ class Outcome(Shown):
     summary: Summary
     scored: Scored | None
     notes: list[str]
+    unscored: str | None = None
+    """Why it could not be scored, where it should have been."""
 
     def rows(self) -> Sequence[dict[str, Any]]:
         """The scores, or the summary where there are none."""
@@ -39,7 +44,8 @@ class Outcome(Shown):
     def lines(self) -> list[str]:
         summary = self.summary
         made = f"run {summary.name} ({summary.run[:12]}): {summary.images} images in {summary.folder}"
-        return [made, *self.notes, *(self.scored.warnings if self.scored else ())]
+        lacking = [] if self.unscored is None else [f"not scored: {self.unscored}"]
+        return [made, *self.notes, *lacking, *(self.scored.warnings if self.scored else ())]
 
 
 def open_manifest(path: str | None, prompts: Sequence[str]) -> Manifest:
@@ -84,7 +90,11 @@ def generate(
     """Make a run, or resume one, and score it where that was asked for or costs next to nothing.
 
     ``settings`` are those that were given; of a run that is resumed they must be what they were.
+
+    Raises:
+        MetricError: the scores that are asked for cannot be measured, found out before the first image.
     """
+    from t2i_track.runs.evaluate import before_generation
     from t2i_track.tracking import Tracker
 
     chosen = Settings.from_mapping(settings)
@@ -99,6 +109,13 @@ def generate(
             outdir=outdir,
             join=joined_run(),
         )
+        values: Values = plan.settings
+        texts = [entry.prompt for entry in opened.head(plan.settings.num).entries]
+    else:
+        with workspace.reading() as session:
+            run = lineage.find_run(session, resume)
+            values, texts = values_of(run), stored_prompts(session, run)
+    before_generation(workspace, values, texts, wanted=evaluate, reference=reference)
     with Tracker(tracking_uri, workspace.outbox) as tracker:
         generator = Generator(workspace, tracker, allow_pickle=allow_pickle)
         if plan is None:
@@ -107,12 +124,30 @@ def generate(
         else:
             summary = generator.generate(plan)
         notes = _notes(summary)
-        scored = None
+        scored = unscored = None
         if evaluate is not False:
-            from t2i_track.runs import evaluate as evaluation
+            scored, unscored = _scored(workspace, tracker, summary, evaluate, reference)
+    return Outcome(summary, scored, notes, unscored)
 
-            scored = evaluation.after_generation(workspace, tracker, summary.run, wanted=evaluate, reference=reference)
-    return Outcome(summary, scored, notes)
+
+def _scored(
+    workspace: Workspace, tracker: Tracker, summary: Summary, wanted: bool | None, reference: str | None
+) -> tuple[Scored | None, str | None]:
+    """The scores, or why there are none though there should be: what was made is told all the same."""
+    from t2i_track.runs.evaluate import after_generation
+
+    try:
+        return after_generation(workspace, tracker, summary.run, wanted=wanted, reference=reference), None
+    except KeyboardInterrupt:
+        again = shlex.join(["t2i", "evaluate", summary.run[:12], *(["--reference", reference] if reference else [])])
+        raise Interrupted(
+            f"interrupted while run {summary.run[:12]} was scored; its {summary.images} images are in"
+            f" {summary.folder}. Go on with: {again}"
+        ) from None
+    except T2IError as error:
+        return None, str(error)
+    except Exception as error:  # noqa: BLE001 - such as a full GPU
+        return None, f"{type(error).__name__}: {error}"
 
 
 def _notes(summary: Summary) -> list[str]:

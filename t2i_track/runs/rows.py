@@ -11,13 +11,14 @@ from sqlalchemy.orm import Session, joinedload
 
 from t2i_track.db import lineage
 from t2i_track.db.models import Image, ImageScore, Manifest, MetricValue, Model, Protocol, Run, Sweep, SweepRun
-from t2i_track.ranking.rows import ImageRow, RunRow, Score, protocol_label
+from t2i_track.ranking.rows import ImageRow, RunRow, Score
 from t2i_track.runs.plan import RESOLVED, beside_columns, values_of
+from t2i_track.runs.protocols import Protocols
+from t2i_track.runs.request import EVALUATED
 from t2i_track.settings import DECLARED, RECORDED, Values
 from t2i_track.workspace import Workspace
 
 CHUNK = 500
-_PROTOCOL = ("extractor", "weights_sha256", "layer", "resize", "n", "reference", "reference_sha256", "reference_n")
 
 
 def run_rows(
@@ -27,7 +28,7 @@ def run_rows(
 
     Args:
         addresses: runs; where there are none, all.
-        experiment: of this experiment only.
+        experiment: of this experiment only, see ``lineage.of_experiment``.
         sweep: cells of this sweep only.
     """
     runs = _chosen(session, addresses, experiment, sweep)
@@ -36,7 +37,7 @@ def run_rows(
     sweeps = _sweeps(session, ids)
     if sweep is not None:  # a run may be a cell of several
         sweeps = dict.fromkeys(ids, lineage.find_sweep(session, sweep).name)
-    scores = _scores(session, ids)
+    scores = _scores(session, runs)
     return [
         RunRow(
             **_fields(run),
@@ -65,7 +66,7 @@ def image_rows(session: Session, workspace: Workspace, rows: Iterable[RunRow]) -
                 .order_by(Image.prompt_index, Image.replicate)
             )
         )
-        wanted = {name: score.protocol for name, score in row.scores.items()}
+        wanted = {name: score.stored_protocol for name, score in row.scores.items()}
         scores: dict[int, dict[str, float]] = {}
         query = select(ImageScore.image_id, ImageScore.name, ImageScore.value, Protocol.fingerprint).join(Protocol)
         for image_id, name, value, fingerprint in session.execute(query.join(Image).where(Image.run_id == run.id)):
@@ -81,7 +82,7 @@ def image_rows(session: Session, workspace: Workspace, rows: Iterable[RunRow]) -
                 path=workspace.image_path(image),
                 record=_shown(image, workspace),
                 scores=scores.get(image.id, {}),
-                protocols={name: wanted[name] for name in scores.get(image.id, {})},
+                protocols={name: row.scores[name].protocol for name in scores.get(image.id, {})},
             )
             for image in images
         ]
@@ -100,13 +101,14 @@ _FIELDS = {
     **{name: getattr(Run, name) for name in ("name", "experiment", "status", "seconds_per_image", "mlflow_run_id")},
     **{name: _column(declared.column) for name, declared in DECLARED.items() if declared.column is not None},
 }
-_RESOLVED, _MEMORY_FORMAT = Run.config[RESOLVED].label(RESOLVED), Run.config["memory_format"].label("memory_format")
+# Of its JSON: what stands beside those of a column, and what its scores were asked for with.
+_BESIDE = tuple(Run.config[name].label(name) for name in (RESOLVED, "memory_format", EVALUATED))
 
 
 def _fields(run: Row[Any]) -> dict[str, Any]:
     """What a ``RunRow`` has of the run's own row."""
     values: Sequence[Any] = tuple(run)
-    (resolved, memory_format), columns = values[1:3], values[3:]
+    resolved, memory_format, columns = values[1], values[2], values[1 + len(_BESIDE) :]
     found = dict(zip(_FIELDS, columns, strict=True))
     settings = {name: found.pop(name) for name in DECLARED if name in found}
     stored = Values.stored({**beside_columns(resolved, memory_format), **settings})
@@ -114,19 +116,14 @@ def _fields(run: Row[Any]) -> dict[str, Any]:
 
 
 def _chosen(session: Session, addresses: Sequence[str], experiment: str | None, sweep: str | None) -> list[Row[Any]]:
-    """``id``, what stands beside the columns, and ``_FIELDS`` of the runs."""
-    query = (
-        select(Run.id, _RESOLVED, _MEMORY_FORMAT, *_FIELDS.values())
-        .join(Model)
-        .join(Manifest)
-        .order_by(Run.created_at, Run.id)
-    )
+    """``id``, ``_BESIDE`` and ``_FIELDS`` of the runs."""
+    query = select(Run.id, *_BESIDE, *_FIELDS.values()).join(Model).join(Manifest).order_by(Run.created_at, Run.id)
     if addresses:
         ids = list(dict.fromkeys(lineage.find_run(session, address).id for address in addresses))
         found = {run.id: run for some in _chunks(ids) for run in session.execute(query.where(Run.id.in_(some)))}
         return [found[number] for number in ids]
     if experiment is not None:
-        query = query.where(Run.experiment == experiment)
+        query = query.where(lineage.of_experiment(experiment))
     if sweep is not None:
         members = select(SweepRun.run_id).where(SweepRun.sweep_id == lineage.find_sweep(session, sweep).id)
         query = query.where(Run.id.in_(members))
@@ -144,24 +141,23 @@ def _sweeps(session: Session, runs: Sequence[int]) -> dict[int, str]:
     return names
 
 
-def _scores(session: Session, runs: Sequence[int]) -> dict[int, dict[str, list[Score]]]:
+def _scores(session: Session, runs: Sequence[Row[Any]]) -> dict[int, dict[str, list[Score]]]:
     """Run -> score -> its values under all protocols, the newest last."""
     found: dict[int, dict[str, list[Score]]] = {}
-    labels: dict[int, tuple[str, str]] = {}
     columns = (
         *("run_id", "name", "value", "ci_low", "ci_high", "n", "note", "protocol_id", "replicates"),
         *("grouping", "prompts_sha256", "parts"),
     )
-    for protocol in session.scalars(select(Protocol)):
-        fields = {name: getattr(protocol, name) for name in _PROTOCOL}
-        fields |= {"parameters": protocol.parameters, "versions": protocol.versions}
-        labels[protocol.id] = (protocol.fingerprint, protocol_label(fields))
-    for ids in _chunks(runs):
+    protocols = Protocols(session)
+    of_run = {run.id: run for run in runs}
+    for ids in _chunks(list(of_run)):
         query = select(*(getattr(MetricValue, name) for name in columns)).where(MetricValue.run_id.in_(ids))
         ordered = session.execute(query.order_by(MetricValue.created_at, MetricValue.id))
         # Taken apart at once: to ask a row for each column by its name takes as long as reading it.
         for run_id, name, value, low, high, n, note, protocol, replicates, grouping, prompts, parts in ordered:
-            fingerprint, label = labels[protocol]
+            run = of_run[run_id]
+            fingerprint, label = protocols.compared(protocol, run.num, run.images_per_prompt, prompts)
+            stored = protocols.fingerprint(protocol)
             score = Score(
                 name=name,
                 value=value,
@@ -175,8 +171,13 @@ def _scores(session: Session, runs: Sequence[int]) -> dict[int, dict[str, list[S
                 grouping=grouping,
                 prompts=prompts or "",
                 parts=None if parts is None else np.frombuffer(parts, dtype="<f8"),
+                stored_protocol=stored,
+                options=(run.evaluated or {}).get(stored) or protocols.options(protocol),
             )
-            found.setdefault(run_id, {}).setdefault(name, []).append(score)
+            values = found.setdefault(run_id, {}).setdefault(name, [])
+            # One of an earlier version and the same measured anew, which has the fuller fingerprint.
+            values[:] = [value for value in values if value.protocol != fingerprint]
+            values.append(score)
     return found
 
 

@@ -6,7 +6,7 @@ from pathlib import PurePath
 from typing import Any
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, joinedload
 
 from t2i_track.db import lineage
 from t2i_track.db.models import Base, Image, ImageScore, Label, MetricValue, Run, RunStatus
@@ -126,13 +126,14 @@ def first_files(session: Session, run: str, most: int) -> list[str]:
 
 
 def image_record(session: Session, workspace: Workspace, image: Image) -> dict[str, Any]:
-    """An image's row, how it was made, its scores and labels."""
+    """An image's row, how it was made, its scores, each with its protocol, and labels."""
     made = {
         **picture_record(image.run),
         "prompt": image.prompt.text,
         "seed": image.seed,
     }
-    scores = session.scalars(select(ImageScore).where(ImageScore.image_id == image.id).order_by(ImageScore.name))
+    query = select(ImageScore).where(ImageScore.image_id == image.id).options(joinedload(ImageScore.protocol))
+    scores = session.scalars(query.order_by(ImageScore.name, ImageScore.id))
     labels = session.scalars(select(Label).where(Label.image_id == image.id).order_by(Label.created_at))
     return {
         **_columns(image, leave_out={"run_id", "prompt_id"}),
@@ -141,7 +142,10 @@ def image_record(session: Session, workspace: Workspace, image: Image) -> dict[s
         "run": image.run.uuid,
         "made_with": made,
         "parameters": parameters_text(made),
-        "scores": {score.name: score.value for score in scores},
+        "scores": [
+            {"name": score.name, "value": score.value, "protocol": _columns(score.protocol, leave_out={"id"})}
+            for score in scores
+        ],
         "labels": [_columns(label, leave_out={"image_id"}) for label in labels],
     }
 

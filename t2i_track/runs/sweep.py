@@ -114,11 +114,12 @@ def run_sweep(
     has made with the same settings, weights and manifest is taken over. ``fresh`` makes a new sweep with new runs.
 
     Raises:
-        Interrupted: Ctrl-C.
+        Interrupted: Ctrl-C. MetricError: its scores could not be measured, found out before the first image.
     """
     manifest = open_manifest(experiment.manifest, experiment.prompts)
     cells = cells_of(experiment, manifest)
     workspace.require_writable()
+    _require_measurable(workspace, experiment, cells, manifest)
     generator = Generator(workspace, tracker, allow_pickle=allow_pickle)
     tracker.check()
     sweep = _open(workspace, tracker, experiment, fresh)
@@ -148,6 +149,16 @@ def run_sweep(
     _close(workspace, tracker, sweep, RunStatus.FAILED if failed else RunStatus.FINISHED, reason)
     assert sweep.mlflow_run_id is not None
     return SweepOutcome(sweep.uuid, sweep.name, sweep.mlflow_run_id, tuple(outcomes))
+
+
+def _require_measurable(
+    workspace: Workspace, experiment: Experiment, cells: Sequence[Settings], manifest: Manifest
+) -> None:
+    from t2i_track.runs.evaluate import before_generation
+
+    for cell in {(cell.model, cell.height, cell.width, cell.num): cell for cell in cells}.values():
+        texts = [entry.prompt for entry in manifest.head(cell.num).entries]
+        before_generation(workspace, cell, texts, wanted=experiment.evaluate, reference=experiment.reference)
 
 
 def _run_cell(

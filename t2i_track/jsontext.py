@@ -1,0 +1,41 @@
+"""JSON that every parser reads: it has no word for what is no finite number, so that is ``null``."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from datetime import date, time, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+
+def json_text(value: Any, indent: int | None = 2, *, separators: tuple[str, str] | None = None) -> str:
+    """The JSON of mappings, lists, numbers, texts, times, paths and bytes (in hexadecimal)."""
+    plain = _finite(value)
+    return json.dumps(
+        plain, indent=indent, separators=separators, ensure_ascii=False, default=_jsonable, allow_nan=False
+    )
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _finite(part) for name, part in value.items()}
+    return [_finite(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def _jsonable(value: Any) -> Any:
+    """Of what a database can hold: times, numbers of its own, bytes."""
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, bytes | memoryview):
+        return value.hex()
+    if isinstance(value, Decimal):
+        return _finite(float(value))
+    if isinstance(value, Path | UUID | timedelta):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} in a result")
