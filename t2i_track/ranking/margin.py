@@ -178,12 +178,25 @@ def _errors_at(margin: float, gaps: Matrix, squares: Matrix, size: int, unit: fl
     counted in it.
     """
     delta = min(margin / unit, 0.99)
-    differing, net = squares / unit**2, size * gaps / unit
-    better, worse = np.maximum(differing + net, 0.0) / 2, np.maximum(differing - net, 0.0) / 2
-    b = -better - worse + (2 * size - better + worse) * delta
-    c = -worse * delta * (1 - delta)
-    rarer = (np.sqrt(b * b - 8 * size * c) - b) / (4 * size)
-    return np.asarray(unit * np.sqrt((2 * rarer + delta * (1 - delta)) / size))
+    variance = delta * (1 - delta)
+    # In place where it can be: these are matrices of all pairs of a thousand runs.
+    net = gaps * (size / unit)  # prompts at which the column's run is better, less those at which it is worse
+    worse = squares / unit**2
+    b = (2 * size - net) * delta
+    b -= worse
+    worse -= net
+    np.maximum(worse, 0.0, out=worse)  # twice their number; below 0 only by rounding, and by unequal differences
+    found = b * b
+    worse *= 4 * size * variance
+    found += worse
+    np.sqrt(found, out=found)
+    found -= b  # 4 size times the likeliest share of prompts at which it is worse
+    found /= 2 * size
+    found += variance
+    found /= size
+    np.sqrt(found, out=found)
+    found *= unit
+    return found
 
 
 def _unit(columns: Matrix) -> float:
@@ -220,27 +233,34 @@ def _unpaired(scores: Sequence[Score], manifests: Sequence[str], level: float) -
 
 
 def _standings(found: _Differences, margin: float) -> list[Standing]:
-    gaps, others = found.gaps, ~np.eye(len(found.gaps), dtype=bool)
-    upper = np.where(others, gaps + found.best[None, :] * found.errors_at_margin, -np.inf).max(axis=1)
-    lower = np.where(others, gaps - found.pairs * found.errors, -np.inf).max(axis=1)
-    room = margin - gaps
-    with np.errstate(divide="ignore", invalid="ignore"):
-        to_show = ((found.best[None, :] + POWER_QUANTILE) * found.errors_at_margin / room) ** 2
-        to_refute = ((found.pairs + POWER_QUANTILE) * found.errors / room) ** 2
+    gaps, at_margin = found.gaps, found.errors_at_margin
+    upper = found.best[None, :] * at_margin
+    upper += gaps
+    np.fill_diagonal(upper, -np.inf)
+    lower = gaps - found.pairs * found.errors
+    np.fill_diagonal(lower, -np.inf)
+    at_most, at_least = np.maximum(upper.max(axis=1), 0.0), lower.max(axis=1)
     result = []
     for run in range(len(gaps)):
-        at_most = float(max(upper[run], 0.0))
-        if at_most <= margin:
-            result.append(Standing("as good", at_most))
-        elif lower[run] > margin:
-            result.append(Standing("worse", at_most))
+        if at_most[run] <= margin:
+            result.append(Standing("as good", float(at_most[run])))
+        elif at_least[run] > margin:
+            result.append(Standing("worse", float(at_most[run])))
         else:
-            beyond = others[run] & (room[run] < 0)
-            times = to_refute[run, beyond].min() if beyond.any() else to_show[run, others[run]].max()
-            result.append(
-                Standing("undecided", at_most, rounded_up(max(float(times) * found.images, found.images + 1)))
-            )
+            result.append(Standing("undecided", float(at_most[run]), _images(found, run, margin)))
     return result
+
+
+def _images(found: _Differences, run: int, margin: float) -> int | None:
+    """So many a run would probably show it worse than one that it seems to be worse than, or else as good as all."""
+    others = np.arange(len(found.gaps)) != run
+    room = margin - found.gaps[run]
+    with np.errstate(divide="ignore"):
+        refuted = ((found.pairs + POWER_QUANTILE) * found.errors[run] / room) ** 2
+        shown = ((found.best + POWER_QUANTILE) * found.errors_at_margin[run] / room) ** 2
+    beyond = others & (room < 0)
+    times = refuted[beyond].min() if beyond.any() else shown[others].max()
+    return rounded_up(max(float(times) * found.images, found.images + 1.0))
 
 
 def _detectable(found: _Differences, margin: Margin | None) -> Detectable | None:
