@@ -42,7 +42,8 @@ class Evaluation(Shown):
         return [{"run": found.name, **score} for found in self.runs for score in found.scores]
 
     def lines(self) -> list[str]:
-        return [f"{found.name}: {warning}" for found in self.runs for warning in found.warnings]
+        references = dict.fromkeys(found.reference for found in self.runs if found.reference)
+        return [*references, *(f"{found.name}: {warning}" for found in self.runs for warning in found.warnings)]
 
 
 @dataclass(frozen=True)

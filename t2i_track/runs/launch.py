@@ -39,7 +39,7 @@ class Outcome(Shown):
     def lines(self) -> list[str]:
         summary = self.summary
         made = f"run {summary.name} ({summary.run[:12]}): {summary.images} images in {summary.folder}"
-        return [made, *self.notes, *(self.scored.warnings if self.scored else ())]
+        return [made, *self.notes, *(self.scored.notes() if self.scored else ())]
 
 
 def open_manifest(path: str | None, prompts: Sequence[str]) -> Manifest:
