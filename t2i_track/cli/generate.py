@@ -13,6 +13,7 @@ from click.core import ParameterSource
 from t2i_track.cli.options import PATH, blank, format_option, settings_options, tracking_option, workspace_options
 from t2i_track.cli.output import print_lines, print_record
 from t2i_track.settings import DECLARED
+from t2i_track.texts import clean
 from t2i_track.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -28,11 +29,8 @@ def _read_config(ctx: click.Context, _param: click.Parameter, path: Path | None)
         ctx.default_map = {**(ctx.default_map or {}), **experiment.single()}
         for name, values in experiment.varied().items():
             if len(values) > 1:
-                click.echo(
-                    f"{path} varies {name} over {values}: generate takes the first unless --{name} says otherwise;"
-                    f" 't2i sweep {path}' runs them all",
-                    err=True,
-                )
+                varied = f"{path} varies {name} over {values}: generate takes the first unless --{name} says otherwise;"
+                click.echo(clean(f"{varied} 't2i sweep {path}' runs them all"), err=True)
     return path
 
 

@@ -18,8 +18,8 @@ from t2i_track.cli.options import (
     workspace_options,
 )
 from t2i_track.cli.output import print_lines, print_rows
-from t2i_track.cli.tables import clean
 from t2i_track.errors import T2IError
+from t2i_track.texts import clean
 from t2i_track.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def print_swept(found: SweepResult, workspace: Workspace, fmt: str) -> None:
     if found.comparison is not None:
         print_comparison(found.comparison, fmt)
     else:
-        click.echo(f"not compared: {found.reason}", err=True)
+        click.echo(clean(f"not compared: {found.reason}"), err=True)
     if len(outcome.failed) < len(outcome.cells) and fmt == "table":
         print_lines([following([f"t2i compare --sweep {outcome.sweep[:12]} --report report.html"], workspace)])
     if outcome.failed:
