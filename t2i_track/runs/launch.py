@@ -121,6 +121,8 @@ def _notes(summary: Summary) -> list[str]:
         notes.append(
             f"{summary.truncated} of {summary.images} prompts are longer than the encoder's window and were cut"
         )
+    if summary.negative_truncated:
+        notes.append("the negative prompt is longer than the encoder's window and was cut")
     if summary.flagged:
         notes.append(f"{summary.flagged} images were blacked out by the model's safety checker")
     if summary.unsent:

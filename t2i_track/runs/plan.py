@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 RESOLVED = "resolved"
 """The key of a run's ``config`` under which the settings that have no column stand, as resolved."""
 
+NEGATIVE_TRUNCATED = "negative_truncated"
+"""The key of a run's ``config`` that says whether its negative prompt was longer than the encoder's window."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -62,6 +65,7 @@ class Summary:
     images: int
     made: int
     truncated: int
+    negative_truncated: bool = False
     flagged: int
     seconds: float
     images_per_second: float | None
@@ -71,6 +75,8 @@ class Summary:
 
 def create_run(session: Session, plan: Plan, resolved: Resolved, loaded: LoadedPipeline) -> Run:
     """Store a new run, with its model and manifest."""
+    from t2i_track.images.sampling import cuts_negative_prompt
+
     values = resolved.settings
     model = lineage.store_model(
         session,
@@ -98,6 +104,7 @@ def create_run(session: Session, plan: Plan, resolved: Resolved, loaded: LoadedP
             "settings": plan.settings.to_dict(),
             "outdir": None if plan.outdir is None else str(plan.outdir.absolute()),
             "lora_sha256": resolved.lora_sha256,
+            NEGATIVE_TRUNCATED: cuts_negative_prompt(loaded.pipe, values),
             RESOLVED: {name: getattr(values, name) for name, declared in DECLARED.items() if declared.column is None},
         },
         environment=environment(str(values.device)),
