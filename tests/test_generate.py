@@ -255,8 +255,8 @@ def test_a_negative_prompt_that_is_cut_is_said(workspace: Workspace, generator: 
 
     note = "the negative prompt is longer than the encoder's window and was cut"
     long = "blurred and dark " * 60
-    for text, guidance, cut in (("blurred", 5.0, False), (long, 5.0, True), (long, 1.0, False)):
-        summary = generator.generate(plan(["one"], guidance=guidance, negative_prompt=text))
+    for text, cut in (("", False), ("blurred", False), (long, True)):
+        summary = generator.generate(plan(["one"], guidance=5.0, negative_prompt=text))
         again = generator.resume(summary.run)
         assert [note in _notes(one) for one in (summary, again)] == [cut, cut]
 

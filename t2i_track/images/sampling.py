@@ -141,9 +141,7 @@ def _token_counts(tokenizer: Any, texts: Sequence[str]) -> list[int]:
 
 
 def cuts_negative_prompt(pipe: Any, settings: Values) -> bool:
-    """Whether the negative prompt is steered away from, and longer than the encoder's window."""
-    if settings.guidance <= 1:
-        return False
+    """Whether the negative prompt is longer than the encoder's window."""
     text = pipe.maybe_convert_prompt(settings.negative_prompt, pipe.tokenizer)
     return _token_counts(pipe.tokenizer, [text])[0] > int(pipe.tokenizer.model_max_length)
 
