@@ -1,4 +1,4 @@
-"""Text that is shown: with nothing in it that a terminal or a spreadsheet would obey."""
+"""Text that can be stored, and shown with nothing in it that a terminal or a spreadsheet would obey."""
 
 from __future__ import annotations
 
@@ -8,6 +8,17 @@ import re
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 """What a cell begins with that a spreadsheet takes for a formula, as OWASP lists it."""
+
+
+def unstorable(text: str) -> str | None:
+    """Why a text cannot be kept: neither PostgreSQL nor PNG holds a NUL, and no file half a surrogate pair."""
+    if "\0" in text:
+        return "contains a NUL character"
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"{text[error.start]!r} is not a character"
+    return None
 
 
 def clean(text: str) -> str:

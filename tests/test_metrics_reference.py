@@ -106,6 +106,13 @@ def test_pictures_beside_folders_are_used_and_counted_apart(tmp_path: Path) -> N
     assert look_through(tmp_path).said() == "5 pictures used (1 beside the 3 folders a, b, x.png), 0 files left out"
 
 
+def test_equal_pictures_are_counted(tmp_path: Path) -> None:
+    for n in (1, 2, 2, 2):
+        picture(tmp_path / "r" / f"{len(list(tmp_path.rglob('*.png')))}.png", n)
+    found = open_reference(tmp_path / "r", tmp_path / "cache")
+    assert found.said == "4 pictures used, 0 files left out; 2 of the pictures are equal to another"
+
+
 def test_links(tmp_path: Path) -> None:
     picture(tmp_path / "elsewhere" / "0.png")
     folder = tmp_path / "reference"

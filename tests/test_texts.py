@@ -71,6 +71,26 @@ def test_json_says_the_same_without_a_control_character(value: Any) -> None:
     assert not OBEYED & set(text)
 
 
+@pytest.mark.parametrize("bad", ["a\0b", "a\ud800", "\udcff"])
+def test_what_cannot_be_stored_is_refused_wherever_it_is_typed(bad: str) -> None:
+    from t2i_track.errors import ManifestError, SettingsError
+    from t2i_track.prompts.manifest import from_prompts
+    from t2i_track.runs.plan import Plan
+    from t2i_track.settings import Settings
+
+    manifest = from_prompts(["a"])
+    with pytest.raises(ManifestError, match=r"prompt 1 of the command line: .* (NUL|is not a) character"):
+        from_prompts([bad])
+    for name in ("negative_prompt", "model", "lora"):
+        with pytest.raises(SettingsError, match=rf"{name} '.*' cannot be stored \(.*character\): take that out"):
+            Settings(**{name: bad})
+    with pytest.raises(SettingsError, match=r"the run name '.*' cannot be stored \(.*character\): give another"):
+        Plan(settings=Settings(), manifest=manifest, experiment="t2i", run_name=bad)
+    with pytest.raises(SettingsError, match=r"the experiment '.*' cannot be stored"):
+        Plan(settings=Settings(), manifest=manifest, experiment=bad)
+    assert Plan(settings=Settings(negative_prompt="猫\x1b"), manifest=manifest, experiment="é").name
+
+
 def test_harmless_keeps_lines_and_clean_makes_one() -> None:
     assert harmless("a\nb\x1bc\u202e") == "a\nb\\x1bc\\u202e"
     assert clean("a\n b\x1b") == "a b\\x1b"

@@ -78,7 +78,10 @@ def _folder(path: Path, label: str, cache_dir: Path) -> Reference:
     found = look_through(path)
     if not found.pictures:
         raise MetricError(f"reference {label!r} has no pictures: {found.said()}; name another")
-    return replace(_of(label, _files(found.pictures, cache_dir)), said=found.said(), root=path)
+    items = _files(found.pictures, cache_dir)
+    equal = len(items) - len({item.sha256 for item in items})
+    said = found.said() + (f"; {equal} of the pictures are equal to another" if equal else "")
+    return replace(_of(label, items), said=said, root=path)
 
 
 def _of(label: str, items: list[ImageItem]) -> Reference:

@@ -75,6 +75,10 @@ def _read_text(path: Path) -> str:
         raise ManifestError(f"{path}: not packed by gzip, or cut off: is the download complete?") from None
     except OSError as error:
         raise ManifestError(f"{path}: the manifest cannot be read: {error.strerror}") from None
+    if path.suffix.lower() == _PACKED and data.startswith(b"\x1f\x8b"):
+        raise ManifestError(f"{path}: the manifest is packed by gzip twice: unpack it once")
+    if b"\0" in data[:2]:
+        raise ManifestError(f"{path}: the manifest is UTF-16, or no text: save it as UTF-8")
     for start, what, advice in _CONTENT:
         if data.startswith(start):
             raise ManifestError(f"{path}: the manifest is {what}: {advice}")
@@ -155,7 +159,7 @@ def _read_jsonl(text: str, name: str) -> Iterator[Row]:
         place = f"{name}, line {line}"
         record = _parsed(content.replace(MARK, ""), place, "each line is one JSON object")
         if not isinstance(record, str | dict):
-            raise ManifestError(f"{place}: a line is a JSON object or string, not {content:.60}")
+            raise ManifestError(f"{place}: a line is a JSON object or string, not {content.strip():.60}")
         yield place, _record(place, record)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from t2i_track.errors import ManifestError
+from t2i_track.texts import unstorable
 
 MARK = codecs.BOM_UTF8.decode()
 """The byte order mark. In the middle of a text it stands where files were joined; it is no letter."""
@@ -35,11 +36,8 @@ def normalise(text: str) -> str:
 
 
 def storable(place: str, text: str) -> str:
-    """Neither PostgreSQL nor PNG text chunks can hold a NUL, and no file can hold half a surrogate pair."""
-    if "\0" in text:
-        raise ManifestError(f"{place}: contains a NUL character: is this a text file?")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ManifestError(f"{place}: {text[error.start]!r} is not a character: save the text as UTF-8") from None
+    """The text itself; raises ManifestError where it cannot be stored."""
+    if reason := unstorable(text):
+        advice = "is this a text file?" if "\0" in text else "save the text as UTF-8"
+        raise ManifestError(f"{place}: {reason}: {advice}")
     return text

@@ -14,8 +14,10 @@ from sqlalchemy.orm import Session
 from t2i_track.db import lineage
 from t2i_track.db.models import ManifestEntry, Prompt, Run, RunStatus
 from t2i_track.environment import environment
+from t2i_track.errors import SettingsError
 from t2i_track.prompts.manifest import Manifest
 from t2i_track.settings import DECLARED, Resolved, Settings, Values
+from t2i_track.texts import unstorable
 
 if TYPE_CHECKING:
     from t2i_track.images.loading import LoadedPipeline
@@ -42,6 +44,11 @@ class Plan:
     sweep_id: int | None = None
     cell: int | None = None
     """The sweep in the database, and which of its cells this is."""
+
+    def __post_init__(self) -> None:
+        for what, text in (("run name", self.name), ("experiment", self.experiment)):
+            if reason := unstorable(text):
+                raise SettingsError(f"the {what} {text!r:.60} cannot be stored ({reason}): give another")
 
     @property
     def name(self) -> str:
