@@ -119,7 +119,7 @@ def generate(
     """Make images for every prompt of a manifest, as one tracked run, and score it where that costs next to nothing.
 
     Args:
-        manifest: a prompt file (CSV, TSV, JSONL, TXT); default: the embedded captions.
+        manifest: a prompt file (CSV, TSV, JSON, JSON lines, Parquet, TXT); default: the embedded captions.
         prompt: a prompt or several, instead of a manifest.
         outdir: where the run's own folder is made; default: ``images/`` in the home folder.
         experiment: MLflow experiment.

@@ -39,7 +39,11 @@ def _read_config(ctx: click.Context, _param: click.Parameter, path: Path | None)
     "--config", type=PATH, callback=_read_config, is_eager=True, expose_value=False, help="Experiment file (YAML)."
 )
 @click.option(
-    "--manifest", "--val-csv", callback=blank, show_default="the embedded captions", help="CSV, TSV, JSONL or TXT."
+    "--manifest",
+    "--val-csv",
+    callback=blank,
+    show_default="the embedded captions",
+    help="CSV, TSV, JSON(L), Parquet or TXT.",
 )
 @click.option("--prompt", "prompts", multiple=True, help="A prompt; may be repeated. Instead of --manifest.")
 @settings_options

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 @click.argument("file", type=PATH, required=False, metavar="[FILE.yaml]")
 @axes_options
 @click.option("--zip", "zipped", is_flag=True, help="Run the axes side by side instead of every combination.")
-@click.option("--manifest", "--val-csv", show_default="the embedded captions", help="CSV, TSV, JSONL or TXT.")
+@click.option(
+    "--manifest", "--val-csv", show_default="the embedded captions", help="CSV, TSV, JSON(L), Parquet or TXT."
+)
 @click.option("--prompt", "prompts", multiple=True, help="A prompt; may be repeated. Instead of --manifest.")
 @click.option("--name", show_default="the names of its axes", help="Name of the sweep.")
 @click.option("--experiment", show_default="t2i", help="MLflow experiment.")
