@@ -44,7 +44,8 @@ class Evaluation(Shown):
         return [{"run": found.name, **score} for found in self.runs for score in found.scores]
 
     def lines(self) -> list[str]:
-        return [f"{found.name}: {warning}" for found in self.runs for warning in found.warnings]
+        references = dict.fromkeys(found.reference for found in self.runs if found.reference)
+        return [*references, *(f"{found.name}: {warning}" for found in self.runs for warning in found.warnings)]
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def generate(
     """Make images for every prompt of a manifest, as one tracked run, and score it where that costs next to nothing.
 
     Args:
-        manifest: a prompt file (CSV, TSV, JSONL, TXT); default: the embedded captions.
+        manifest: a prompt file (CSV, TSV, JSON, JSON lines, Parquet, TXT); default: the embedded captions.
         prompt: a prompt or several, instead of a manifest.
         outdir: where the run's own folder is made; default: ``images/`` in the home folder.
         experiment: MLflow experiment.

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar
 
+from t2i_track.texts import clean
+
 if TYPE_CHECKING:
     from rich.progress import Progress, Task
     from rich.text import Text
@@ -24,6 +26,7 @@ def progress(what: str, total: int, done: int = 0, unit: str = "images") -> Iter
 
     The bar goes when the work has ended: what it came to is said by the command.
     """
+    what = clean(what)
     if sys.stderr.isatty():
         with _bar(unit) as bar:
             task = bar.add_task(what, total=total, completed=done, before=done)

@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from t2i_track.errors import SettingsError
 from t2i_track.schedulers import SCHEDULERS, network_calls
+from t2i_track.texts import unstorable
 
 DTYPES = ("fp32", "fp16", "bf16")
 CONTIGUOUS = "contiguous"
@@ -109,6 +110,8 @@ class Setting:
         if self.choices and value not in self.choices:
             raise SettingsError(f"unknown {name.replace('_', ' ')} '{value}'{suggestion(value, self.choices)}")
         if self.kind is str:
+            if reason := unstorable(value):
+                raise SettingsError(f"{name} {value!r:.60} cannot be stored ({reason}): take that out")
             return
         if not math.isfinite(value):
             raise SettingsError(f"{name} must be a finite number, not {value}: try {option(name)} {example(name)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import itertools
 import json
 import os
@@ -171,6 +172,56 @@ def test_names_that_lead_out_are_refused(name: str, reason: str, root: Path) -> 
         draw(root, content, allow_missing=True)
     assert reason in str(caught.value)
     assert not (root.parent / "out.csv").exists()
+
+
+def test_windows_names_are_found(root: Path) -> None:
+    (root / "train").mkdir()
+    (root / "train" / "x.jpg").touch()
+    (root / "a\\b.jpg").touch()
+    content = document()
+    content["images"][0]["file_name"] = "train\\x.jpg"
+    content["images"][1]["file_name"] = "a\\b.jpg"
+    content["images"][2]["file_name"] = "train\\none.jpg"
+    rows, summary = draw(root, content)
+    assert (summary.kept, summary.missing) == (5, 1)
+    paths = {row["image_id"]: row["image_path"] for row in rows}
+    assert (paths["10"], paths["11"]) == ("images/train/x.jpg", "images/a\\b.jpg")
+    assert all(Path(entry.image_path or "").is_file() for entry in manifest.load(summary.out_csv).entries)
+
+
+def test_annotations_packed_by_gzip(root: Path, tmp_path: Path) -> None:
+    expected, _ = draw(root)
+    path, out = tmp_path / "captions.json.gz", tmp_path / "out.csv"
+    path.write_bytes(gzip.compress(json.dumps(document()).encode()))
+    sample(path, root, out)
+    assert [entry.caption_id for entry in manifest.load(out).entries] == [row["caption_id"] for row in expected]
+    for content in (json.dumps(document()).encode(), gzip.compress(json.dumps(document()).encode())[:-20], b""):
+        path.write_bytes(content)
+        with pytest.raises(ManifestError, match=r"captions\.json\.gz: not"):
+            sample(path, root, out)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 10**30, 1e308, "\\", [[[[]]]]])
+@pytest.mark.parametrize("table", ["images", "annotations", "info"])
+def test_fields_that_are_not_read_may_hold_anything(table: str, value: object, root: Path) -> None:
+    expected, _ = draw(root)
+    content: dict[str, Any] = document()
+    if table == "info":
+        content = {"info": {"x": value}, **content}
+    else:
+        content[table][3]["x"] = {"y": value}
+    assert draw(root, content)[0] == expected
+
+
+@pytest.mark.parametrize(
+    "value", ["NaN", "-Infinity", "1e999", "1" + "0" * 5000, "1" * 40, "[" * 100_000 + "]" * 100_000]
+)
+def test_values_that_are_read_are_numbers_in_range(value: str, root: Path, tmp_path: Path) -> None:
+    path = tmp_path / "captions.json"
+    path.write_text(json.dumps(document()).replace('"id": 103,', f'"id": {value},'))
+    with pytest.raises(ManifestError, match=r"'id' must be a whole number below|not COCO's JSON") as caught:
+        sample(path, root, tmp_path / "out.csv")
+    assert len(str(caught.value)) < 400
 
 
 @pytest.mark.parametrize("link", ["file", "folder", "dangling"])

@@ -11,6 +11,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 from sqlalchemy import select
 
+from t2i_track.api import Evaluation
 from t2i_track.db.models import MetricValue, Run, RunStatus
 from t2i_track.errors import MetricError, ProtocolMismatch
 from t2i_track.runs import launch
@@ -182,6 +183,19 @@ def test_values_are_those_of_the_reference_that_was_asked_for(
     values = [one.values()["fid"]["value"] for one in found]
     assert values[0] == values[2] != values[1]
     assert [one.measured for one in found] == [1, 1, 0]
+    said = f"reference {tmp_path / 'a'}: 4 pictures used, 0 files left out"
+    assert [one.notes()[:1] for one in (found[0], found[2])] == [[said], [said]]
+    assert Evaluation(tuple(found[:1] * 2)).lines()[:2].count(said) == 1
+
+
+def test_what_a_small_reference_does_not_allow_is_said(workspace: Workspace, tracker: Tracker, tmp_path: Path) -> None:
+    for place in range(4):
+        PIL.Image.new("RGB", (64, 64), (40 * place, 9, 9)).save(tmp_path / f"{place}.png")
+    found = score(workspace, tracker, ["scored"], Request(reference=str(tmp_path)))[0]
+    left_out = f"not measured: dc needs a reference of 6 pictures, and '{tmp_path}' has 4 pictures"
+    assert found.notes()[:2] == [f"reference {tmp_path}: 4 pictures used, 0 files left out", left_out]
+    assert {"fid", "recall"} <= found.values().keys()
+    assert "coverage" not in found.values()
 
 
 def test_the_gate_s_exit_status(workspace: Workspace, tmp_path: Path, cli) -> None:

@@ -250,6 +250,17 @@ def test_long_prompts_are_counted(workspace: Workspace, generator: Generator) ->
     assert [(row.truncated, row.tokens > 77) for row in rows(workspace, summary.run)] == [(False, False), (True, True)]
 
 
+def test_a_negative_prompt_that_is_cut_is_said(workspace: Workspace, generator: Generator) -> None:
+    from t2i_track.runs.launch import _notes
+
+    note = "the negative prompt is longer than the encoder's window and was cut"
+    long = "blurred and dark " * 60
+    for text, cut in (("", False), ("blurred", False), (long, True)):
+        summary = generator.generate(plan(["one"], guidance=5.0, negative_prompt=text))
+        again = generator.resume(summary.run)
+        assert [note in _notes(one) for one in (summary, again)] == [cut, cut]
+
+
 def test_the_record_is_enough(workspace: Workspace, generator: Generator) -> None:
     """Law 1: a picture made from nothing but its PNG's record has the same pixels."""
     summary = generator.generate(plan(guidance=5.0, negative_prompt="blurred", scheduler="euler-a"))

@@ -143,7 +143,7 @@ def test_an_evaluation_shows_the_values_that_were_asked_for(workspace: Workspace
         for value, how in ((1.0, FID), (2.0, GRAY)):
             store_score(session, run, "fid", value, how)
     for value, how in ((1.0, FID), (2.0, GRAY)):
-        found = _scored(workspace, run, {("fid", how.fingerprint)}, EvaluationResult([], []))
+        found = _scored(workspace, run, {("fid", how.fingerprint)}, EvaluationResult([], []), None)
         assert found.values()["fid"]["value"] == value
 
 

@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import gc
 import importlib
+import io
 import os
 import sys
 from typing import Any, NoReturn
@@ -121,7 +122,11 @@ def main() -> NoReturn:
     except click.exceptions.Exit as stop:
         _leave(stop.exit_code)
     except click.ClickException as error:
-        error.show()
+        from t2i_track.texts import harmless
+
+        shown = io.StringIO()
+        error.show(shown)
+        click.echo(harmless(shown.getvalue()), err=True, nl=False)
         _leave(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _fail("stopped")
@@ -146,7 +151,7 @@ def _what(error: Exception) -> str:
 
 
 def _fail(message: str) -> NoReturn:
-    from t2i_track.cli.tables import clean
+    from t2i_track.texts import clean
 
     click.echo(f"t2i: {clean(message)}", err=True)
     _leave(1)

@@ -8,6 +8,7 @@ import click
 
 from t2i_track.cli.metric_help import DECIDES, ScoreOption
 from t2i_track.cli.options import PATH, blank, format_option, tracking_option, workspace_options
+from t2i_track.texts import clean
 from t2i_track.workspace import Workspace
 
 
@@ -59,4 +60,4 @@ def compare(workspace: Workspace, runs: tuple[str, ...], fmt: str, **options: An
     else:
         print_comparison(found, fmt)
     if options["report"] is not None:
-        click.echo(f"report: {options['report']}", err=True)
+        click.echo(clean(f"report: {options['report']}"), err=True)

@@ -6,6 +6,7 @@ import click
 
 from t2i_track.cli.options import format_option, workspace_options
 from t2i_track.cli.output import print_rows
+from t2i_track.texts import clean
 from t2i_track.workspace import Workspace
 
 
@@ -33,7 +34,7 @@ def current(workspace: Workspace) -> None:
 
     engine = session.any_read_engine(workspace.url)
     found = session.schema_version(engine)
-    click.echo(f"database {found or 'none'}, program {session.REVISIONS[-1]}")
+    click.echo(f"database {clean(found or 'none')}, program {session.REVISIONS[-1]}")
 
 
 @db.command()

@@ -28,7 +28,7 @@ def run_lines(outcome: Outcome, workspace: Workspace) -> list[str]:
     ]
     if scored is not None:
         lines.append(headline(scored.scores))
-    lines += [f"note: {note}" for note in (*outcome.notes, *(scored.warnings if scored else ()))]
+    lines += [f"note: {note}" for note in (*outcome.notes, *(scored.notes() if scored else ()))]
     score = [] if scored else [f"t2i evaluate {run} --reference FOLDER"]
     show = f"t2i show {run}"
     return [*lines, following([*score, f"t2i compare --experiment {shlex.quote(summary.experiment)}", show], workspace)]

@@ -10,8 +10,9 @@ import click
 from t2i_track.cli.metric_help import MetricsCommand, MetricsOption
 from t2i_track.cli.options import PATH, blank, format_option, tracking_option, workspace_options
 from t2i_track.cli.output import print_lines, print_rows, print_sections
-from t2i_track.cli.tables import Column, clean, terminal
+from t2i_track.cli.tables import Column, terminal
 from t2i_track.errors import MetricError
+from t2i_track.texts import clean
 from t2i_track.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from t2i_track.cli.options import PATH, blank, format_option, settings_options, 
 from t2i_track.cli.output import print_lines, print_record
 from t2i_track.errors import T2IError
 from t2i_track.settings import DECLARED
+from t2i_track.texts import clean
 from t2i_track.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -29,11 +30,8 @@ def _read_config(ctx: click.Context, _param: click.Parameter, path: Path | None)
         ctx.default_map = {**(ctx.default_map or {}), **experiment.single()}
         for name, values in experiment.varied().items():
             if len(values) > 1:
-                click.echo(
-                    f"{path} varies {name} over {values}: generate takes the first unless --{name} says otherwise;"
-                    f" 't2i sweep {path}' runs them all",
-                    err=True,
-                )
+                varied = f"{path} varies {name} over {values}: generate takes the first unless --{name} says otherwise;"
+                click.echo(clean(f"{varied} 't2i sweep {path}' runs them all"), err=True)
     return path
 
 
@@ -42,7 +40,11 @@ def _read_config(ctx: click.Context, _param: click.Parameter, path: Path | None)
     "--config", type=PATH, callback=_read_config, is_eager=True, expose_value=False, help="Experiment file (YAML)."
 )
 @click.option(
-    "--manifest", "--val-csv", callback=blank, show_default="the embedded captions", help="CSV, TSV, JSONL or TXT."
+    "--manifest",
+    "--val-csv",
+    callback=blank,
+    show_default="the embedded captions",
+    help="CSV, TSV, JSON(L), Parquet or TXT.",
 )
 @click.option("--prompt", "prompts", multiple=True, help="A prompt; may be repeated. Instead of --manifest.")
 @settings_options

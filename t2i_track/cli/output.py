@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from t2i_track.cli.tables import Column, aligned, clean, draw, draw_names, heading, paragraph, terminal
+from t2i_track.cli.tables import Column, aligned, draw, draw_names, heading, paragraph, terminal
 from t2i_track.jsontext import json_text
+from t2i_track.texts import cell, clean, harmless, harmless_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,22 +44,35 @@ def print_rows(
     """
     names = list(columns or (rows[0] if rows else ()))
     if fmt == "json":
-        click.echo(json_text([{name: row[name] for name in names} for row in rows]))
+        echo(json_text([{name: row[name] for name in names} for row in rows]) + "\n", fmt)
     elif fmt == "csv":
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows([[_cell(row[name]) for name in names] for row in rows])
-        click.echo(buffer.getvalue(), nl=False)
+        echo(csv_text(names, rows), fmt)
     elif fmt == "table" and (console := terminal()) is not None:
         draw_rows(console, rows, names, drop)
     else:
         from tabulate import tabulate
 
-        cells = [[clean(shown(row[name])) for name in names] for row in rows]
+        from t2i_track.ranking.describe import escaped
+
+        within = escaped if fmt == "markdown" else str
+        cells = [[within(clean(shown(row[name]))) for name in names] for row in rows]
         style = "github" if fmt == "markdown" else "simple"
         titles = [clean(name) for name in names]
         click.echo(tabulate(cells, headers=titles, tablefmt=style, disable_numparse=True, colalign=_align(rows, names)))
+
+
+def echo(text: str, fmt: str) -> None:
+    """Print a result that ends in a line feed, in whichever format, with nothing in it that a terminal would obey."""
+    click.echo(harmless_json(text) if fmt == "json" else harmless(text, keep="\n\t"), nl=False)
+
+
+def csv_text(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as CSV for people and their spreadsheets; JSON is what holds every text as it is."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([cell(name) for name in names])
+    writer.writerows([[_cell(row.get(name)) for name in names] for row in rows])
+    return buffer.getvalue()
 
 
 def draw_rows(
@@ -82,7 +96,7 @@ def draw_rows(
 def print_record(record: Mapping[str, Any], fmt: str) -> None:
     """One record, a line for each field that holds something."""
     if fmt == "json":
-        click.echo(json_text(record))
+        echo(json_text(record) + "\n", fmt)
     elif (console := terminal()) is not None:
         draw_fields(console, record)
     else:
@@ -154,7 +168,9 @@ def _held(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _cell(value: Any) -> Any:
-    return json_text(value, None) if isinstance(value, dict | list) else "" if value is None else value
+    if isinstance(value, dict | list):
+        return cell(json_text(value, None))
+    return "" if value is None else cell(value) if isinstance(value, str) else value
 
 
 def shown(value: Any) -> str:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import click
-
+from t2i_track.cli.output import csv_text, echo
 from t2i_track.cli.tables import aligned, columns_of, draw, heading, paragraph, terminal
 from t2i_track.jsontext import json_text
 from t2i_track.ranking.describe import Cells, escaped, heads, pair_findings, pipes
 from t2i_track.ranking.pair import COLUMNS, PairComparison
 from t2i_track.ranking.words import change, number
+from t2i_track.texts import clean
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +25,7 @@ VERDICTS = {"A better": "green", "B better": "green"}
 def print_pair(pair: PairComparison, fmt: str) -> None:
     console = terminal() if fmt == "table" else None
     if console is None:
-        click.echo(PAIR_FORMATS[fmt](pair), nl=False)
+        echo(PAIR_FORMATS[fmt](pair), fmt)
     else:
         draw_pair(console, pair)
 
@@ -51,7 +49,8 @@ def draw_pair(console: Console, pair: PairComparison) -> None:
 
 
 def pair_table(pair: PairComparison) -> str:
-    parts = ["\n".join(heads(pair)), aligned(METRIC_TITLES, _metrics(pair)), "\n".join(pair_findings(pair))]
+    texts = ["\n".join(map(clean, lines)) for lines in (heads(pair), pair_findings(pair))]
+    parts = [texts[0], aligned(METRIC_TITLES, _metrics(pair)), texts[1]]
     if pair.changes:
         parts.append(f"Prompts with the largest change in {pair.by}:\n" + aligned(PROMPT_TITLES, _prompts(pair)))
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -72,11 +71,7 @@ def pair_json(pair: PairComparison) -> str:
 
 def pair_csv(pair: PairComparison) -> str:
     """One line for each metric, with the whole precision."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(pair.rows())
-    return out.getvalue()
+    return csv_text(COLUMNS, pair.rows())
 
 
 PAIR_FORMATS: dict[str, Callable[[PairComparison], str]] = {

@@ -47,7 +47,7 @@ def plan(workspace: Workspace, runs: tuple[str, ...], fmt: str, **options: Any) 
 
 def print_plan(found: SweepPlan) -> None:
     from t2i_track.cli.ended import expected
-    from t2i_track.cli.tables import clean
+    from t2i_track.texts import clean
 
     for line in found.lines():
         click.echo(clean(line))

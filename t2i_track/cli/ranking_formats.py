@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import click
-
+from t2i_track.cli.output import csv_text, echo
 from t2i_track.cli.tables import Column, aligned, columns_of, draw, heading, paragraph, terminal
 from t2i_track.ranking.comparison import Comparison
 from t2i_track.ranking.describe import as_json, escaped, findings, pipes, ranked
 from t2i_track.ranking.frontier import alignment_metric
+from t2i_track.texts import clean
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +25,7 @@ STANDINGS = {"as good": "green"}
 def print_comparison(comparison: Comparison, fmt: str) -> None:
     console = terminal() if fmt == "table" else None
     if console is None:
-        click.echo(FORMATS[fmt](comparison), nl=False)
+        echo(FORMATS[fmt](comparison), fmt)
     else:
         draw_comparison(console, comparison)
 
@@ -67,7 +65,7 @@ def table(comparison: Comparison) -> str:
     parts = [aligned(*ranked(comparison))]
     if comparison.excluded:
         parts.append("Not ranked:\n" + aligned(LEFT_OUT, _left_out(comparison)))
-    parts.append("\n".join(findings(comparison)))
+    parts.append("\n".join(map(clean, findings(comparison))))
     return "\n\n".join(parts) + "\n"
 
 
@@ -85,11 +83,8 @@ def _left_out(comparison: Comparison) -> list[list[str]]:
 
 def as_csv(comparison: Comparison) -> str:
     """All ranked runs with all settings and all scores, then the runs left out with the reason."""
-    out, rows = io.StringIO(), comparison.rows()
-    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
+    rows = comparison.rows()
+    return csv_text(list(rows[0]), rows)
 
 
 FORMATS: dict[str, Callable[[Comparison], str]] = {

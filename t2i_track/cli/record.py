@@ -63,7 +63,7 @@ _ELSEWHERE = {
 def _settings(record: Mapping[str, Any]) -> dict[str, Any]:
     """As they were resolved, and what else decided the images."""
     found = {name: value for name, value in record["settings"].items() if name not in ("model", "revision")}
-    config = {name: record["config"].get(name) for name in ("lora_sha256", "outdir")}
+    config = {name: record["config"].get(name) or None for name in ("lora_sha256", "outdir", "negative_truncated")}
     return _spoken({**found, **config, "scheduler_config": record["scheduler_config"]})
 
 

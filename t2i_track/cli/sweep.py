@@ -18,8 +18,8 @@ from t2i_track.cli.options import (
     workspace_options,
 )
 from t2i_track.cli.output import print_lines, print_rows
-from t2i_track.cli.tables import clean
 from t2i_track.errors import T2IError
+from t2i_track.texts import clean
 from t2i_track.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 @click.argument("file", type=PATH, required=False, metavar="[FILE.yaml]")
 @axes_options
 @click.option("--zip", "zipped", is_flag=True, help="Run the axes side by side instead of every combination.")
-@click.option("--manifest", "--val-csv", show_default="the embedded captions", help="CSV, TSV, JSONL or TXT.")
+@click.option(
+    "--manifest", "--val-csv", show_default="the embedded captions", help="CSV, TSV, JSON(L), Parquet or TXT."
+)
 @click.option("--prompt", "prompts", multiple=True, help="A prompt; may be repeated. Instead of --manifest.")
 @click.option("--name", show_default="the names of its axes", help="Name of the sweep.")
 @click.option("--experiment", show_default="t2i", help="MLflow experiment.")
@@ -94,7 +96,7 @@ def print_swept(found: SweepResult, workspace: Workspace, fmt: str) -> None:
     if found.comparison is not None:
         print_comparison(found.comparison, fmt)
     else:
-        click.echo(f"not compared: {found.reason}", err=True)
+        click.echo(clean(f"not compared: {found.reason}"), err=True)
         if fmt != "table":  # people have read it above
             print_rows(found.rows(), fmt, columns=["cell", "state", "run", "error"])
     if len(outcome.failed) < len(outcome.cells) and fmt == "table":

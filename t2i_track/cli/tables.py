@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
+from t2i_track.texts import clean
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -26,8 +28,6 @@ _HASH = re.compile("[0-9a-f]{40,64}")
 # Where a difference folds: "-0.38 [-0.64, -0.11], corrected p = 0.081".
 _FOLDS = re.compile(r" (?=\[)|(?<=,) (?=corrected)")
 _INTERVAL = re.compile(r"\[[^][]{3,40}\]")
-# Control characters, line separators, marks that turn the direction of text, lone surrogates.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -72,14 +72,6 @@ class Column:
 
 def columns_of(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> list[Column]:
     return [Column(title, [line[place] for line in cells]) for place, title in enumerate(titles)]
-
-
-def clean(text: str) -> str:
-    """The text on one line, with nothing in it that a terminal would obey."""
-    line = " ".join(text.split()) if text else text
-    if line.isascii() and line.isprintable():  # nearly all cells, and much faster
-        return line
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), line)
 
 
 def terminal() -> Console | None:

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image as PilImage
 from PIL.PngImagePlugin import PngInfo
 
+from t2i_track.pictures import rgb
 from t2i_track.schedulers import SCHEDULERS
 
 RECORD_CHUNK = "t2i"
@@ -71,4 +72,4 @@ def read_record(path: Path) -> dict[str, Any] | None:
 def read_pixels(path: Path) -> Pixels:
     """The decoded RGB pixels, uint8 ``[height, width, 3]``."""
     with PilImage.open(path) as image:
-        return np.asarray(image.convert("RGB"), dtype=np.uint8)
+        return np.asarray(rgb(image), dtype=np.uint8)

@@ -112,8 +112,7 @@ class PromptEncoder:
         padded = [*prompts, *[prompts[-1]] * (self._batch_size - len(prompts))]
         tokenizer = self._pipe.tokenizer
         texts = [self._pipe.maybe_convert_prompt(text, tokenizer) for text in padded]
-        # The tokenizer's own warning for long prompts would come once for each; the summary counts them instead.
-        lengths = [len(ids) for ids in tokenizer(texts, truncation=False, verbose=False).input_ids]
+        lengths = _token_counts(tokenizer, texts)
         # diffusers' encoders apply such arguments (clip_skip) to positive prompts only.
         arguments = {} if negative else self._arguments
         if arguments:
@@ -133,6 +132,18 @@ class PromptEncoder:
         while self._used > self._cache_bytes and len(self._cache) > 1:
             _, oldest = self._cache.popitem(last=False)
             self._used -= oldest.embeds.nbytes
+
+
+def _token_counts(tokenizer: Any, texts: Sequence[str]) -> list[int]:
+    """Tokens of each text with its start and end marks, however many the encoder's window takes."""
+    # The tokenizer's own warning for long prompts would come once for each; the summary counts them instead.
+    return [len(ids) for ids in tokenizer(list(texts), truncation=False, verbose=False).input_ids]
+
+
+def cuts_negative_prompt(pipe: Any, settings: Values) -> bool:
+    """Whether the negative prompt is longer than the encoder's window."""
+    text = pipe.maybe_convert_prompt(settings.negative_prompt, pipe.tokenizer)
+    return _token_counts(pipe.tokenizer, [text])[0] > int(pipe.tokenizer.model_max_length)
 
 
 def _restore_text_model(encoder: Any) -> None:

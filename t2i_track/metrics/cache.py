@@ -135,17 +135,23 @@ def file_sha256(path: Path, cache_dir: Path) -> str:
     return files_sha256([path], cache_dir)[0]
 
 
-def files_sha256(paths: Sequence[Path], cache_dir: Path) -> list[str]:
-    """The same of many files, noted together; only files that changed are read again."""
+def files_sha256(
+    paths: Sequence[Path], cache_dir: Path, of: Callable[[Path], str] | None = None, kind: str = ""
+) -> list[str]:
+    """The same of many files, noted together; only files that changed are read again.
+
+    ``of`` makes another hash of a file than that of its bytes, and ``kind`` says which.
+    """
     real = [path.resolve() for path in paths]
     stats = [path.stat() for path in real]
     stamps = [[str(p), stat.st_size, stat.st_mtime_ns] for p, stat in zip(real, stats, strict=True)]
-    note = cache_dir / "hashes" / f"{digest([str(path) for path in real])[:32]}.json"
+    note = cache_dir / "hashes" / f"{digest([*([kind] if kind else []), *map(str, real)])[:32]}.json"
     noted: list[list[Any]] = []
     with suppress(OSError, ValueError):
         noted = json.loads(note.read_bytes())
     known = {tuple(stamp): str(sha256) for *stamp, sha256 in noted}
-    found = [known.get(tuple(stamp)) or _sha256(path) for stamp, path in zip(stamps, real, strict=True)]
+    make = of or sha256
+    found = [known.get(tuple(stamp)) or make(path) for stamp, path in zip(stamps, real, strict=True)]
     entries = [[*stamp, sha256] for stamp, sha256 in zip(stamps, found, strict=True)]
     if entries != noted:
         with replacing(note, parents=True) as file:
@@ -153,7 +159,8 @@ def files_sha256(paths: Sequence[Path], cache_dir: Path) -> list[str]:
     return found
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -244,6 +244,8 @@ def _checked(
             raise MetricError(f"{name} needs a CLIP model; name one, or leave {name} out")
         if reason := _refusal(METRICS[name], images):
             raise MetricError(f"{name} {reason}; or leave {name} out")
+        if reason := METRICS[name].lacks(reference, parameters):
+            raise MetricError(f"{reason}: add pictures, or leave {name} out")
     if unknown := set(parameters) - set(SETTABLE):
         raise MetricError(f"no metric has a parameter '{min(unknown)}'; known are {', '.join(SETTABLE)}")
     return tuple(METRICS[name] for name in dict.fromkeys(names))
@@ -297,9 +299,10 @@ def _good_images(
     """The images to score, and what every score of them must say."""
     readable = [image for image in images if image.sha256 not in unreadable]
     bad = [f"{image.path.name} ({unreadable[image.sha256]})" for image in images if image.sha256 in unreadable]
-    info = store.rows([image.sha256 for image in readable]).info()
+    # A store that has no picture at all knows no fields.
+    info = store.rows([image.sha256 for image in readable]).info().tolist() if readable else []
     good = []
-    for image, (width, height, _) in zip(readable, info.tolist(), strict=True):
+    for image, (width, height, _) in zip(readable, info, strict=True):
         if (width, height) == plan.native:
             good.append(image)
         else:
@@ -317,7 +320,11 @@ def _good_reference(
 ) -> Reference | None:
     if reference is None:
         return None
-    bad = [f"{item.path.name} ({unreadable[item.sha256]})" for item in reference.items if item.sha256 in unreadable]
+    bad = [
+        f"{reference.name_of(item)} ({unreadable[item.sha256]})"
+        for item in reference.items
+        if item.sha256 in unreadable
+    ]
     if not bad:
         return reference
     _complain(f"{len(bad)} of {reference.n} reference pictures", bad, skip_bad, warnings)
@@ -357,11 +364,31 @@ def _result(name: str, score: Score, protocol: ProtocolRecord, measurement: Meas
 def default_metrics(
     extractor: str, reference: Reference | None, clip: str | None, images: Sequence[ImageItem] = ()
 ) -> list[str]:
-    """What can be measured of these images with these, but for what is only measured on demand."""
+    """What can be measured of these images with these, but for what is only measured on demand.
+
+    Raises:
+        MetricError: the reference is too small for every metric that would need it.
+    """
+    able = _able(extractor, reference, clip, images)
+    small = {metric.word: reason for metric in able if (reason := metric.lacks(reference, {}))}
+    if small and all(metric.word in small for metric in able if metric.reference):
+        raise MetricError(f"{next(iter(small.values()))}: add pictures, or name another reference")
+    return [metric.word for metric in able if metric.word not in small]
+
+
+def too_small_for(
+    extractor: str, reference: Reference | None, clip: str | None, images: Sequence[ImageItem] = ()
+) -> list[str]:
+    """Why ``default_metrics`` leaves out some of the metrics that need a reference."""
+    reasons = (metric.lacks(reference, {}) for metric in _able(extractor, reference, clip, images))
+    return [f"not measured: {reason}" for reason in reasons if reason]
+
+
+def _able(extractor: str, reference: Reference | None, clip: str | None, images: Sequence[ImageItem]) -> list[Metric]:
     given = {*kinds(extractor), *(CLIP_KINDS if clip else ())}
     return [
-        name
-        for name, metric in METRICS.items()
+        metric
+        for metric in METRICS.values()
         if metric.default
         and given.issuperset(metric.layers)
         and (not metric.reference or (reference and (reference.items or metric.reference == "statistics")))

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from t2i_track.metrics.cache import INFO, SHARD, Features, FeatureStore
 from t2i_track.metrics.extractors import Extractor, Network
-from t2i_track.metrics.inputs import ImageItem, Size, UnreadablePicture, read
+from t2i_track.metrics.inputs import ImageItem, Size, read
+from t2i_track.pictures import UnreadablePicture
 
 PASS = 16
 """Inputs of every pass of a network. Rounding depends on tensor shapes, so the last pass is padded to this number too:

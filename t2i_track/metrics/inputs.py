@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from t2i_track.metrics.cache import sha256
+
 Size = tuple[int, int]
 """Width and height, in pixels."""
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 FILTER = "bilinear"
 
 
@@ -21,7 +24,7 @@ FILTER = "bilinear"
 class ImageItem:
     path: Path
     sha256: str
-    """Of the pixels for a run's image, of the file for a reference picture; equal hashes mean equal features."""
+    """Of the pixels for a run's image, ``file_key`` for a reference picture; equal hashes mean equal features."""
     prompt: str = ""
     prompt_index: int = 0
     replicate: int = 0
@@ -38,24 +41,27 @@ class Picture:
     """Every pixel is 0, as a safety checker leaves it."""
 
 
-class UnreadablePicture(Exception):
-    """A picture that cannot be decoded, with the reason."""
+def file_key(path: Path) -> str:
+    """The ``ImageItem.sha256`` of a file: that of its bytes, or where they were once decoded otherwise, a new one.
+
+    Features of what ``convert("RGB")`` made of such files may be in a cache, and scores in a database.
+    """
+    from t2i_track.pictures import DECODING, is_plain
+
+    found = sha256(path)
+    return found if is_plain(path) else hashlib.sha256(f"decoding {DECODING} {found}".encode()).hexdigest()
 
 
 def read(path: Path, size: Size) -> Picture:
     """Decode a picture as RGB and bring it to ``size``.
 
     Raises:
-        UnreadablePicture: missing, truncated or not a picture.
+        pictures.UnreadablePicture: missing, truncated or not a picture.
     """
-    from PIL import Image
+    from t2i_track.pictures import decode
 
-    try:
-        with Image.open(path) as image:
-            native = image.size
-            pixels = np.asarray(_cover(image.convert("RGB"), size))
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise UnreadablePicture(str(error) or type(error).__name__) from error
+    image = decode(path)
+    native, pixels = image.size, np.asarray(_cover(image, size))
     return Picture(pixels, native, not pixels.any())
 
 
@@ -76,13 +82,11 @@ def _cover(image, size: Size):  # type: ignore[no-untyped-def]
 
 def common_size(items: Sequence[ImageItem]) -> Size | None:
     """The size that most of the pictures have, from their headers; None where none can be read."""
-    from PIL import Image
+    from t2i_track.pictures import size_of
 
     sizes: Counter[Size] = Counter()
     for item in items:
-        try:
-            with Image.open(item.path) as image:
-                sizes[image.size] += 1
-        except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
-            continue
+        # What is wrong with a picture is said when it is decoded.
+        with suppress(Exception):
+            sizes[size_of(item.path)] += 1
     return sizes.most_common(1)[0][0] if sizes else None

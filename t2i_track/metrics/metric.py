@@ -11,6 +11,7 @@ from t2i_track.metrics.rows import Score
 if TYPE_CHECKING:
     from t2i_track.metrics.inputs import ImageItem
     from t2i_track.metrics.measurement import Measurement
+    from t2i_track.metrics.reference import Reference
 
 Direction = Literal["lower", "higher"]
 Role = Literal["quality", "alignment", "diversity", "cost"]
@@ -68,6 +69,8 @@ class Metric:
     """Raises MetricError where these images do not allow it."""
     reference: Literal["pictures", "statistics"] | None = None
     """What it needs of a reference set: ``statistics`` where a mean and a covariance are enough."""
+    reference_least: Callable[[Parameters], int] | None = None
+    """The fewest pictures of the reference that the formula is defined for; None: 1."""
     parameters: Parameters = field(default_factory=dict)
     """Of the formula, torch-fidelity's by torch-fidelity's names; part of the protocol."""
     settable: tuple[str, ...] = ()
@@ -91,6 +94,16 @@ class Metric:
         settled = self.settle(parameters, images, reference_n) if self.settle else parameters
         # Not said of the first version: what is stored of it has no such field in its fingerprint.
         return settled if self.version == 1 else {**settled, "version": self.version}
+
+    def lacks(self, reference: Reference | None, given: Parameters) -> str | None:
+        """Why a reference is too small, known before a picture is opened; None where it is not."""
+        if self.reference_least is None or reference is None or not reference.items:
+            return None
+        least = self.reference_least({**self.parameters, **given})
+        if (number := len(reference.items)) >= least:
+            return None
+        pictures = f"{number} picture{'' if number == 1 else 's'}"
+        return f"{self.word} needs a reference of {least} pictures, and {reference.label!r} has {pictures}"
 
     def is_known(self, fingerprint: str, known: Container[tuple[str, str]]) -> bool:
         """Whether its scores under a protocol are among ``known``; parts need not apply to any image."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
 from t2i_track.errors import MetricError
+from t2i_track.metrics import statistics_file
 from t2i_track.metrics.cache import file_sha256, files_sha256
-from t2i_track.metrics.inputs import SUFFIXES, ImageItem
+from t2i_track.metrics.inputs import ImageItem, file_key
 from t2i_track.metrics.protocol import digest
 from t2i_track.metrics.rows import Matrix, Vector
 
@@ -28,18 +27,28 @@ class Reference:
     items: tuple[ImageItem, ...] = ()
     statistics: tuple[Vector, Matrix] | None = None
     """mu (d,) and sigma (d, d), where there are no pictures."""
+    said: str = field(default="", compare=False)
+    """Of what the user named: how many pictures are used of it, and what is left out, why."""
+    root: Path | None = field(default=None, compare=False)
+    """The folder that was named."""
 
     def without(self, unreadable: set[str]) -> Reference:
         """The same without some pictures, by their sha256."""
-        return _of(self.label, [item for item in self.items if item.sha256 not in unreadable])
+        kept = _of(self.label, [item for item in self.items if item.sha256 not in unreadable])
+        return replace(kept, said=self.said, root=self.root)
+
+    def name_of(self, item: ImageItem) -> str:
+        """A picture's path as the user finds it: pictures of several folders may have one name."""
+        inside = self.root is not None and item.path.is_relative_to(self.root)
+        return str(item.path.relative_to(self.root)) if inside and self.root else str(item.path)
 
 
 def open_reference(spec: str | Path | Sequence[ImageItem], cache_dir: Path, *, label: str | None = None) -> Reference:
     """Open a reference set.
 
     Args:
-        spec: a folder of pictures (its own files in order of name; where it has none, those of its subfolders); a
-            manifest with image paths; an ``.npz`` with ``mu`` and ``sigma`` (and ``n``); the word ``shapes``; or the
+        spec: a folder of pictures (its own and those of the folders in it, see ``folder.look_through``); a manifest
+            with image paths; an ``.npz`` with ``mu`` and ``sigma`` (and ``n``); the word ``shapes``; or the
             images of another run.
         cache_dir: where hashes are kept and the embedded set is drawn.
         label: what the user calls it; default ``spec``.
@@ -54,59 +63,85 @@ def open_reference(spec: str | Path | Sequence[ImageItem], cache_dir: Path, *, l
         return _of(label, _files(_drawn_shapes(cache_dir), cache_dir))
     path = Path(spec).expanduser()
     if path.is_dir():
-        return _of(label, _files(_pictures(path), cache_dir))
+        return _folder(path, label, cache_dir)
     if not path.is_file():
         raise MetricError(f"no reference {str(spec)!r}; name a folder, a manifest, an .npz, a run, or 'shapes'")
-    if path.suffix == ".npz":
-        return _statistics(path, label, cache_dir)
-    return _of(label, _files(_manifest(path), cache_dir))
+    if path.suffix.lower() == ".npz":
+        mu, sigma, number = statistics_file.read(path, label)
+        return Reference(label, file_sha256(path, cache_dir), number, statistics=(mu, sigma))
+    return _manifest(path, label, cache_dir)
+
+
+def _folder(path: Path, label: str, cache_dir: Path) -> Reference:
+    from t2i_track.metrics.folder import look_through
+
+    found = look_through(path)
+    if not found.pictures:
+        raise MetricError(f"reference {label!r} has no pictures: {found.said()}; name another")
+    items = _files(found.pictures, cache_dir)
+    equal = len(items) - len({item.sha256 for item in items})
+    said = found.said() + (f"; {equal} of the pictures are equal to another" if equal else "")
+    return replace(_of(label, items), said=said, root=path)
 
 
 def _of(label: str, items: list[ImageItem]) -> Reference:
     if not items:
-        raise MetricError(f"reference {label!r} has no pictures ({', '.join(SUFFIXES)}); name another")
+        raise MetricError(f"reference {label!r} has no pictures that can be read; name another")
     return Reference(label, digest([item.sha256 for item in items]), len(items), tuple(items))
 
 
 def _files(paths: Sequence[Path], cache_dir: Path) -> list[ImageItem]:
+    from t2i_track.pictures import DECODING
+
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise MetricError(
             f"{len(missing)} reference pictures are missing, the first is {missing[0]}; check their folder"
         )
-    return [ImageItem(path, sha256) for path, sha256 in zip(paths, files_sha256(paths, cache_dir), strict=True)]
+    keys = files_sha256(paths, cache_dir, file_key, f"pictures {DECODING}")
+    return [ImageItem(path, key) for path, key in zip(paths, keys, strict=True)]
 
 
-def _pictures(folder: Path) -> list[Path]:
-    own = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
-    return sorted(own or (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES))
-
-
-def _manifest(path: Path) -> list[Path]:
+def _manifest(path: Path, label: str, cache_dir: Path) -> Reference:
     """The manifest's pictures, each once: COCO has five captions to a photograph."""
+    from t2i_track.pictures import ENDINGS
     from t2i_track.prompts import manifest
+    from t2i_track.prompts.formats import FILE_NAME, IMAGE_PATH
 
-    return [Path(name) for name in dict.fromkeys(entry.image_path for entry in manifest.load(path).entries) if name]
+    if path.suffix.lower() in ENDINGS:
+        raise MetricError(f"reference {label!r} is one picture; name its folder")
+    entries = manifest.load(path).entries
+    names = [entry.image_path for entry in entries if entry.image_path]
+    if not names:
+        raise MetricError(
+            f"reference {label!r} names no pictures: it has no column {IMAGE_PATH} (or {FILE_NAME}) with the path of"
+            " each row's picture; add it, or name the folder of the pictures"
+        )
+    pictures = [_as_it_is_here(Path(name)) for name in dict.fromkeys(names)]
+    lost = [
+        f"{count} {why}"
+        for count, why in ((len(entries) - len(names), "name none"), (len(names) - len(pictures), "name one again"))
+        if count
+    ]
+    of = f" ({', '.join(lost)})" if lost else ""
+    said = f"{len(pictures)} pictures used of {len(entries)} rows{of}"
+    return replace(_of(label, _files(pictures, cache_dir)), said=said, root=path.parent)
+
+
+def _as_it_is_here(path: Path) -> Path:
+    """A path as Windows writes it is found elsewhere too, unless a file has that very name."""
+    if "\\" in path.name and not path.exists() and (other := Path(str(path).replace("\\", "/"))).exists():
+        return other
+    return path
 
 
 def _drawn_shapes(cache_dir: Path) -> list[Path]:
     """The embedded reference set, drawn once."""
     from t2i_track import shapes
+    from t2i_track.metrics.folder import look_through
 
     folder = cache_dir / "references" / f"shapes-{SHAPES_NUM}"
     done = folder / "annotations" / "captions.json"  # written last
     if not done.is_file():
         shapes.write(folder, SHAPES_NUM, splits=("reference",))
-    return _pictures(folder / "images")
-
-
-def _statistics(path: Path, label: str, cache_dir: Path) -> Reference:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            mu, sigma = (np.asarray(arrays[name], dtype=np.float64) for name in ("mu", "sigma"))
-            number = int(arrays["n"]) if "n" in arrays else None
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise MetricError(f"reference {label!r} is not an .npz with mu and sigma ({error}); name another") from error
-    if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)):
-        raise MetricError(f"reference {label!r}: mu of shape {mu.shape} and sigma of shape {sigma.shape} do not fit")
-    return Reference(label, file_sha256(path, cache_dir), number, statistics=(mu, sigma))
+    return look_through(folder / "images").pictures

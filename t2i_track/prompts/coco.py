@@ -19,7 +19,7 @@ import numpy.typing as npt
 from t2i_track.errors import ManifestError, SettingsError
 from t2i_track.files import replacing
 from t2i_track.prompts import json_arrays
-from t2i_track.prompts.manifest import normalise, storable
+from t2i_track.prompts.text import DAMAGED, normalise, storable
 
 COLUMNS = ("image_id", "caption_id", "image_path", "caption")
 Ids = npt.NDArray[np.int64]
@@ -61,7 +61,7 @@ def sample(
     ``k``: a larger draw begins with the smaller one. White space is normalised as in all manifests.
 
     Args:
-        annotations: ``captions_{train,val}{2014,2017}.json`` as COCO ships it.
+        annotations: ``captions_{train,val}{2014,2017}.json`` as COCO ships it, or packed by gzip (.json.gz).
         images_root: folder of the images; paths under the CSV's folder are written relative to it, others absolute.
         out_csv: written atomically; a file that is there is replaced.
         k: captions to draw, 1 or more; all where there are fewer.
@@ -163,6 +163,8 @@ def _read(path: Path) -> _Captions:
             tables[name].add(records)
     except FileNotFoundError:
         raise ManifestError(f"{path}: there are no such annotations: check the path") from None
+    except DAMAGED:
+        raise ManifestError(f"{path}: not packed by gzip, or cut off: is the download complete?") from None
     except OSError as error:
         raise ManifestError(f"{path}: the annotations cannot be read: {error.strerror}") from None
     except ValueError as error:
@@ -229,7 +231,12 @@ class _Images:
     def find(self, image: int) -> tuple[str, bool]:
         """The image's absolute path, and whether the file is there."""
         if image not in self._found:
-            self._found[image] = self._look(image, self._names[image])
+            name = self._names[image]
+            found = self._look(image, name)
+            if not found[1] and "\\" in name:
+                # As Windows writes it, unless a file has that very name.
+                found = self._look(image, name.replace("\\", "/"))
+            self._found[image] = found
         return self._found[image]
 
     def _look(self, image: int, name: str) -> tuple[str, bool]:

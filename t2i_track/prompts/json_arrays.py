@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
+
+from t2i_track.prompts.text import open_bytes
 
 PIECE = 4 << 20
 """Bytes parsed at a time."""
@@ -33,16 +34,17 @@ def read(path: Path, names: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
 
     Raises:
         ValueError: the file is not JSON, not an object, or has a key twice.
-        OSError: it cannot be read.
+        OSError: it cannot be read; of one that ends in .gz also one of ``text.DAMAGED``.
     """
     done: dict[str, int] = {}
     try:
-        with path.open("rb") as file:
+        with open_bytes(path) as file:
             for name, elements in _Pieces(file).pairs(names):
                 yield name, elements
                 done[name] = done.get(name, 0) + len(elements)
     except _Odd:
-        whole = orjson.loads(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+        with open_bytes(path) as file:
+            whole = _parsed(file.read().removeprefix(b"\xef\xbb\xbf"))
         if not isinstance(whole, dict):
             raise ValueError(f"a JSON object is needed, not {type(whole).__name__}") from None  # noqa: TRY004 (a wrong file)
         for name in names:
@@ -51,10 +53,21 @@ def read(path: Path, names: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
                 yield name, value[done.get(name, 0) :] if isinstance(value, list) else value
 
 
+def _parsed(data: bytes) -> Any:
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        # NaN and Infinity are no JSON, but Python and others write them, and the standard library reads them.
+        try:
+            return json.loads(data)
+        except (ValueError, RecursionError):
+            raise error from None
+
+
 class _Pieces:
     """A file of which a part is held in ``_held``; what has been read is dropped from its front."""
 
-    def __init__(self, file: BufferedReader) -> None:
+    def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._held = file.read(PIECE).removeprefix(b"\xef\xbb\xbf")
 

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from t2i_track.pictures import UnreadablePicture, decode
 from t2i_track.ranking import ImageRow
 
 EMBEDDED_BYTES = 32 * 2**20
@@ -46,9 +47,8 @@ def pictures(images: Sequence[ImageRow], folder: Path | None) -> list[Picture | 
 
 def _picture(image: ImageRow, folder: Path | None, originals: bool) -> Picture | None:
     try:
-        with Image.open(image.path) as opened:
-            rgb = opened.convert("RGB")
-    except (OSError, UnidentifiedImageError):
+        rgb = decode(image.path)
+    except UnreadablePicture:
         return None
     look = base64.b64encode(rgb.resize((LOOK_SIDE, LOOK_SIDE), Image.Resampling.BOX).tobytes()).decode()
     large = max(rgb.size) > PREVIEW_SIDE

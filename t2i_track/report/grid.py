@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from t2i_track.pictures import decode, size_of
 from t2i_track.ranking import PairComparison
 
 PADDING = 8
@@ -139,15 +140,13 @@ def grid(
 def _open(image: Image.Image | Path) -> Image.Image:
     if isinstance(image, Image.Image):
         return image.convert("RGB")
-    with Image.open(image) as opened:
-        return opened.convert("RGB")
+    return decode(image)
 
 
 def _side(image: Image.Image | Path) -> int:
     if isinstance(image, Image.Image):
         return max(image.size)
-    with Image.open(image) as opened:
-        return max(opened.size)
+    return max(size_of(image))
 
 
 def _cell(images: Sequence[Image.Image | Path]) -> int:

@@ -15,7 +15,7 @@ from t2i_track.db import lineage
 from t2i_track.db.models import Image, MetricValue, Protocol, Run, RunStatus
 from t2i_track.errors import MetricError, T2IError
 from t2i_track.images.loading import choose_device, device_kind
-from t2i_track.metrics.evaluate import EvaluationResult, default_metrics, evaluate, plan
+from t2i_track.metrics.evaluate import EvaluationResult, default_metrics, evaluate, plan, too_small_for
 from t2i_track.metrics.extractors import resolve
 from t2i_track.metrics.inputs import ImageItem
 from t2i_track.metrics.protocol import ProtocolRecord
@@ -54,6 +54,12 @@ class Scored:
     scores: tuple[dict[str, Any], ...]
     measured: int
     warnings: tuple[str, ...]
+    reference: str = ""
+    """What was used of the reference that was named, and what was left out."""
+
+    def notes(self) -> list[str]:
+        """What a user must be told."""
+        return [*([self.reference] if self.reference else []), *self.warnings]
 
     def values(self) -> dict[str, Any]:
         """Name -> value and interval."""
@@ -168,7 +174,9 @@ def _score_one(
     projection.send(workspace, tracker, run)
     asked = {**{metric: protocol.fingerprint for metric, protocol in planned.items()}, **found.fingerprints}
     wanted = {(score.name, asked[metric]) for metric in metrics for score in METRICS[metric].scores}
-    return _scored(workspace, run, wanted, found)
+    left_out = [] if request.metrics else too_small_for(extractor, reference, clip, items)
+    found = dataclasses.replace(found, warnings=[*left_out, *found.warnings])
+    return _scored(workspace, run, wanted, found, reference)
 
 
 def _all_known(protocols: Mapping[str, ProtocolRecord], known: set[tuple[str, str]]) -> bool:
@@ -223,7 +231,9 @@ def store(workspace: Workspace, run: Run, found: EvaluationResult, options: str 
             projection.remember(stored)
 
 
-def _scored(workspace: Workspace, run: Run, wanted: set[tuple[str, str]], found: EvaluationResult) -> Scored:
+def _scored(
+    workspace: Workspace, run: Run, wanted: set[tuple[str, str]], found: EvaluationResult, reference: Reference | None
+) -> Scored:
     """The stored value of each score under the protocol that was asked for, also where a newer one has another."""
     with workspace.reading() as session:
         rows = session.execute(
@@ -238,7 +248,8 @@ def _scored(workspace: Workspace, run: Run, wanted: set[tuple[str, str]], found:
             for row, fingerprint in rows
             if (row.name, fingerprint) in wanted
         )
-    return Scored(run.uuid, run.name, scores, len(found.results), tuple(found.warnings))
+    used = f"reference {reference.label}: {reference.said}" if reference is not None and reference.said else ""
+    return Scored(run.uuid, run.name, scores, len(found.results), tuple(found.warnings), used)
 
 
 def _reference(session: Session, workspace: Workspace, request: Request, runs: Sequence[Run]) -> Reference | None:

@@ -34,7 +34,7 @@ from t2i_track.images.writing import Record
 from t2i_track.progress import progress
 from t2i_track.runs import projection, record
 from t2i_track.runs.content import PROGRESS
-from t2i_track.runs.plan import Plan, Summary, create_run, settings_of, stored_prompts, values_of
+from t2i_track.runs.plan import NEGATIVE_TRUNCATED, Plan, Summary, create_run, settings_of, stored_prompts, values_of
 from t2i_track.runs.projection import Sent
 from t2i_track.runs.rates import START
 from t2i_track.settings import Resolved, Values
@@ -264,6 +264,7 @@ class Generator:
                 images=len(images),
                 made=len(todo),
                 truncated=sum(image.truncated for image in images),
+                negative_truncated=bool(run.config.get(NEGATIVE_TRUNCATED)),
                 flagged=sum(image.flagged for image in images),
                 seconds=seconds,
                 images_per_second=rate,

@@ -45,7 +45,7 @@ class Outcome(Shown):
         summary = self.summary
         made = f"run {summary.name} ({summary.run[:12]}): {summary.images} images in {summary.folder}"
         lacking = [] if self.unscored is None else [f"not scored: {self.unscored}"]
-        return [made, *self.notes, *lacking, *(self.scored.warnings if self.scored else ())]
+        return [made, *self.notes, *lacking, *(self.scored.notes() if self.scored else ())]
 
 
 def open_manifest(path: str | None, prompts: Sequence[str]) -> Manifest:
@@ -156,6 +156,8 @@ def _notes(summary: Summary) -> list[str]:
         notes.append(
             f"{summary.truncated} of {summary.images} prompts are longer than the encoder's window and were cut"
         )
+    if summary.negative_truncated:
+        notes.append("the negative prompt is longer than the encoder's window and was cut")
     if summary.flagged:
         notes.append(f"{summary.flagged} images were blacked out by the model's safety checker")
     if summary.unsent:

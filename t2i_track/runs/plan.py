@@ -14,8 +14,10 @@ from sqlalchemy.orm import Session
 from t2i_track.db import lineage
 from t2i_track.db.models import ManifestEntry, Prompt, Run, RunStatus
 from t2i_track.environment import environment
+from t2i_track.errors import SettingsError
 from t2i_track.prompts.manifest import Manifest
 from t2i_track.settings import DECLARED, Resolved, Settings, Values
+from t2i_track.texts import unstorable
 
 if TYPE_CHECKING:
     from t2i_track.images.loading import LoadedPipeline
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 RESOLVED = "resolved"
 """The key of a run's ``config`` under which the settings that have no column stand, as resolved."""
+
+NEGATIVE_TRUNCATED = "negative_truncated"
+"""The key of a run's ``config`` that says whether its negative prompt was longer than the encoder's window."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,6 +44,11 @@ class Plan:
     sweep_id: int | None = None
     cell: int | None = None
     """The sweep in the database, and which of its cells this is."""
+
+    def __post_init__(self) -> None:
+        for what, text in (("run name", self.name), ("experiment", self.experiment)):
+            if reason := unstorable(text):
+                raise SettingsError(f"the {what} {text!r:.60} cannot be stored ({reason}): give another")
 
     @property
     def name(self) -> str:
@@ -62,6 +72,7 @@ class Summary:
     images: int
     made: int
     truncated: int
+    negative_truncated: bool = False
     flagged: int
     seconds: float
     images_per_second: float | None
@@ -71,6 +82,8 @@ class Summary:
 
 def create_run(session: Session, plan: Plan, resolved: Resolved, loaded: LoadedPipeline) -> Run:
     """Store a new run, with its model and manifest."""
+    from t2i_track.images.sampling import cuts_negative_prompt
+
     values = resolved.settings
     model = lineage.store_model(
         session,
@@ -98,6 +111,7 @@ def create_run(session: Session, plan: Plan, resolved: Resolved, loaded: LoadedP
             "settings": plan.settings.to_dict(),
             "outdir": None if plan.outdir is None else str(plan.outdir.absolute()),
             "lora_sha256": resolved.lora_sha256,
+            NEGATIVE_TRUNCATED: cuts_negative_prompt(loaded.pipe, values),
             RESOLVED: {name: getattr(values, name) for name, declared in DECLARED.items() if declared.column is None},
         },
         environment=environment(str(values.device)),

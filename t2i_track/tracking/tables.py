@@ -65,6 +65,8 @@ def write_table(folder: Path, table: Table) -> None:
 def _cell(folder: Path, name: str, place: str, value: object) -> object:
     from PIL import Image
 
+    from t2i_track.pictures import decode
+
     if not isinstance(value, Path | Image.Image):
         return value
     stem = f"table_images/{Path(name).stem}/{place}"
@@ -72,8 +74,7 @@ def _cell(folder: Path, name: str, place: str, value: object) -> object:
     full.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(value, Path):
         link_or_copy(value, full)
-        with Image.open(value) as picture:
-            _save_small(_enlarged(picture), small, THUMBNAIL)
+        _save_small(_enlarged(decode(value)), small, THUMBNAIL)
     else:
         value.save(full)
         _save_small(_enlarged(value), small, THUMBNAIL)

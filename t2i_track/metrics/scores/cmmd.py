@@ -76,5 +76,6 @@ METRIC = Metric(
     source="Jayasumana et al. 2024, arXiv:2401.09603, section 4",
     compute=_compute,
     reference="pictures",
+    reference_least=lambda _: 2,
     parameters={"sigma": SIGMA, "scale": SCALE},
 )

@@ -114,5 +114,6 @@ METRIC = Metric(
     source="Naeem et al. 2020, arXiv:2002.09797, section 3",
     compute=_compute,
     reference="pictures",
+    reference_least=lambda parameters: parameters["neighbours"] + 1,
     parameters={"neighbours": NEIGHBOURS, "version": 1},
 )

@@ -240,4 +240,5 @@ METRIC = Metric(
     source="Heusel et al. 2017, arXiv:1706.08500, eq. 6",
     compute=_compute,
     reference="statistics",
+    reference_least=lambda _: 2,
 )

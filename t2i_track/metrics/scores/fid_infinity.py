@@ -74,6 +74,7 @@ METRIC = Metric(
     source="Chong & Forsyth 2020, arXiv:1911.07023, section 4",
     compute=_compute,
     reference="statistics",
+    reference_least=lambda _: 2,
     parameters={"sizes": SIZES},
     default=False,
 )

@@ -197,6 +197,7 @@ METRIC = Metric(
     source="Bińkowski et al. 2018, arXiv:1801.01401, section 4",
     compute=_compute,
     reference="pictures",
+    reference_least=lambda _: 2,
     parameters={"kid_subsets": SUBSETS, "kid_subset_size": SUBSET_SIZE},
     settable=("kid_subsets", "kid_subset_size"),
     settle=_settle,

@@ -109,6 +109,7 @@ METRIC = Metric(
     source="Kynkäänniemi et al. 2019, arXiv:1904.06991, eq. 1 and 2",
     compute=_compute,
     reference="pictures",
+    reference_least=lambda parameters: parameters["prc_neighborhood"] + 1,
     parameters={"prc_neighborhood": NEIGHBOURS},
     settable=("prc_neighborhood",),
 )

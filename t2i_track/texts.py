@@ -1,0 +1,57 @@
+"""Text that can be stored, and shown with nothing in it that a terminal or a spreadsheet would obey."""
+
+from __future__ import annotations
+
+import re
+
+# Control characters, line separators, marks that turn the direction of text, lone surrogates.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_FORMULA = tuple("=+-@\t\r\n＝＋－＠")
+"""What a cell begins with that a spreadsheet takes for a formula, as OWASP lists it."""
+
+
+def unstorable(text: str) -> str | None:
+    """Why a text cannot be kept: neither PostgreSQL nor PNG holds a NUL, and no file half a surrogate pair."""
+    if "\0" in text:
+        return "contains a NUL character"
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"{text[error.start]!r} is not a character"
+    return None
+
+
+def clean(text: str) -> str:
+    """The text on one line."""
+    line = " ".join(text.split()) if text else text
+    if line.isascii() and line.isprintable():  # nearly all cells, and much faster
+        return line
+    return harmless(line, keep="")
+
+
+def harmless(text: str, keep: str = "\n") -> str:
+    """The text with its control characters as Python writes them (``\\x1b``), but for those to keep."""
+    return _CONTROL.sub(lambda found: found[0] if found[0] in keep else _written(found[0]), text)
+
+
+def harmless_json(text: str) -> str:
+    """The same JSON: control characters stand in its strings only, where they can be written as ``\\u001b``."""
+    return _CONTROL.sub(lambda found: found[0] if found[0] in "\n\t" else f"\\u{ord(found[0]):04x}", text)
+
+
+def cell(text: str) -> str:
+    """The text as a cell of a spreadsheet, which shows what follows ``'`` and does not run it."""
+    plain = harmless(text, keep="\n\t")
+    return f"'{plain}" if text.lstrip(" ").startswith(_FORMULA) and not _is_number(text) else plain
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _written(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode()
