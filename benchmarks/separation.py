@@ -114,17 +114,26 @@ def one_better(name: str, runs: int, prompts: int, trials: int, shift: float) ->
     )
 
 
-def distances(scale: float, true_b: float, number: int, trials: int, size: int = 64) -> None:
-    """FID of A (spread 1, true FID 8) and B (spread ``scale``): exact Gaussian populations, prompts shared."""
-    reference = fid.gaussian(np.zeros(size), np.eye(size))
+FLAT = np.ones(64)
+"""Variances of a reference, one a dimension."""
+FALLING = 1 / np.arange(1, 513)
+
+
+def distances(scale: float, true_b: float, number: int, trials: int, variances: Columns = FLAT) -> None:
+    """FID of A (spread 1, true FID 8) and B (spread ``scale``): exact Gaussian populations, prompts shared.
+
+    ``variances`` are the reference's, one a dimension; A has the same, B those times ``scale``².
+    """
+    size = len(variances)
+    reference = fid.gaussian(np.zeros(size), np.diag(variances))
     held = plain_held = different = plain_different = wrong = plain_wrong = verdicts = 0
     for trial in range(trials):
         rng = np.random.default_rng(trial)
         prompts = rng.normal(size=(number, size))
         pair = []
         for spread, true in ((1.0, 8.0), (scale, true_b)):
-            pictures = spread * (0.7**0.5 * prompts + 0.3**0.5 * rng.normal(size=(number, size)))
-            pictures[:, 0] += np.sqrt(true - size * (1 - spread) ** 2)
+            pictures = spread * (0.7**0.5 * prompts + 0.3**0.5 * rng.normal(size=(number, size))) * np.sqrt(variances)
+            pictures[:, 0] += np.sqrt(true - variances.sum() * (1 - spread) ** 2)
             value, replicates = fid.fid(pictures, np.arange(number) % GROUPS, reference)
             interval, _ = distance_interval(value, replicates, number, fid.effective_dimension(reference))
             pair.append(Score("fid", value, interval.low, interval.high, number, replicates=tuple(replicates)))
@@ -168,6 +177,9 @@ def main() -> None:
             for true_b in (8.0, 10.0):
                 for number in (128, 256, 512):
                     distances(scale, true_b, number, max(args.trials // 10, 50))
+        for scale in (1.0, 0.7):
+            for number in (1000, 1152, 2048):
+                distances(scale, 8.0, number, max(args.trials // 40, 25), FALLING)
     if args.only != "distances":
         means(args.trials)
 
