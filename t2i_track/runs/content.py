@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session, joinedload
 from t2i_track.db.models import Image, ManifestEntry, MetricValue, Run, RunStatus, Sweep, SweepRun
 from t2i_track.errors import CompareError
 from t2i_track.runs.record import parameters
-from t2i_track.tracking import Content, Grid, Table
+from t2i_track.tracking import RUN_TAG, SWEEP_TAG, Content, Grid, Table
 from t2i_track.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -54,11 +54,12 @@ def metric_name(score: str) -> str:
 def parts(session: Session, workspace: Workspace, row: Run | Sweep, parent: str | None = None) -> dict[str, Part]:
     """All parts that there are of a run or sweep, the one with the status last.
 
-    ``parent`` is the MLflow run of the sweep that the run was made in. Cheap: what is large is read when a part's
+    ``parent`` is the MLflow run that it is folded under: that of the sweep that it was made in, or the one that was
+    opened for the process and was taken. Cheap: what is large is read when a part's
     content is asked for.
     """
     if isinstance(row, Sweep):
-        return _sweep_parts(session, workspace, row)
+        return _sweep_parts(workspace, row, parent)
     found: dict[str, Part] = {}
     made = session.execute(select(func.count(), func.max(Image.created_at)).where(Image.run_id == row.id)).one()
     if row.status == RunStatus.FINISHED and made[0]:
@@ -94,7 +95,7 @@ def _run(run: Run, cell: SweepRun | None, parent: str | None) -> Content:
     started = run.started_at or run.created_at
     settings = parameters(run)
     tags: dict[str, str | int | None] = {
-        "t2i.run": run.uuid,
+        RUN_TAG: run.uuid,
         "t2i.manifest": run.manifest.name,
         "t2i.model": run.model.name,
         "t2i.device": run.environment.get("gpu") or run.device,
@@ -241,16 +242,16 @@ def _write_scores(rows: Iterable[MetricValue], folder: Path) -> None:
     (folder / "scores.json").write_text(json.dumps(scores, indent=2), encoding="utf-8")
 
 
-def _sweep_parts(session: Session, workspace: Workspace, sweep: Sweep) -> dict[str, Part]:
+def _sweep_parts(workspace: Workspace, sweep: Sweep, parent: str | None) -> dict[str, Part]:
     found = {}
     compared = sweep.spec.get(STATE, {}).get("compared")
     if compared is not None:
         found["comparison"] = Part(_digest(compared), partial(_comparison, workspace, sweep, compared))
-    found["run"] = Part(_digest(sweep.name, sweep.status, sweep.ended_at), partial(_sweep, sweep))
+    found["run"] = Part(_digest(sweep.name, sweep.status, sweep.ended_at), partial(_sweep, sweep, parent))
     return found
 
 
-def _sweep(sweep: Sweep) -> Content:
+def _sweep(sweep: Sweep, parent: str | None) -> Content:
     settings: Mapping[str, Any] = sweep.spec["settings"]
     axes: Mapping[str, Any] = sweep.spec["axes"]
     parameters = {name: str(value) for name, value in settings.items()}
@@ -258,9 +259,10 @@ def _sweep(sweep: Sweep) -> Content:
         params=parameters | {f"axis.{name}": json.dumps(values) for name, values in axes.items()},
         tags={
             "t2i.sweep": sweep.name,
-            "t2i.sweep_id": sweep.uuid,
+            SWEEP_TAG: sweep.uuid,
             "t2i.reason": sweep.spec.get(STATE, {}).get("reason"),
             "mlflow.runName": sweep_title(sweep),
+            "mlflow.parentRunId": parent,
         },
         status=sweep.status.value,
         ended=sweep.ended_at,

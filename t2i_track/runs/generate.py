@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import shlex
 import time
 from collections.abc import Iterator, Mapping
@@ -32,7 +31,7 @@ from t2i_track.images.sampling import Job, Picture, PromptEncoder, jobs, refuse_
 from t2i_track.images.schedulers import set_scheduler
 from t2i_track.images.writing import Record
 from t2i_track.progress import progress
-from t2i_track.runs import projection, record
+from t2i_track.runs import joining, projection, record
 from t2i_track.runs.content import PROGRESS
 from t2i_track.runs.plan import Plan, Summary, create_run, settings_of, stored_prompts, values_of
 from t2i_track.runs.projection import Sent
@@ -93,7 +92,7 @@ class Generator:
         """
         check_local(plan.settings, allow_pickle=self._allow_pickle)
         self._workspace.require_writable()
-        self._tracker.check()
+        joining.check(self._tracker, plan.join)
         resolved = self.resolve(plan)
         with self._workspace.begin() as session:
             run = create_run(session, plan, resolved, self._pipeline(plan.settings)[0])
@@ -299,8 +298,3 @@ class Generator:
         progress = {"images_done": done, "images_per_second": made / max(seconds, 1e-9)}
         named = {f"{PROGRESS}{name}": value for name, value in progress.items()}
         self._tracker.log_metrics(run.mlflow_run_id, named, step=done)
-
-
-def joined_run() -> str | None:
-    """The MLflow run that `mlflow run` opened for this process."""
-    return os.environ.get("MLFLOW_RUN_ID") or None

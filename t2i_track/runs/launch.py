@@ -11,7 +11,8 @@ from t2i_track.errors import SettingsError
 from t2i_track.notebook import Shown
 from t2i_track.prompts import manifest as manifests
 from t2i_track.prompts.manifest import Entry, Manifest
-from t2i_track.runs.generate import Generator, joined_run
+from t2i_track.runs.generate import Generator
+from t2i_track.runs.joining import joined_run
 from t2i_track.runs.plan import Plan, Summary
 from t2i_track.settings import Settings
 from t2i_track.workspace import Workspace

@@ -22,8 +22,9 @@ from t2i_track import tracking
 from t2i_track.db import lineage
 from t2i_track.db.models import Run, Sweep
 from t2i_track.errors import Missing, NotFound, TrackingError
+from t2i_track.runs import joining
 from t2i_track.runs.content import STATE, Part, cell_of, parts, sweep_title
-from t2i_track.tracking import Opening, RunInfo, Tracker
+from t2i_track.tracking import RUN_TAG, SWEEP_TAG, Opening, RunInfo, Tracker
 from t2i_track.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -49,15 +50,18 @@ class Sent:
 def start(workspace: Workspace, tracker: Tracker, row: Run | Sweep, join: str | None, **values: Any) -> None:
     """Open the MLflow run of a run that begins or goes on, and store where it is with the row's other new values.
 
-    The rest is written by the tracker's thread.
+    The rest is written by the tracker's thread. ``join`` is the MLflow run that a new one takes, if it is free.
 
     Raises:
         TrackingError: MLflow cannot be reached, or its run or experiment is deleted.
     """
     if row.mlflow_run_id in tracking.unsent(tracker.outbox):
         tracking.send_unsent(tracker.outbox, row.mlflow_run_id, tracker.uri)
+    parent = _joined_parent(row, tracker.uri)
+    if join is not None and row.mlflow_run_id is None:
+        parent = joining.join(workspace, tracker.uri, row, join)
     try:
-        info = tracking.open_run(tracker.uri, _opening(row), known=row.mlflow_run_id, join=join)
+        info = tracking.open_run(tracker.uri, _opening(row), known=row.mlflow_run_id)
     except Missing:
         _explain_moved(row, tracking.shown(tracker.uri))
         raise
@@ -67,7 +71,7 @@ def start(workspace: Workspace, tracker: Tracker, row: Run | Sweep, join: str | 
         stored = _row(session, row.uuid)
         for name, value in {**values, "mlflow_run_id": info.run_id, "experiment": info.experiment}.items():
             setattr(stored, name, value)
-        remember(stored, uri=tracking.shown(tracker.uri))
+        remember(stored, uri=tracking.shown(tracker.uri), parent=parent, reason=None)
     uuid = row.uuid
 
     def write() -> None:
@@ -195,7 +199,7 @@ def _send(
         with workspace.begin() as session:
             row = _row(session, uuid)
             row.mlflow_run_id, row.experiment = info.run_id, info.experiment
-            remember(row, uri=tracking.shown(uri), sent=sent)
+            remember(row, uri=tracking.shown(uri), sent=sent, parent=_joined_parent(row, uri))
     return info.run_id, refused
 
 
@@ -220,8 +224,8 @@ def _sent_earlier(workspace: Workspace, run_id: str, to: str | None) -> Sent:
 
 def _opening(row: Run | Sweep) -> Opening:
     if isinstance(row, Sweep):
-        return Opening(row.experiment, sweep_title(row), ("t2i.sweep_id", row.uuid), row.created_at)
-    return Opening(row.experiment, row.name, ("t2i.run", row.uuid), row.started_at or row.created_at)
+        return Opening(row.experiment, sweep_title(row), (SWEEP_TAG, row.uuid), row.created_at)
+    return Opening(row.experiment, row.name, (RUN_TAG, row.uuid), row.started_at or row.created_at)
 
 
 def _state(row: Run | Sweep) -> dict[str, Any]:
@@ -248,10 +252,16 @@ def _missing(
 
 
 def _parent(session: Session, row: Run | Sweep, uri: str) -> str | None:
-    """The MLflow run of the sweep that the run was made in, where that is at the same address."""
+    """The MLflow run that the row's is folded under, its sweep's or a joined one, where that is at the same address."""
     cell = cell_of(session, row) if isinstance(row, Run) else None
-    there = cell is not None and _state(cell.sweep).get("uri") == tracking.shown(uri)
-    return cell.sweep.mlflow_run_id if cell is not None and there else None
+    if cell is None:
+        return _joined_parent(row, uri)
+    return cell.sweep.mlflow_run_id if _state(cell.sweep).get("uri") == tracking.shown(uri) else None
+
+
+def _joined_parent(row: Run | Sweep, uri: str) -> str | None:
+    state = _state(row)
+    return state.get("parent") if state.get("uri") == tracking.shown(uri) else None
 
 
 @contextmanager

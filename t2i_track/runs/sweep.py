@@ -15,9 +15,9 @@ from t2i_track.db.models import Run, RunStatus, Sweep, SweepRun
 from t2i_track.db.types import utc_now
 from t2i_track.errors import DatabaseError, Interrupted, SettingsError, T2IError
 from t2i_track.prompts.manifest import Manifest
-from t2i_track.runs import projection
+from t2i_track.runs import joining, projection
 from t2i_track.runs.content import STATE
-from t2i_track.runs.generate import Generator, joined_run
+from t2i_track.runs.generate import Generator
 from t2i_track.runs.grid import Experiment
 from t2i_track.runs.launch import open_manifest, with_default_num
 from t2i_track.runs.plan import Plan, Summary, values_of
@@ -124,7 +124,7 @@ def run_sweep(
     manifest = open_manifest(experiment.manifest, experiment.prompts)
     cells = cells_of(experiment, manifest)
     workspace.require_writable()
-    tracker.check()
+    joining.check(tracker, joining.joined_run())
     sweep = _open(workspace, tracker, experiment, fresh)
     generator = Generator(workspace, tracker, allow_pickle=allow_pickle)
     outcomes: list[CellOutcome] = []
@@ -217,7 +217,7 @@ def _open(workspace: Workspace, tracker: Tracker, experiment: Experiment, fresh:
             )
             session.add(sweep)
     # The UI folds children under their parent only within one experiment: a joined parent's own becomes the sweep's.
-    projection.start(workspace, tracker, sweep, joined_run(), status=RunStatus.RUNNING, ended_at=None)
+    projection.start(workspace, tracker, sweep, joining.joined_run(), status=RunStatus.RUNNING, ended_at=None)
     return sweep
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from t2i_track.errors import Refused
 from t2i_track.tracking import opening, store, tables
-from t2i_track.tracking.records import Content, Grid, Listed, Value
+from t2i_track.tracking.records import OWN, Content, Grid, Listed, Value
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Run
@@ -37,6 +37,8 @@ def write(uri: str, run_id: str, content: Content) -> list[str]:
         run = opening.existing(uri, run_id)
     refused = log_batch(uri, run_id, _params(run, content.params), _tags(content), list(_metrics(run, content)))
     with store.explained(uri):
+        for key in _past(run, content):
+            store.client(uri).delete_tag(run_id, key)
         _write_files(uri, run_id, content)
         if content.manifest is not None:
             _write_manifest(uri, run_id, content.manifest)
@@ -110,6 +112,13 @@ def _tags(content: Content) -> dict[str, str]:
     if content.grid is not None:
         tags["mlflow.loggedImages"] = True
     return {key: str(value)[:_MAX_TAG] for key, value in tags.items() if value is not None}
+
+
+def _past(run: Run, content: Content) -> list[str]:
+    """Our own tags that say what is so no more."""
+    return [
+        key for key, value in content.tags.items() if value is None and key.startswith(OWN) and key in run.data.tags
+    ]
 
 
 def _metrics(run: Run, content: Content) -> Iterator[Metric]:
