@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit, urlunsplit
 
 from t2i_track.errors import Missing, Refused, TrackingError
+from t2i_track.tracking import making
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-log = logging.getLogger(__name__)
 
 TIMEOUT = 4
 """Seconds that a server has to answer whether it is there."""
@@ -51,12 +50,12 @@ def resolve(uri: str | None) -> str:
 
 @cache
 def client(uri: str) -> MlflowClient:
-    """A client; for a database URI it opens the database, so ``check`` it first."""
+    """A client; for a database URI it opens the database, or makes it, so ``check`` it first."""
     from mlflow import MlflowClient
 
     path = sqlite_path(uri)
-    if path is not None and not path.exists():
-        log.warning("making a new MLflow store, %s, which takes some seconds", path)
+    if path is not None:
+        making.make(path)
     return MlflowClient(uri)
 
 
@@ -129,8 +128,13 @@ def _no_sqlite(path: Path, create: bool) -> str | None:
         mode = "rw" if os.access(path, os.W_OK) else "ro"
         with closing(sqlite3.connect(f"{path.as_uri()}?mode={mode}", uri=True, timeout=TIMEOUT)) as database:
             database.execute("PRAGMA schema_version").fetchone()
+        tables, whole = making.tables(path), making.is_whole(path)
     except sqlite3.Error as error:
         return str(error)
+    if tables and "experiments" not in tables:  # MLflow's first
+        return f"it is another program's database, with table {min(tables)}"
+    if not whole and not create:
+        return "it was left half made: the next `t2i generate` makes it anew"
     return None if os.access(path, os.W_OK) else "the file is not writable"
 
 
