@@ -99,12 +99,13 @@ class Generator:
         return self._carry_out(run, join=plan.join)
 
     def resume(self, address: str, given: Mapping[str, Any] | None = None) -> Summary:
-        """Make exactly what is missing of a run.
+        """Make exactly what is missing of a run; of a finished one, send what MLflow lacks.
 
         ``given`` are settings that the user repeated; one that differs from the run's is refused.
 
         Raises:
-            SettingsError: changed settings. ModelError: the model's weights are not those of the run.
+            SettingsError: changed settings, or pictures that are gone. ModelError: the model's weights are not those of
+                the run. The run stays what it was.
         """
         with self._workspace.reading() as session:
             run = lineage.find_run(session, address)
@@ -115,7 +116,10 @@ class Generator:
                     f"run {run.uuid[:12]} was made with {key} {getattr(stored, key)}, not {value}: leave the option out"
                     " to resume it, or start a new run without --resume"
                 )
+        made = self._require_pictures(run)
         self._workspace.require_writable()
+        if run.status == RunStatus.FINISHED and made == run.num * run.images_per_prompt:
+            return self._summary(run, 0, 0.0, projection.send(self._workspace, self._tracker, run))
         self._tracker.check()
         with self._workspace.begin() as session:
             run = lineage.find_run(session, run.uuid)
@@ -158,8 +162,22 @@ class Generator:
                 f" in {loaded.dtype}: resume it on a machine like the first, or start a new run"
             )
 
+    def _require_pictures(self, run: Run) -> int:
+        """The number of pictures made; raises SettingsError where one is gone: the rest would be no whole run."""
+        with self._workspace.reading() as session:
+            images = session.scalars(select(Image).where(Image.run_id == run.id))
+            paths = [self._workspace.image_path(image) for image in images]
+        gone = [path for path in paths if not path.exists()]
+        if gone:
+            raise SettingsError(
+                f"{len(gone)} of {len(paths)} pictures of run {run.uuid[:12]} are not there any more, the first is"
+                f" {gone[0]}: bring them back, or make them in a new run without --resume"
+            )
+        return len(paths)
+
     def _carry_out(self, run: Run, *, join: str | None) -> Summary:
         folder = self._workspace.run_folder(run)
+        new = run.started_at is None  # one that goes on, and cannot, stays what it was
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(folder / LOCK)
@@ -167,13 +185,17 @@ class Generator:
         except Timeout:
             raise Busy(f"run {run.uuid[:12]} is being made by another process: wait for it to end") from None
         except OSError as error:
-            self._close(run, RunStatus.FAILED, f"cannot write {folder}: {error.strerror}")
+            if new:
+                self._close(run, RunStatus.FAILED, f"cannot write {folder}: {error.strerror}")
             raise SettingsError(
                 f"cannot write {folder} ({error.strerror}): choose another --outdir or --home"
             ) from None
         try:
-            with self._marking(run):
+            if not new:
                 self._open(run, join)
+            with self._marking(run):
+                if new:
+                    self._open(run, join)
                 return self._make_and_report(run, folder)
         finally:
             # Removed while it is held: filelock lets nobody have a file that is gone. Removed after its release, one
@@ -242,7 +264,10 @@ class Generator:
         rate = len(todo) / seconds if todo else None
         cost = {"peak_memory_mb": peak_memory_bytes(run.device) / 1e6}
         sent = self._close(run, RunStatus.FINISHED, cost=cost if rate is None else {**cost, "images_per_second": rate})
-        with self._workspace.begin() as session:
+        return self._summary(run, len(todo), seconds, sent)
+
+    def _summary(self, run: Run, made: int, seconds: float, sent: Sent) -> Summary:
+        with self._workspace.reading() as session:
             images = session.scalars(select(Image).where(Image.run_id == run.id)).all()
             return Summary(
                 run=run.uuid,
@@ -253,13 +278,13 @@ class Generator:
                 guidance=run.guidance,
                 steps=run.steps,
                 scheduler=run.scheduler,
-                folder=str(folder),
+                folder=str(self._workspace.run_folder(run)),
                 images=len(images),
-                made=len(todo),
+                made=made,
                 truncated=sum(image.truncated for image in images),
                 flagged=sum(image.flagged for image in images),
                 seconds=seconds,
-                images_per_second=rate,
+                images_per_second=made / seconds if made else None,
                 unsent=not sent.complete,
             )
 

@@ -2,6 +2,7 @@
 
 from t2i_track.tracking.opening import joined, open_run
 from t2i_track.tracking.outbox import send_unsent, unsent
+from t2i_track.tracking.patience import waiting
 from t2i_track.tracking.records import RUN_TAG, SWEEP_TAG, Content, Grid, Joined, Opening, RunInfo, Table
 from t2i_track.tracking.serving import server_command
 from t2i_track.tracking.store import resolve, shown
@@ -25,5 +26,6 @@ __all__ = [
     "server_command",
     "shown",
     "unsent",
+    "waiting",
     "write",
 ]

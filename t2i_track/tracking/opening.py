@@ -24,13 +24,19 @@ def open_run(uri: str, opening: Opening, *, known: str | None = None, anew: bool
     Args:
         uri: an absolute tracking URI.
         opening: what a new run is made with.
-        known: id of the run as it was stored.
+        known: id of the run as it was stored; its store is not made anew, unless ``anew``.
         anew: where the run that is known is gone or deleted, take the one with the tag or make one.
 
     Raises:
         TrackingError: MLflow cannot be reached within a few seconds, or the experiment is deleted.
         Missing: the run is deleted or unknown.
     """
+    path = store.sqlite_path(uri)
+    if known is not None and not anew and path is not None and not path.exists():
+        raise Missing(
+            f"the MLflow store {path} is gone, and run {known} with it: bring it back, set MLFLOW_TRACKING_URI, or make"
+            f" the run anew: `t2i resync {known}`"
+        )
     store.check(uri, create=True)
     with store.explained(uri):
         try:
@@ -88,9 +94,16 @@ def existing(uri: str, run_id: str) -> Run:
             f"MLflow at {where} has no run {run_id}: check MLFLOW_TRACKING_URI, or make it anew: `t2i resync {run_id}`"
         ) from None
     if run.info.lifecycle_stage == "deleted":
+        experiment = store.client(uri).get_experiment(run.info.experiment_id)
+        if experiment.lifecycle_stage == "deleted":
+            raise Missing(f"the MLflow run {run_id} is deleted with its experiment: {_restore(experiment)}")
         restore = f"`mlflow runs restore --run-id {run_id}`"
         raise Missing(f"the MLflow run {run_id} is deleted: {restore}, or make it anew: `t2i resync {run_id}`")
     return run
+
+
+def _restore(experiment: Experiment) -> str:
+    return f"`mlflow experiments restore --experiment-id {experiment.experiment_id}`"
 
 
 def find(uri: str, opening: Opening) -> str | None:
@@ -132,8 +145,7 @@ def _experiment(uri: str, name: str) -> str:
             if found is None:
                 raise
     if found.lifecycle_stage == "deleted":
-        restore = f"mlflow experiments restore --experiment-id {found.experiment_id}"
-        raise TrackingError(f"the MLflow experiment {name!r} is deleted: `{restore}`, or take another name")
+        raise TrackingError(f"the MLflow experiment {name!r} is deleted: {_restore(found)}, or take another name")
     return str(found.experiment_id)
 
 
