@@ -1,4 +1,4 @@
-"""MLflow fails, is slow, or loses what it had, in the middle of a run: nothing is lost, `t2i resync` says and sends it."""
+"""MLflow fails, is slow, or loses what it had, in the middle of a run: nothing is lost, and `t2i resync` sends it."""
 
 from __future__ import annotations
 

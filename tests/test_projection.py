@@ -252,7 +252,7 @@ def test_what_an_outage_held_back_is_known_and_sent(
     (sent,) = resync(workspace, [], None)
     assert (sent.state, sent.name) == ("pending", "run")
     assert sent.reason is not None
-    assert "there is no such file" in sent.reason
+    assert "is gone, and run" in sent.reason
     store.with_suffix(".away").rename(store)
     assert resync(workspace, [], None) == [Sent(run, "run", "sent", sent.mlflow_run_id)]
     assert "clip_score" in mlflow_run(workspace, tracking_uri, run).data.metrics
