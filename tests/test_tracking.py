@@ -377,7 +377,7 @@ def test_deleted_experiments_and_unknown_runs_are_explained(uri: str) -> None:
     client.delete_experiment(experiment)
     with pytest.raises(TrackingError, match=f"mlflow experiments restore --experiment-id {experiment}"):
         open_run(uri, Opening("old", None))
-    with pytest.raises(Missing, match=f"mlflow runs restore --run-id {run}`, or make it anew: `t2i resync {run}`"):
+    with pytest.raises(Missing, match=f"with its experiment: `mlflow experiments restore --experiment-id {experiment}"):
         open_run(uri, Opening("e", None), known=run)
     with pytest.raises(Missing, match=f"has no run {'0' * 32}"):
         open_run(uri, Opening("e", None), known="0" * 32)

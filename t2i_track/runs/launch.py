@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 EMBEDDED_PROMPTS = 512
 EMBEDDED_NUM = 64
 EMBEDDED_MANIFEST = "shapes-val"
+DEFAULT_EXPERIMENT = "t2i"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +42,13 @@ class Outcome(Shown):
         summary = self.summary
         made = f"run {summary.name} ({summary.run[:12]}): {summary.images} images in {summary.folder}"
         return [made, *self.notes, *(self.scored.warnings if self.scored else ())]
+
+
+def experiment_name(given: str | None, tracking_uri: str | None) -> str:
+    """The MLflow experiment: the one given, by an option, its variable or a file; MLflow's variables'; the default."""
+    from t2i_track.tracking import experiment_of_environment
+
+    return given or experiment_of_environment(tracking_uri) or DEFAULT_EXPERIMENT
 
 
 def open_manifest(path: str | None, prompts: Sequence[str]) -> Manifest:
@@ -75,7 +83,7 @@ def generate(
     prompts: Sequence[str],
     tracking_uri: str | None,
     outdir: Path | None,
-    experiment: str,
+    experiment: str | None,
     run_name: str | None,
     resume: str | None,
     evaluate: bool | None,
@@ -95,7 +103,7 @@ def generate(
         plan = Plan(
             settings=with_default_num(chosen, opened),
             manifest=opened,
-            experiment=experiment,
+            experiment=experiment_name(experiment, tracking_uri),
             run_name=run_name,
             outdir=outdir,
             join=joined_run(),

@@ -19,7 +19,7 @@ from t2i_track.runs import joining, projection
 from t2i_track.runs.content import STATE
 from t2i_track.runs.generate import Generator
 from t2i_track.runs.grid import Experiment
-from t2i_track.runs.launch import open_manifest, with_default_num
+from t2i_track.runs.launch import experiment_name, open_manifest, with_default_num
 from t2i_track.runs.plan import Plan, Summary, values_of
 from t2i_track.schedulers import network_calls
 from t2i_track.settings import COSTLY, DECLARED, Settings, Stage, Values
@@ -78,6 +78,11 @@ def cells_of(experiment: Experiment, manifest: Manifest) -> list[Settings]:
     return found
 
 
+def placed(experiment: Experiment, tracking_uri: str | None) -> Experiment:
+    """With its MLflow experiment, where it was left open."""
+    return dataclasses.replace(experiment, experiment=experiment_name(experiment.experiment, tracking_uri))
+
+
 def require_yes(experiment: Experiment, yes: bool) -> None:
     """Refuse a very large grid before its cells are listed."""
     if experiment.size > MANY_CELLS and not yes:
@@ -125,6 +130,7 @@ def run_sweep(
     cells = cells_of(experiment, manifest)
     workspace.require_writable()
     joining.check(tracker, joining.joined_run())
+    experiment = placed(experiment, tracker.uri)
     sweep = _open(workspace, tracker, experiment, fresh)
     generator = Generator(workspace, tracker, allow_pickle=allow_pickle)
     outcomes: list[CellOutcome] = []
@@ -208,6 +214,7 @@ def _open(workspace: Workspace, tracker: Tracker, experiment: Experiment, fresh:
     with workspace.begin() as session:
         sweep = None if fresh else _same_spec(session, experiment)
         if sweep is None:
+            assert experiment.experiment is not None
             sweep = Sweep(
                 uuid=lineage.new_uuid(),
                 name=experiment.name,
