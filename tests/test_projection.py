@@ -338,3 +338,37 @@ def test_scores_survive_a_kill_between_database_and_mlflow(
         assert score(workspace, tracker, ["run"], Request(metrics=("clip",), clip="shapes"))[0].measured == 0
     assert "clip_score" in mlflow_run(workspace, tracking_uri, run).data.metrics
     assert unsent(workspace) == []
+
+
+@pytest.mark.parametrize("first", ["elsewhere", "tests"])
+def test_a_sweeps_parent_leads_to_the_cells_that_it_took_over(
+    workspace: Workspace, tracking_uri: str, tracker: Tracker, first: str
+) -> None:
+    """They stay under their own sweep, which may be in another experiment."""
+    sweeps = {}
+    for name, place, steps in (("one", first, [2]), ("two", "tests", [2, 3])):
+        experiment = Experiment(
+            name=name,
+            experiment=place,
+            prompts=PROMPTS,
+            settings={"batch_size": 2, "device": "cpu"},
+            axes={"steps": steps},
+            evaluate=True,
+        )
+        sweeps[name] = sweeping.run_sweep(workspace, tracker, experiment, fresh=False, allow_pickle=False)
+    taken, made = sweeps["two"].cells
+    assert (taken.state, made.state) == ("taken over", "made")
+    cell = mlflow_run(workspace, tracking_uri, str(taken.run))
+    assert cell.data.tags["mlflow.parentRunId"] == sweeps["one"].mlflow_run_id
+    client = MlflowClient(tracking_uri)
+    link = f"- cell 0: [{cell.info.run_name}](#/runs/{cell.info.run_id}) in `{first}`"
+    tags = client.get_run(sweeps["two"].mlflow_run_id).data.tags
+    assert tags["t2i.taken_over"] == f'{{"0": "{cell.info.run_id}"}}'
+    assert tags["mlflow.note.content"].splitlines()[-1] == link
+    assert "t2i.taken_over" not in client.get_run(sweeps["one"].mlflow_run_id).data.tags
+    ranked = compare.ranking(workspace, sweep="two", by="alignment")
+    compare.log_comparison(workspace, tracking_uri, sweeps["two"].mlflow_run_id, ranked.comparison, None)
+    described = client.get_run(sweeps["two"].mlflow_run_id).data.tags["mlflow.note.content"]
+    assert described.splitlines()[-1] == link
+    assert len(described) > len(tags["mlflow.note.content"])
+    assert unsent(workspace) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -30,6 +30,8 @@ STATE = "mlflow"
 GRID_IMAGES = 16
 TABLE_IMAGES = 64
 """Pictures in the UI's table: it loads all of a table's pictures at once."""
+LINKS = 24
+"""Cells in a sweep's description, of which MLflow keeps 8000 characters."""
 GRID_KEY = "sample_grid"
 SEARCHABLE = ("guidance", "steps")
 """Parameters that are metrics too: MLflow compares parameters as text, and only metrics by ``>``."""
@@ -59,7 +61,7 @@ def parts(session: Session, workspace: Workspace, row: Run | Sweep, parent: str 
     content is asked for.
     """
     if isinstance(row, Sweep):
-        return _sweep_parts(workspace, row, parent)
+        return _sweep_parts(session, workspace, row, parent)
     found: dict[str, Part] = {}
     made = session.execute(select(func.count(), func.max(Image.created_at)).where(Image.run_id == row.id)).one()
     if row.status == RunStatus.FINISHED and made[0]:
@@ -242,11 +244,16 @@ def _write_scores(rows: Iterable[MetricValue], folder: Path) -> None:
     (folder / "scores.json").write_text(json.dumps(scores, indent=2), encoding="utf-8")
 
 
-def _sweep_parts(workspace: Workspace, sweep: Sweep, parent: str | None) -> dict[str, Part]:
+def _sweep_parts(session: Session, workspace: Workspace, sweep: Sweep, parent: str | None) -> dict[str, Part]:
     found = {}
     compared = sweep.spec.get(STATE, {}).get("compared")
-    if compared is not None:
-        found["comparison"] = Part(_digest(compared), partial(_comparison, workspace, sweep, compared))
+    # MLflow's runs have one parent only: what another sweep has made stays folded under that one.
+    others = [member for member in sweep.members if cell_of(session, member.run) is not member]
+    told = [(member.cell, member.run.name, member.run.experiment, member.run.mlflow_run_id) for member in others]
+    if others:
+        found["taken over"] = Part(_digest(*told), partial(_taken_over, others))
+    if compared is not None:  # behind the links, which are in its description too
+        found["comparison"] = Part(_digest(compared, *told), partial(_comparison, workspace, sweep, compared, others))
     found["run"] = Part(_digest(sweep.name, sweep.status, sweep.ended_at), partial(_sweep, sweep, parent))
     return found
 
@@ -269,7 +276,24 @@ def _sweep(sweep: Sweep, parent: str | None) -> Content:
     )
 
 
-def _comparison(workspace: Workspace, sweep: Sweep, compared: Mapping[str, Any]) -> Content:
+def _taken_over(members: Sequence[SweepRun]) -> Content:
+    """What leads from the sweep's MLflow run to the cells that are not under it."""
+    runs = {str(member.cell): member.run.mlflow_run_id for member in members}
+    return Content(tags={"t2i.taken_over": json.dumps(runs), "mlflow.note.content": _links(members)})
+
+
+def _links(members: Sequence[SweepRun]) -> str:
+    """Lines of the description; the UI finds a run's experiment by itself."""
+    lines = [
+        f"- cell {member.cell}: [{member.run.name}](#/runs/{member.run.mlflow_run_id}) in `{member.run.experiment}`"
+        for member in members[:LINKS]
+    ]
+    if len(members) > LINKS:
+        lines.append(f"- and {len(members) - LINKS} more, in the tag `t2i.taken_over`")
+    return "\n".join(["Taken over from earlier runs, which are not folded under this one:", "", *lines])
+
+
+def _comparison(workspace: Workspace, sweep: Sweep, compared: Mapping[str, Any], others: Sequence[SweepRun]) -> Content:
     """What `t2i compare` says of the sweep: its description, `comparison.json`, and the report if there is one."""
     from t2i_track.ranking.describe import as_json, note
     from t2i_track.runs.compare import ranking
@@ -289,7 +313,7 @@ def _comparison(workspace: Workspace, sweep: Sweep, compared: Mapping[str, Any])
     recommended = comparison.recommendation
     return Content(
         tags={
-            "mlflow.note.content": note(comparison),
+            "mlflow.note.content": "\n\n".join([note(comparison), *([_links(others)] if others else [])]),
             "t2i.recommended": None if recommended is None else recommended.run,
         },
         files=write,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 
 from t2i_track.db import lineage
 from t2i_track.db.models import Image, Run, RunStatus
@@ -221,15 +222,22 @@ class Generator:
             raise Interrupted(
                 f"interrupted; what is made is kept. Go on with: t2i generate --resume {run.uuid[:12]}{self._where()}"
             ) from None
-        except OSError as error:
-            reason = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
-            self._close(run, RunStatus.FAILED, reason)
+        except (OSError, SQLAlchemyError) as error:
+            reason = self._what_failed(error)
+            # A full disk may have no place for this either; a run that is left as running is resumed all the same.
+            with contextlib.suppress(OSError, SQLAlchemyError):
+                self._close(run, RunStatus.FAILED, reason)
             raise T2IError(
                 f"run {run.uuid[:12]} stopped ({reason}); put that right, then: t2i generate --resume {run.uuid[:12]}"
             ) from None
         except BaseException as error:
             self._close(run, RunStatus.FAILED, f"{type(error).__name__}: {error}")
             raise
+
+    def _what_failed(self, error: OSError | SQLAlchemyError) -> str:
+        if isinstance(error, SQLAlchemyError):
+            return f"the database of {self._workspace.home}: {getattr(error, 'orig', None) or error}"
+        return f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
 
     def _close(
         self, run: Run, status: RunStatus, reason: str | None = None, cost: Mapping[str, float] | None = None

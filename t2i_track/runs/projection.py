@@ -75,7 +75,10 @@ def start(workspace: Workspace, tracker: Tracker, row: Run | Sweep, join: str | 
 
     def write() -> None:
         with suppress(Timeout):  # whoever writes it now writes it whole
-            _send(workspace, uuid, tracker.uri)
+            try:
+                _send(workspace, uuid, tracker.uri)
+            except (OSError, SQLAlchemyError) as error:  # a full disk, which is tried again as an outage is
+                raise TrackingError(f"cannot keep what was sent to MLflow ({error})") from error
 
     tracker.later(info.run_id, write)
 
