@@ -143,4 +143,5 @@ def test_elsewhere_it_is_one_line(fails: Callable[[], None], monkeypatch: pytest
     with pytest.raises(SystemExit):
         cli.main()
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.endswith("make room there, then run the same command again")
+    assert "is full" in line
+    assert "make room there, then run the same command again" in line

@@ -340,6 +340,7 @@ def test_scores_survive_a_kill_between_database_and_mlflow(
     assert unsent(workspace) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["elsewhere", "tests"])
 def test_a_sweeps_parent_leads_to_the_cells_that_it_took_over(
     workspace: Workspace, tracking_uri: str, tracker: Tracker, first: str
