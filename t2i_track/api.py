@@ -112,7 +112,7 @@ def generate(
     manifest: str | Path | None = None,
     prompt: str | Sequence[str] = (),
     outdir: str | Path | None = None,
-    experiment: str = "t2i",
+    experiment: str | None = None,
     run_name: str | None = None,
     resume: str | None = None,
     evaluate: bool | None = None,
@@ -129,7 +129,7 @@ def generate(
         manifest: a prompt file (CSV, TSV, JSON, JSON lines, Parquet, TXT); default: the embedded captions.
         prompt: a prompt or several, instead of a manifest.
         outdir: where the run's own folder is made; default: ``images/`` in the home folder.
-        experiment: MLflow experiment.
+        experiment: MLflow experiment; default: that of ``MLFLOW_EXPERIMENT_NAME`` or ``_ID``, else ``t2i``.
         run_name: default: scheduler, guidance, steps and seed.
         resume: address of a run of which to make what is missing; settings are then those of the run.
         evaluate: score it; None: where the embedded reference fits, or a reference is given.
@@ -198,7 +198,7 @@ def sweep(
         zip: run the axes side by side instead of every combination.
         manifest, prompt, evaluate, reference, allow_pickle, tracking_uri, home, db_url: as for ``generate``.
         name: of the sweep; default: the names of its axes.
-        experiment: MLflow experiment; default: the file's, else ``t2i``.
+        experiment: MLflow experiment; default: the file's, else as for ``generate``.
         report: also write a static HTML report here.
         by: the score that the comparison ranks by; default: as for ``compare``.
         dry_run: make nothing, return what would be made and how long that would take.
@@ -224,7 +224,7 @@ def sweep(
     axes = {key: list(value) for key, value in settings.items() if isinstance(value, list | tuple)}
     grid = sweeping.experiment_from(None if file is None else Path(file), given, axes, zip)
     if dry_run:
-        cells, total = sweeping.forecast(workspace, grid)
+        cells, total = sweeping.forecast(workspace, sweeping.placed(grid, tracking_uri))
         return Forecast(tuple(cells), tuple(grid.axes), total)
     sweeping.require_yes(grid, yes)
     with Tracker(tracking_uri, workspace.outbox) as tracker:

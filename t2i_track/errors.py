@@ -16,6 +16,7 @@ T2IError
 │   └── ProtocolMismatch   a run does not follow a named protocol
 ├── CompareError           there is nothing that can be ranked
 ├── TrackingError          MLflow cannot be reached, or fails in a way that may pass
+│   ├── Unreachable        it does not answer, or not in time
 │   ├── Refused            it will never take this
 │   └── Missing            it has no such run, or it is deleted
 ├── Busy                   another process is making or sending this run
@@ -90,6 +91,10 @@ class CompareError(T2IError):
 
 
 class TrackingError(T2IError):
+    pass
+
+
+class Unreachable(TrackingError):
     pass
 
 

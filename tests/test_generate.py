@@ -215,6 +215,7 @@ def test_resume_refuses_changes(workspace: Workspace, generator: Generator, monk
     connection = sqlite3.connect(workspace.home / "t2i.db")
     with connection:
         connection.execute("UPDATE models SET weights_sha256 = 'other'")
+        connection.execute("UPDATE runs SET status = 'interrupted'")
     connection.close()
     with pytest.raises(ModelError, match="have changed since run"):
         generator.resume(summary.run)
@@ -288,6 +289,8 @@ def test_two_processes_cannot_make_one_run(workspace: Workspace, generator: Gene
     from filelock import FileLock
 
     summary = generator.generate(plan(num=1))
+    with workspace.begin() as session:
+        session.scalars(select(Run)).one().status = RunStatus.INTERRUPTED
     with FileLock(Path(summary.folder) / ".lock"), pytest.raises(Busy, match="being made by another process"):
         generator.resume(summary.run)
 

@@ -24,7 +24,8 @@ from t2i_track.runs.evaluate import Request, score
 from t2i_track.runs.generate import Generator
 from t2i_track.runs.grid import Experiment
 from t2i_track.runs.plan import Plan
-from t2i_track.runs.projection import Sent, pending, resync
+from t2i_track.runs.projection import Sent, pending
+from t2i_track.runs.resync import _home, resync
 from t2i_track.settings import Settings
 from t2i_track.tracking import Tracker
 from t2i_track.workspace import Workspace
@@ -252,7 +253,7 @@ def test_what_an_outage_held_back_is_known_and_sent(
     (sent,) = resync(workspace, [], None)
     assert (sent.state, sent.name) == ("pending", "run")
     assert sent.reason is not None
-    assert "there is no such file" in sent.reason
+    assert "is gone, and run" in sent.reason
     store.with_suffix(".away").rename(store)
     assert resync(workspace, [], None) == [Sent(run, "run", "sent", sent.mlflow_run_id)]
     assert "clip_score" in mlflow_run(workspace, tracking_uri, run).data.metrics
@@ -299,8 +300,8 @@ def test_no_password_is_stored(workspace: Workspace, run: str, tracking_uri: str
     with workspace.begin() as session:
         row = session.scalars(select(Run)).one()
         row.config = {**row.config, projection.STATE: {"uri": "http://mlflow:1", "sent": {}}}
-        assert projection._home(row, "http://me:secret@mlflow:1") == "http://me:secret@mlflow:1"
-        assert projection._home(row, "http://me:secret@elsewhere:1") == "http://mlflow:1"
+        assert _home(row, "http://me:secret@mlflow:1") == "http://me:secret@mlflow:1"
+        assert _home(row, "http://me:secret@elsewhere:1") == "http://mlflow:1"
 
 
 def test_an_unknown_address(workspace: Workspace, run: str) -> None:
@@ -337,4 +338,39 @@ def test_scores_survive_a_kill_between_database_and_mlflow(
     else:
         assert score(workspace, tracker, ["run"], Request(metrics=("clip",), clip="shapes"))[0].measured == 0
     assert "clip_score" in mlflow_run(workspace, tracking_uri, run).data.metrics
+    assert unsent(workspace) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", ["elsewhere", "tests"])
+def test_a_sweeps_parent_leads_to_the_cells_that_it_took_over(
+    workspace: Workspace, tracking_uri: str, tracker: Tracker, first: str
+) -> None:
+    """They stay under their own sweep, which may be in another experiment."""
+    sweeps = {}
+    for name, place, steps in (("one", first, [2]), ("two", "tests", [2, 3])):
+        experiment = Experiment(
+            name=name,
+            experiment=place,
+            prompts=PROMPTS,
+            settings={"batch_size": 2, "device": "cpu"},
+            axes={"steps": steps},
+            evaluate=True,
+        )
+        sweeps[name] = sweeping.run_sweep(workspace, tracker, experiment, fresh=False, allow_pickle=False)
+    taken, made = sweeps["two"].cells
+    assert (taken.state, made.state) == ("taken over", "made")
+    cell = mlflow_run(workspace, tracking_uri, str(taken.run))
+    assert cell.data.tags["mlflow.parentRunId"] == sweeps["one"].mlflow_run_id
+    client = MlflowClient(tracking_uri)
+    link = f"- cell 0: [{cell.info.run_name}](#/runs/{cell.info.run_id}) in `{first}`"
+    tags = client.get_run(sweeps["two"].mlflow_run_id).data.tags
+    assert tags["t2i.taken_over"] == f'{{"0": "{cell.info.run_id}"}}'
+    assert tags["mlflow.note.content"].splitlines()[-1] == link
+    assert "t2i.taken_over" not in client.get_run(sweeps["one"].mlflow_run_id).data.tags
+    ranked = compare.ranking(workspace, sweep="two", by="alignment")
+    compare.log_comparison(workspace, tracking_uri, sweeps["two"].mlflow_run_id, ranked.comparison, None)
+    described = client.get_run(sweeps["two"].mlflow_run_id).data.tags["mlflow.note.content"]
+    assert described.splitlines()[-1] == link
+    assert len(described) > len(tags["mlflow.note.content"])
     assert unsent(workspace) == []

@@ -173,7 +173,7 @@ def test_joins_the_run_of_mlflow_run(uri: str, typed: str) -> None:
     joined = client.create_run("0", run_name="theirs").info.run_id
     client.log_param(joined, "guidance", typed)
     client.log_param(joined, "device", "auto")
-    info = open_run(uri, Opening("ignored", None), join=joined)
+    info = open_run(uri, Opening("ignored", None), known=joined)
     assert (info.run_id, info.name, info.experiment) == (joined, "theirs", "Default")
     params = {"guidance": 12.0, "device": "cpu", "dtype": "fp32"}
     for _ in range(2):
@@ -377,10 +377,10 @@ def test_deleted_experiments_and_unknown_runs_are_explained(uri: str) -> None:
     client.delete_experiment(experiment)
     with pytest.raises(TrackingError, match=f"mlflow experiments restore --experiment-id {experiment}"):
         open_run(uri, Opening("old", None))
-    with pytest.raises(Missing, match=f"mlflow runs restore --run-id {run}`, or make it anew: `t2i resync {run}`"):
+    with pytest.raises(Missing, match=f"with its experiment: `mlflow experiments restore --experiment-id {experiment}"):
         open_run(uri, Opening("e", None), known=run)
     with pytest.raises(Missing, match=f"has no run {'0' * 32}"):
-        open_run(uri, Opening("e", None), join="0" * 32)
+        open_run(uri, Opening("e", None), known="0" * 32)
     anew = open_run(uri, Opening("e", "anew", ("t2i.run", "x")), known=run, anew=True)
     assert anew.run_id != run
     assert open_run(uri, Opening("e", "anew", ("t2i.run", "x")), known=run, anew=True) == anew

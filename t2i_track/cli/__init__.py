@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import gc
 import importlib
 import io
@@ -147,6 +148,10 @@ def _what(error: Exception) -> str:
     if type(error).__name__ == "OutOfMemoryError":
         return "the GPU is out of memory: try a smaller --batch-size, or --dtype fp16"
     text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"the disk is full ({text}): make room there, then run the same command again"
+    if "database or disk is full" in text:
+        return "the disk of the database is full: make room there, then run the same command again"
     return f"unexpected {type(error).__name__}: {text[:300]}"
 
 

@@ -49,7 +49,7 @@ def _read_config(ctx: click.Context, _param: click.Parameter, path: Path | None)
 @click.option("--prompt", "prompts", multiple=True, help="A prompt; may be repeated. Instead of --manifest.")
 @settings_options
 @click.option("--outdir", type=PATH, show_default="images/ in --home", help="Where the run's own folder is made.")
-@click.option("--experiment", default="t2i", help="MLflow experiment.")
+@click.option("--experiment", show_default="MLFLOW_EXPERIMENT_NAME or _ID, else t2i", help="MLflow experiment.")
 @click.option("--run-name", show_default="scheduler, guidance, steps and seed", help="Name of the run.")
 @click.option("--resume", metavar="RUN", help="Make what is missing of this run.")
 @click.option(

@@ -41,8 +41,17 @@ def workspace_options(command: F) -> F:
         show_default="t2i.db in --home",
         help="SQLAlchemy URL of the run database.",
     )
+    @click.option(
+        "--home-in",
+        type=click.Path(path_type=Path, exists=True, file_okay=False),
+        hidden=True,
+        help="Folder from which a relative --home leads; MLproject gives the one in which `mlflow run` was typed.",
+    )
     @functools.wraps(command)
-    def wrapped(*args: Any, home: Path, db_url: str | None, **kwargs: Any) -> Any:
+    def wrapped(*args: Any, home: Path, home_in: Path | None, db_url: str | None, **kwargs: Any) -> Any:
+        if home_in is not None and home_in.absolute() != Path.cwd() and not home.is_absolute():
+            home = home_in.absolute() / home
+            click.echo(f"home folder: {home}", err=True)
         return command(*args, workspace=Workspace(home=home, db_url=db_url or None), **kwargs)
 
     return wrapped  # type: ignore[return-value]

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 )
 @click.option("--prompt", "prompts", multiple=True, help="A prompt; may be repeated. Instead of --manifest.")
 @click.option("--name", show_default="the names of its axes", help="Name of the sweep.")
-@click.option("--experiment", show_default="t2i", help="MLflow experiment.")
+@click.option("--experiment", show_default="MLFLOW_EXPERIMENT_NAME or _ID, else t2i", help="MLflow experiment.")
 @click.option("--evaluate/--no-evaluate", default=None, show_default="on for embedded captions or --reference")
 @click.option("--reference", help="What to score against: 'shapes', a folder, a manifest, an .npz, or run:RUN.")
 @click.option("--report", type=PATH, help="Also write a static HTML report here.")

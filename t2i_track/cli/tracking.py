@@ -31,7 +31,7 @@ def resync(workspace: Workspace, runs: tuple[str, ...], to: str | None, fmt: str
       t2i resync latest
       t2i resync RUN1 RUN2 --to http://mlflow.example:5000
     """
-    from t2i_track.runs.projection import resync as send
+    from t2i_track.runs.resync import resync as send
 
     sent = send(workspace, runs, to)
     print_rows([dataclasses.asdict(run) for run in sent], fmt, columns=COLUMNS)

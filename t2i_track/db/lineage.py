@@ -174,6 +174,13 @@ def find_image(session: Session, address: str, home: Path) -> Image:
     return _only(found, "image", address, lambda image: f"{image.id} ({image.path})")
 
 
+def is_taken(session: Session, mlflow_run_id: str) -> bool:
+    """Whether that MLflow run is the one of a run or sweep here."""
+    return any(
+        session.scalar(select(kind.id).where(kind.mlflow_run_id == mlflow_run_id)) is not None for kind in (Run, Sweep)
+    )
+
+
 def list_runs(
     session: Session, *, experiment: str | None = None, status: RunStatus | None = None, limit: int | None = None
 ) -> list[Run]:

@@ -7,7 +7,7 @@ import json
 import math
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -22,7 +22,7 @@ from t2i_track.errors import CompareError
 from t2i_track.jsontext import json_text
 from t2i_track.runs.protocols import usual_values
 from t2i_track.runs.record import parameters
-from t2i_track.tracking import Content, Grid, Table
+from t2i_track.tracking import RUN_TAG, SWEEP_TAG, Content, Grid, Table
 from t2i_track.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ STATE = "mlflow"
 GRID_IMAGES = 16
 TABLE_IMAGES = 64
 """Pictures in the UI's table: it loads all of a table's pictures at once."""
+LINKS = 24
+"""Cells in a sweep's description, of which MLflow keeps 8000 characters."""
 GRID_KEY = "sample_grid"
 SEARCHABLE = ("guidance", "steps")
 """Parameters that are metrics too: MLflow compares parameters as text, and only metrics by ``>``."""
@@ -58,11 +60,12 @@ def metric_name(score: str) -> str:
 def parts(session: Session, workspace: Workspace, row: Run | Sweep, parent: str | None = None) -> dict[str, Part]:
     """All parts that there are of a run or sweep, the one with the status last.
 
-    ``parent`` is the MLflow run of the sweep that the run was made in. Cheap: what is large is read when a part's
+    ``parent`` is the MLflow run that it is folded under: that of the sweep that it was made in, or the one that was
+    opened for the process and was taken. Cheap: what is large is read when a part's
     content is asked for.
     """
     if isinstance(row, Sweep):
-        return _sweep_parts(session, workspace, row)
+        return _sweep_parts(session, workspace, row, parent)
     found: dict[str, Part] = {}
     made = session.execute(select(func.count(), func.max(Image.created_at)).where(Image.run_id == row.id)).one()
     if row.status == RunStatus.FINISHED and made[0]:
@@ -101,7 +104,7 @@ def _run(run: Run, cell: SweepRun | None, parent: str | None) -> Content:
     started = run.started_at or run.created_at
     settings = parameters(run)
     tags: dict[str, str | int | None] = {
-        "t2i.run": run.uuid,
+        RUN_TAG: run.uuid,
         "t2i.manifest": run.manifest.name,
         "t2i.model": run.model.name,
         "t2i.device": run.environment.get("gpu") or run.device,
@@ -255,16 +258,21 @@ def _write_scores(rows: Iterable[MetricValue], folder: Path) -> None:
     (folder / "scores.json").write_text(json_text(scores), encoding="utf-8")
 
 
-def _sweep_parts(session: Session, workspace: Workspace, sweep: Sweep) -> dict[str, Part]:
+def _sweep_parts(session: Session, workspace: Workspace, sweep: Sweep, parent: str | None) -> dict[str, Part]:
     found = {}
     compared = sweep.spec.get(STATE, {}).get("compared")
-    if compared is not None:
-        found["comparison"] = Part(_digest(compared), partial(_comparison, workspace, sweep, compared))
-    found["run"] = Part(_digest(sweep.name, sweep.status, sweep.ended_at), partial(_sweep, sweep))
+    # MLflow's runs have one parent only: what another sweep has made stays folded under that one.
+    others = [member for member in sweep.members if cell_of(session, member.run) is not member]
+    told = [(member.cell, member.run.name, member.run.experiment, member.run.mlflow_run_id) for member in others]
+    if others:
+        found["taken over"] = Part(_digest(*told), partial(_taken_over, others))
+    if compared is not None:  # behind the links, which are in its description too
+        found["comparison"] = Part(_digest(compared, *told), partial(_comparison, workspace, sweep, compared, others))
+    found["run"] = Part(_digest(sweep.name, sweep.status, sweep.ended_at), partial(_sweep, sweep, parent))
     return found
 
 
-def _sweep(sweep: Sweep) -> Content:
+def _sweep(sweep: Sweep, parent: str | None) -> Content:
     settings: Mapping[str, Any] = sweep.spec["settings"]
     axes: Mapping[str, Any] = sweep.spec["axes"]
     parameters = {name: str(value) for name, value in settings.items()}
@@ -272,16 +280,34 @@ def _sweep(sweep: Sweep) -> Content:
         params=parameters | {f"axis.{name}": json.dumps(values) for name, values in axes.items()},
         tags={
             "t2i.sweep": sweep.name,
-            "t2i.sweep_id": sweep.uuid,
+            SWEEP_TAG: sweep.uuid,
             "t2i.reason": sweep.spec.get(STATE, {}).get("reason"),
             "mlflow.runName": sweep_title(sweep),
+            "mlflow.parentRunId": parent,
         },
         status=sweep.status.value,
         ended=sweep.ended_at,
     )
 
 
-def _comparison(workspace: Workspace, sweep: Sweep, compared: Mapping[str, Any]) -> Content:
+def _taken_over(members: Sequence[SweepRun]) -> Content:
+    """What leads from the sweep's MLflow run to the cells that are not under it."""
+    runs = {str(member.cell): member.run.mlflow_run_id for member in members}
+    return Content(tags={"t2i.taken_over": json.dumps(runs), "mlflow.note.content": _links(members)})
+
+
+def _links(members: Sequence[SweepRun]) -> str:
+    """Lines of the description; the UI finds a run's experiment by itself."""
+    lines = [
+        f"- cell {member.cell}: [{member.run.name}](#/runs/{member.run.mlflow_run_id}) in `{member.run.experiment}`"
+        for member in members[:LINKS]
+    ]
+    if len(members) > LINKS:
+        lines.append(f"- and {len(members) - LINKS} more, in the tag `t2i.taken_over`")
+    return "\n".join(["Taken over from earlier runs, which are not folded under this one:", "", *lines])
+
+
+def _comparison(workspace: Workspace, sweep: Sweep, compared: Mapping[str, Any], others: Sequence[SweepRun]) -> Content:
     """What `t2i compare` says of the sweep: its description, `comparison.json`, and the report if there is one."""
     from t2i_track.ranking.describe import as_json, note
     from t2i_track.runs.compare import ranking
@@ -302,7 +328,7 @@ def _comparison(workspace: Workspace, sweep: Sweep, compared: Mapping[str, Any])
     recommended = comparison.recommendation
     return Content(
         tags={
-            "mlflow.note.content": note(comparison),
+            "mlflow.note.content": "\n\n".join([note(comparison), *([_links(others)] if others else [])]),
             "t2i.recommended": None if recommended is None else recommended.run,
         },
         files=write,

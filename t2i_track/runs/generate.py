@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import shlex
 import time
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 
 from t2i_track.db import lineage
 from t2i_track.db.models import Image, Run, RunStatus
@@ -32,7 +32,7 @@ from t2i_track.images.sampling import Job, Picture, PromptEncoder, jobs, refuse_
 from t2i_track.images.schedulers import set_scheduler
 from t2i_track.images.writing import Record
 from t2i_track.progress import progress
-from t2i_track.runs import projection, record
+from t2i_track.runs import joining, projection, record
 from t2i_track.runs.content import PROGRESS
 from t2i_track.runs.plan import NEGATIVE_TRUNCATED, Plan, Summary, create_run, settings_of, stored_prompts, values_of
 from t2i_track.runs.projection import Sent
@@ -96,19 +96,20 @@ class Generator:
         """
         check_local(plan.settings, allow_pickle=self._allow_pickle)
         self._workspace.require_writable()
-        self._tracker.check()
+        joining.check(self._tracker, plan.join)
         resolved = self.resolve(plan)
         with self._workspace.begin() as session:
             run = create_run(session, plan, resolved, self._pipeline(plan.settings)[0])
         return self._carry_out(run, join=plan.join)
 
     def resume(self, address: str, given: Mapping[str, Any] | None = None) -> Summary:
-        """Make exactly what is missing of a run.
+        """Make exactly what is missing of a run; of a finished one, send what MLflow lacks.
 
         ``given`` are settings that the user repeated; one that differs from the run's is refused.
 
         Raises:
-            SettingsError: changed settings. ModelError: the model's weights are not those of the run.
+            SettingsError: changed settings, or pictures that are gone. ModelError: the model's weights are not those of
+                the run. The run stays what it was.
         """
         with self._workspace.reading() as session:
             run = lineage.find_run(session, address)
@@ -119,7 +120,10 @@ class Generator:
                     f"run {run.uuid[:12]} was made with {key} {getattr(stored, key)}, not {value}: leave the option out"
                     " to resume it, or start a new run without --resume"
                 )
+        made = self._require_pictures(run)
         self._workspace.require_writable()
+        if run.status == RunStatus.FINISHED and made == run.num * run.images_per_prompt:
+            return self._summary(run, 0, 0.0, projection.send(self._workspace, self._tracker, run))
         self._tracker.check()
         with self._workspace.begin() as session:
             run = lineage.find_run(session, run.uuid)
@@ -164,8 +168,22 @@ class Generator:
                 f" in {loaded.dtype}: resume it on a machine like the first, or start a new run"
             )
 
+    def _require_pictures(self, run: Run) -> int:
+        """The number of pictures made; raises SettingsError where one is gone: the rest would be no whole run."""
+        with self._workspace.reading() as session:
+            images = session.scalars(select(Image).where(Image.run_id == run.id))
+            paths = [self._workspace.image_path(image) for image in images]
+        gone = [path for path in paths if not path.exists()]
+        if gone:
+            raise SettingsError(
+                f"{len(gone)} of {len(paths)} pictures of run {run.uuid[:12]} are not there any more, the first is"
+                f" {gone[0]}: bring them back, or make them in a new run without --resume"
+            )
+        return len(paths)
+
     def _carry_out(self, run: Run, *, join: str | None) -> Summary:
         folder = self._workspace.run_folder(run)
+        new = run.started_at is None  # one that goes on, and cannot, stays what it was
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(folder / LOCK)
@@ -173,13 +191,17 @@ class Generator:
         except Timeout:
             raise Busy(f"run {run.uuid[:12]} is being made by another process: wait for it to end") from None
         except OSError as error:
-            self._close(run, RunStatus.FAILED, f"cannot write {folder}: {error.strerror}")
+            if new:
+                self._close(run, RunStatus.FAILED, f"cannot write {folder}: {error.strerror}")
             raise SettingsError(
                 f"cannot write {folder} ({error.strerror}): choose another --outdir or --home"
             ) from None
         try:
-            with self._marking(run):
+            if not new:
                 self._open(run, join)
+            with self._marking(run):
+                if new:
+                    self._open(run, join)
                 return self._make_and_report(run, folder)
         finally:
             # Removed while it is held: filelock lets nobody have a file that is gone. Removed after its release, one
@@ -205,15 +227,22 @@ class Generator:
             raise Interrupted(
                 f"interrupted; what is made is kept. Go on with: t2i generate --resume {run.uuid[:12]}{self._where()}"
             ) from None
-        except OSError as error:
-            reason = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
-            self._close(run, RunStatus.FAILED, reason)
+        except (OSError, SQLAlchemyError) as error:
+            reason = self._what_failed(error)
+            # A full disk may have no place for this either; a run that is left as running is resumed all the same.
+            with contextlib.suppress(OSError, SQLAlchemyError):
+                self._close(run, RunStatus.FAILED, reason)
             raise T2IError(
                 f"run {run.uuid[:12]} stopped ({reason}); put that right, then: t2i generate --resume {run.uuid[:12]}"
             ) from None
         except BaseException as error:
             self._close(run, RunStatus.FAILED, f"{type(error).__name__}: {error}")
             raise
+
+    def _what_failed(self, error: OSError | SQLAlchemyError) -> str:
+        if isinstance(error, SQLAlchemyError):
+            return f"the database of {self._workspace.home}: {getattr(error, 'orig', None) or error}"
+        return f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
 
     def _close(
         self, run: Run, status: RunStatus, reason: str | None = None, cost: Mapping[str, float] | None = None
@@ -249,7 +278,10 @@ class Generator:
         cost = {"peak_memory_mb": peak_memory_bytes(run.device) / 1e6, **self._start}
         self._start = {}  # what it took to load the model is told once
         sent = self._close(run, RunStatus.FINISHED, cost=cost if rate is None else {**cost, "images_per_second": rate})
-        with self._workspace.begin() as session:
+        return self._summary(run, len(todo), seconds, sent)
+
+    def _summary(self, run: Run, made: int, seconds: float, sent: Sent) -> Summary:
+        with self._workspace.reading() as session:
             images = session.scalars(select(Image).where(Image.run_id == run.id)).all()
             return Summary(
                 run=run.uuid,
@@ -260,14 +292,14 @@ class Generator:
                 guidance=run.guidance,
                 steps=run.steps,
                 scheduler=run.scheduler,
-                folder=str(folder),
+                folder=str(self._workspace.run_folder(run)),
                 images=len(images),
-                made=len(todo),
+                made=made,
                 truncated=sum(image.truncated for image in images),
                 negative_truncated=bool(run.config.get(NEGATIVE_TRUNCATED)),
                 flagged=sum(image.flagged for image in images),
                 seconds=seconds,
-                images_per_second=rate,
+                images_per_second=made / seconds if made else None,
                 unsent=not sent.complete,
             )
 
@@ -306,8 +338,3 @@ class Generator:
         progress = {"images_done": done, "images_per_second": made / max(seconds, 1e-9)}
         named = {f"{PROGRESS}{name}": value for name, value in progress.items()}
         self._tracker.log_metrics(run.mlflow_run_id, named, step=done)
-
-
-def joined_run() -> str | None:
-    """The MLflow run that `mlflow run` opened for this process."""
-    return os.environ.get("MLFLOW_RUN_ID") or None

@@ -32,7 +32,9 @@ class Experiment:
     name: str = field(
         default="sweep", metadata=_about(str, "Name of the sweep; on the command line, by default, that of its axes.")
     )
-    experiment: str = field(default="t2i", metadata=_about(str, "MLflow experiment of the runs."))
+    experiment: str | None = field(
+        default=None, metadata=_about(str, "MLflow experiment of the runs; left out: as for `t2i generate`.")
+    )
     description: str = field(default="", metadata=_about(str, "For readers of the file; changes nothing."))
     manifest: str | None = field(default=None, metadata=_about(str, "Prompt file; its path is relative to this file."))
     prompts: list[str] = field(
@@ -131,8 +133,7 @@ class Experiment:
     def single(self) -> dict[str, Any]:
         """Defaults for `t2i generate`: the settings and the first value of each axis."""
         found = {**self.settings, **{name: values[0] for name, values in self.axes.items()}}
-        found["experiment"] = self.experiment
-        for name in ("manifest", "evaluate", "reference"):
+        for name in ("experiment", "manifest", "evaluate", "reference"):
             if getattr(self, name) is not None:
                 found[name] = getattr(self, name)
         if self.prompts:

@@ -13,7 +13,8 @@ from t2i_track.errors import Interrupted, SettingsError, T2IError
 from t2i_track.notebook import Shown
 from t2i_track.prompts import manifest as manifests
 from t2i_track.prompts.manifest import Entry, Manifest
-from t2i_track.runs.generate import Generator, joined_run
+from t2i_track.runs.generate import Generator
+from t2i_track.runs.joining import joined_run
 from t2i_track.runs.plan import Plan, Summary, stored_prompts, values_of
 from t2i_track.settings import Settings, Values
 from t2i_track.workspace import Workspace
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 EMBEDDED_PROMPTS = 512
 EMBEDDED_NUM = 64
 EMBEDDED_MANIFEST = "shapes-val"
+DEFAULT_EXPERIMENT = "t2i"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +48,13 @@ class Outcome(Shown):
         made = f"run {summary.name} ({summary.run[:12]}): {summary.images} images in {summary.folder}"
         lacking = [] if self.unscored is None else [f"not scored: {self.unscored}"]
         return [made, *self.notes, *lacking, *(self.scored.notes() if self.scored else ())]
+
+
+def experiment_name(given: str | None, tracking_uri: str | None) -> str:
+    """The MLflow experiment: the one given, by an option, its variable or a file; MLflow's variables'; the default."""
+    from t2i_track.tracking import experiment_of_environment
+
+    return given or experiment_of_environment(tracking_uri) or DEFAULT_EXPERIMENT
 
 
 def open_manifest(path: str | None, prompts: Sequence[str]) -> Manifest:
@@ -80,7 +89,7 @@ def generate(
     prompts: Sequence[str],
     tracking_uri: str | None,
     outdir: Path | None,
-    experiment: str,
+    experiment: str | None,
     run_name: str | None,
     resume: str | None,
     evaluate: bool | None,
@@ -104,7 +113,7 @@ def generate(
         plan = Plan(
             settings=with_default_num(chosen, opened),
             manifest=opened,
-            experiment=experiment,
+            experiment=experiment_name(experiment, tracking_uri),
             run_name=run_name,
             outdir=outdir,
             join=joined_run(),

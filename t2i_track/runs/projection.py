@@ -9,21 +9,22 @@ and file names come from the rows, so that what is written again is there once.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from filelock import FileLock, Timeout
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from t2i_track import tracking
-from t2i_track.db import lineage
 from t2i_track.db.models import Run, Sweep
-from t2i_track.errors import Missing, NotFound, TrackingError
+from t2i_track.errors import Missing, Refused, T2IError, TrackingError
+from t2i_track.runs import joining
 from t2i_track.runs.content import STATE, Part, cell_of, parts, sweep_title
-from t2i_track.tracking import Opening, RunInfo, Tracker
+from t2i_track.tracking import RUN_TAG, SWEEP_TAG, Opening, RunInfo, Tracker
 from t2i_track.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,8 @@ class Sent:
     mlflow_run_id: str | None
     reason: str | None = None
     """Why it is pending, or what of it MLflow will never take."""
+    answered: bool = True
+    """Whether MLflow was there, so that there is sense in asking it for the next run."""
 
     @property
     def complete(self) -> bool:
@@ -49,37 +52,52 @@ class Sent:
 def start(workspace: Workspace, tracker: Tracker, row: Run | Sweep, join: str | None, **values: Any) -> None:
     """Open the MLflow run of a run that begins or goes on, and store where it is with the row's other new values.
 
-    The rest is written by the tracker's thread.
+    The rest is written by the tracker's thread. ``join`` is the MLflow run that a new one takes, if it is free.
 
     Raises:
         TrackingError: MLflow cannot be reached, or its run or experiment is deleted.
     """
     if row.mlflow_run_id in tracking.unsent(tracker.outbox):
-        tracking.send_unsent(tracker.outbox, row.mlflow_run_id, tracker.uri)
-    try:
-        info = tracking.open_run(tracker.uri, _opening(row), known=row.mlflow_run_id, join=join)
-    except Missing:
-        _explain_moved(row, tracking.shown(tracker.uri))
-        raise
+        try:
+            tracking.send_unsent(tracker.outbox, row.mlflow_run_id, tracker.uri)
+        except TrackingError as error:
+            log.warning("what an earlier version has not sent of %s still waits: %s", row.name, error)
+    with tracking.waiting(f"run {row.name} is opened"):
+        info, parent = _opened(workspace, tracker.uri, row, join)
     # A run that `mlflow run` opened is in the experiment that was named there.
     row.mlflow_run_id, row.experiment = info.run_id, info.experiment
     with workspace.begin() as session:
-        stored = _row(session, row.uuid)
+        stored = row_of(session, row.uuid)
         for name, value in {**values, "mlflow_run_id": info.run_id, "experiment": info.experiment}.items():
             setattr(stored, name, value)
-        remember(stored, uri=tracking.shown(tracker.uri))
+        remember(stored, uri=tracking.shown(tracker.uri), parent=parent, reason=None)
     uuid = row.uuid
 
     def write() -> None:
         with suppress(Timeout):  # whoever writes it now writes it whole
-            _send(workspace, uuid, tracker.uri)
+            try:
+                _send(workspace, uuid, tracker.uri)
+            except (OSError, SQLAlchemyError) as error:  # a full disk, which is tried again as an outage is
+                raise TrackingError(f"cannot keep what was sent to MLflow ({error})") from error
 
     tracker.later(info.run_id, write)
 
 
+def _opened(workspace: Workspace, uri: str, row: Run | Sweep, join: str | None) -> tuple[RunInfo, str | None]:
+    """The row's MLflow run, and the joined one that it is folded under, if any."""
+    parent = _joined_parent(row, uri)
+    if join is not None and row.mlflow_run_id is None:
+        parent = joining.join(workspace, uri, row, join)
+    try:
+        return tracking.open_run(uri, _opening(row), known=row.mlflow_run_id), parent
+    except Missing:
+        _explain_moved(row, tracking.shown(uri))
+        raise
+
+
 def _explain_moved(row: Run | Sweep, uri: str) -> None:
     """Say where the run is, if that is known and not here."""
-    home = _state(row).get("uri")
+    home = state_of(row).get("uri")
     if home not in (None, uri):
         raise TrackingError(
             f"the MLflow run of {row.name} is at {home}: set MLFLOW_TRACKING_URI to it, or move it back with"
@@ -89,20 +107,21 @@ def _explain_moved(row: Run | Sweep, uri: str) -> None:
 
 def send(workspace: Workspace, tracker: Tracker, row: Run | Sweep) -> Sent:
     """Write what MLflow lacks of a run that has ended or was scored, where the tracker or else the run says."""
-    if row.mlflow_run_id is not None:
-        tracker.settle(row.mlflow_run_id)
-    with workspace.reading() as session:
-        if not _state(_row(session, row.uuid)):  # of an earlier version, and nothing has changed
-            return Sent(row.uuid, row.name, "sent", row.mlflow_run_id)
-    sent = _sent(workspace, row.uuid, tracker.uri)
-    if not sent.complete:
-        log.warning("not all of %s is in MLflow (%s): `t2i resync` sends what is missing", sent.name, sent.reason)
-    return sent
+    with tracking.waiting(f"what is left of {row.name}", tracker.limit):
+        if row.mlflow_run_id is not None:
+            tracker.settle(row.mlflow_run_id)
+        with workspace.reading() as session:
+            if not state_of(row_of(session, row.uuid)):  # of an earlier version, and nothing has changed
+                return Sent(row.uuid, row.name, "sent", row.mlflow_run_id)
+        found = sent(workspace, row.uuid, tracker.uri)
+    if not found.complete:
+        log.warning("not all of %s is in MLflow (%s): `t2i resync` sends what is missing", found.name, found.reason)
+    return found
 
 
 def remember(row: Run | Sweep, **changes: Any) -> None:
     """Change what is known of the row's MLflow side; from now on what is missing there is noticed."""
-    state = {"uri": None, "sent": {}, **_state(row), **changes}
+    state = {"uri": None, "sent": {}, **state_of(row), **changes}
     if isinstance(row, Run):
         row.config = {**row.config, STATE: state}
     else:
@@ -116,61 +135,23 @@ def pending(session: Session, workspace: Workspace) -> list[str]:
     """
     rows: list[Run | Sweep] = [*session.scalars(select(Sweep).order_by(Sweep.id))]
     rows += session.scalars(select(Run).order_by(Run.id))
-    return [row.uuid for row in rows if _state(row) and _missing(session, workspace, row, _state(row)["sent"])]
+    return [row.uuid for row in rows if state_of(row) and _missing(session, workspace, row, state_of(row)["sent"])]
 
 
-def resync(workspace: Workspace, addresses: Sequence[str], to: str | None) -> list[Sent]:
-    """Send MLflow what it lacks.
-
-    Args:
-        workspace: whose runs.
-        addresses: runs and sweeps that are written whole, and made anew where their MLflow run is gone or deleted; a
-            sweep stands for its cells too. None: what is known to be missing of all.
-        to: tracking URI to which the runs move; None: each stays where it is.
-
-    Raises:
-        NotFound, Ambiguous: an address is of no run or of several.
-    """
-    uri = tracking.resolve(to)
-    earlier = [_sent_earlier(workspace, run_id, to) for run_id in tracking.unsent(workspace.outbox)]
+def sent(workspace: Workspace, uuid: str, uri: str, *, whole: bool = False, anew: bool = False) -> Sent:
+    """Write what is missing, or the ``whole``; whatever keeps it from being written is in the answer."""
     with workspace.reading() as session:
-        if addresses:
-            found = [uuid for address in addresses for uuid in _addressed(session, address, uri if to else None)]
-        else:
-            found = pending(session, workspace)
-        homes = {uuid: _home(_row(session, uuid), uri) for uuid in found}
-    return earlier + [
-        _sent(workspace, uuid, uri if to else homes[uuid], whole=bool(addresses), anew=bool(addresses or to))
-        for uuid in dict.fromkeys(found)
-    ]
-
-
-def _addressed(session: Session, address: str, to: str | None) -> list[str]:
-    """The run, behind the sweep that it was made in where that has to move too; or the sweep and its cells."""
-    try:
-        run = lineage.find_run(session, address)
-    except NotFound:
-        with suppress(NotFound):
-            sweep = lineage.find_sweep(session, address)
-            return [sweep.uuid, *(member.run.uuid for member in sweep.members)]
-        raise
-    cell = cell_of(session, run)
-    moves = cell is not None and to is not None and _state(cell.sweep).get("uri") != tracking.shown(to)
-    return [cell.sweep.uuid, run.uuid] if cell is not None and moves else [run.uuid]
-
-
-def _sent(workspace: Workspace, uuid: str, uri: str, *, whole: bool = False, anew: bool = False) -> Sent:
-    with workspace.reading() as session:
-        row = _row(session, uuid)
-    state, reason, run_id = "sent", None, row.mlflow_run_id
+        row = row_of(session, uuid)
+    state, reason, run_id, answered = "sent", None, row.mlflow_run_id, True
     try:
         run_id, refused = _send(workspace, uuid, uri, whole=whole, anew=anew)
         reason = "; ".join(refused) or None
     except Timeout:
         state, reason = "busy", "another process is writing it"
-    except TrackingError as error:
-        state, reason = "pending", str(error)
-    return Sent(uuid, row.name, state, run_id, reason)
+    except (T2IError, OSError, SQLAlchemyError) as error:
+        state, reason = "pending", " ".join(str(error).split())
+        answered = not isinstance(error, TrackingError) or isinstance(error, Missing | Refused)
+    return Sent(uuid, row.name, state, run_id, reason, answered)
 
 
 def _send(
@@ -183,19 +164,19 @@ def _send(
     """
     with _alone(workspace, uuid):
         with workspace.reading() as session:
-            row = _row(session, uuid)
-            if not whole and not _missing(session, workspace, row, _state(row)["sent"]):
+            row = row_of(session, uuid)
+            if not whole and not _missing(session, workspace, row, state_of(row)["sent"]):
                 return str(row.mlflow_run_id), []
             uri, info = _found(row, uri, anew)
-            here = (tracking.shown(uri), info.run_id) == (_state(row).get("uri"), row.mlflow_run_id)
-            sent = _state(row)["sent"] if here and not whole else {}
+            here = (tracking.shown(uri), info.run_id) == (state_of(row).get("uri"), row.mlflow_run_id)
+            sent = state_of(row)["sent"] if here and not whole else {}
             missing = _missing(session, workspace, row, sent, _parent(session, row, uri))
             refused = [line for part in missing.values() for line in tracking.write(uri, info.run_id, part.content())]
             sent = {**sent, **{name: part.digest for name, part in missing.items()}}
         with workspace.begin() as session:
-            row = _row(session, uuid)
+            row = row_of(session, uuid)
             row.mlflow_run_id, row.experiment = info.run_id, info.experiment
-            remember(row, uri=tracking.shown(uri), sent=sent)
+            remember(row, uri=tracking.shown(uri), sent=sent, parent=_joined_parent(row, uri))
     return info.run_id, refused
 
 
@@ -204,38 +185,24 @@ def _found(row: Run | Sweep, uri: str, anew: bool) -> tuple[str, RunInfo]:
     try:
         return uri, tracking.open_run(uri, _opening(row), known=row.mlflow_run_id, anew=anew)
     except Missing:
-        home = _state(row).get("uri")
+        home = state_of(row).get("uri")
         if home is None or home == tracking.shown(uri):
             raise
         return home, tracking.open_run(home, _opening(row), known=row.mlflow_run_id)
 
 
-def _sent_earlier(workspace: Workspace, run_id: str, to: str | None) -> Sent:
-    try:
-        refused = tracking.send_unsent(workspace.outbox, run_id, to)
-    except TrackingError as error:
-        return Sent("", "of an earlier version", "pending", run_id, str(error))
-    return Sent("", "of an earlier version", "sent", run_id, "; ".join(refused) or None)
-
-
 def _opening(row: Run | Sweep) -> Opening:
     if isinstance(row, Sweep):
-        return Opening(row.experiment, sweep_title(row), ("t2i.sweep_id", row.uuid), row.created_at)
-    return Opening(row.experiment, row.name, ("t2i.run", row.uuid), row.started_at or row.created_at)
+        return Opening(row.experiment, sweep_title(row), (SWEEP_TAG, row.uuid), row.created_at)
+    return Opening(row.experiment, row.name, (RUN_TAG, row.uuid), row.started_at or row.created_at)
 
 
-def _state(row: Run | Sweep) -> dict[str, Any]:
+def state_of(row: Run | Sweep) -> dict[str, Any]:
     found: dict[str, Any] = (row.config if isinstance(row, Run) else row.spec).get(STATE, {})
     return found
 
 
-def _home(row: Run | Sweep, default: str) -> str:
-    """Where the row's MLflow side is. The database keeps no password: the same address with one is taken from here."""
-    uri = _state(row).get("uri")
-    return default if uri is None or uri == tracking.shown(default) else str(uri)
-
-
-def _row(session: Session, uuid: str) -> Run | Sweep:
+def row_of(session: Session, uuid: str) -> Run | Sweep:
     row = session.scalar(select(Run).where(Run.uuid == uuid))
     return row or session.scalars(select(Sweep).where(Sweep.uuid == uuid)).one()
 
@@ -248,10 +215,16 @@ def _missing(
 
 
 def _parent(session: Session, row: Run | Sweep, uri: str) -> str | None:
-    """The MLflow run of the sweep that the run was made in, where that is at the same address."""
+    """The MLflow run that the row's is folded under, its sweep's or a joined one, where that is at the same address."""
     cell = cell_of(session, row) if isinstance(row, Run) else None
-    there = cell is not None and _state(cell.sweep).get("uri") == tracking.shown(uri)
-    return cell.sweep.mlflow_run_id if cell is not None and there else None
+    if cell is None:
+        return _joined_parent(row, uri)
+    return cell.sweep.mlflow_run_id if state_of(cell.sweep).get("uri") == tracking.shown(uri) else None
+
+
+def _joined_parent(row: Run | Sweep, uri: str) -> str | None:
+    state = state_of(row)
+    return state.get("parent") if state.get("uri") == tracking.shown(uri) else None
 
 
 @contextmanager

@@ -15,11 +15,11 @@ from t2i_track.db.models import Run, RunStatus, Sweep, SweepRun
 from t2i_track.db.types import utc_now
 from t2i_track.errors import DatabaseError, Interrupted, SettingsError, T2IError
 from t2i_track.prompts.manifest import Manifest
-from t2i_track.runs import projection
+from t2i_track.runs import joining, projection
 from t2i_track.runs.content import STATE
-from t2i_track.runs.generate import Generator, joined_run
+from t2i_track.runs.generate import Generator
 from t2i_track.runs.grid import Experiment
-from t2i_track.runs.launch import open_manifest, with_default_num
+from t2i_track.runs.launch import experiment_name, open_manifest, with_default_num
 from t2i_track.runs.plan import Plan, Summary
 from t2i_track.runs.rates import Range, Rates, Total
 from t2i_track.settings import DECLARED, Settings, Stage
@@ -78,6 +78,11 @@ def cells_of(experiment: Experiment, manifest: Manifest) -> list[Settings]:
     return found
 
 
+def placed(experiment: Experiment, tracking_uri: str | None) -> Experiment:
+    """With its MLflow experiment, where it was left open."""
+    return dataclasses.replace(experiment, experiment=experiment_name(experiment.experiment, tracking_uri))
+
+
 def require_yes(experiment: Experiment, yes: bool) -> None:
     """Refuse a very large grid before its cells are listed."""
     if experiment.size > MANY_CELLS and not yes:
@@ -121,7 +126,8 @@ def run_sweep(
     workspace.require_writable()
     _require_measurable(workspace, experiment, cells, manifest)
     generator = Generator(workspace, tracker, allow_pickle=allow_pickle)
-    tracker.check()
+    joining.check(tracker, joining.joined_run())
+    experiment = placed(experiment, tracker.uri)
     sweep = _open(workspace, tracker, experiment, fresh)
     outcomes: list[CellOutcome] = []
     try:
@@ -214,6 +220,7 @@ def _open(workspace: Workspace, tracker: Tracker, experiment: Experiment, fresh:
     with workspace.begin() as session:
         sweep = None if fresh else _same_spec(session, experiment)
         if sweep is None:
+            assert experiment.experiment is not None
             sweep = Sweep(
                 uuid=lineage.new_uuid(),
                 name=experiment.name,
@@ -223,7 +230,7 @@ def _open(workspace: Workspace, tracker: Tracker, experiment: Experiment, fresh:
             )
             session.add(sweep)
     # The UI folds children under their parent only within one experiment: a joined parent's own becomes the sweep's.
-    projection.start(workspace, tracker, sweep, joined_run(), status=RunStatus.RUNNING, ended_at=None)
+    projection.start(workspace, tracker, sweep, joining.joined_run(), status=RunStatus.RUNNING, ended_at=None)
     return sweep
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from t2i_track.errors import Missing, TrackingError
 from t2i_track.tracking import store
-from t2i_track.tracking.records import Opening, RunInfo
+from t2i_track.tracking.records import RUN_TAG, SWEEP_TAG, Joined, Opening, RunInfo
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
@@ -18,31 +18,62 @@ KIND = {"mlflow.experimentKind": "custom_model_development"}
 JavaScript only (``ExperimentKind.CUSTOM_MODEL_DEVELOPMENT``)."""
 
 
-def open_run(
-    uri: str, opening: Opening, *, known: str | None = None, join: str | None = None, anew: bool = False
-) -> RunInfo:
+def open_run(uri: str, opening: Opening, *, known: str | None = None, anew: bool = False) -> RunInfo:
     """The run that is known by its id, or else by its tag, or else a new one.
 
     Args:
         uri: an absolute tracking URI.
         opening: what a new run is made with.
-        known: id of the run as it was stored.
-        join: id of a run that ``mlflow run`` has opened for this process (``MLFLOW_RUN_ID``).
+        known: id of the run as it was stored; its store is not made anew, unless ``anew``.
         anew: where the run that is known is gone or deleted, take the one with the tag or make one.
 
     Raises:
         TrackingError: MLflow cannot be reached within a few seconds, or the experiment is deleted.
         Missing: the run is deleted or unknown.
     """
+    path = store.sqlite_path(uri)
+    if known is not None and not anew and path is not None and not path.exists():
+        raise Missing(
+            f"the MLflow store {path} is gone, and run {known} with it: bring it back, set MLFLOW_TRACKING_URI, or make"
+            f" the run anew: `t2i resync {known}`"
+        )
     store.check(uri, create=True)
     with store.explained(uri):
         try:
-            run = existing(uri, known or join or find(uri, opening) or _create(uri, opening))
+            run = existing(uri, known or find(uri, opening) or _create(uri, opening))
         except Missing:
             if not anew:
                 raise
             run = existing(uri, find(uri, opening) or _create(uri, opening))
+        _claim(uri, run, opening)
         return _describe(uri, run)
+
+
+def joined(uri: str, run_id: str) -> Joined:
+    """The run that ``mlflow run`` or another program has opened for this process (``MLFLOW_RUN_ID``).
+
+    Raises:
+        TrackingError: MLflow cannot be reached. Missing: it has no such run, or it is deleted.
+    """
+    store.check(uri, create=False)
+    with store.explained(uri):
+        try:
+            run = existing(uri, run_id)
+        except Missing:
+            where = store.shown(uri)
+            raise Missing(
+                f"MLFLOW_RUN_ID is {run_id}, and MLflow at {where} has no such run: unset it, or check"
+                " MLFLOW_TRACKING_URI"
+            ) from None
+        owners = [run.data.tags[key] for key in (RUN_TAG, SWEEP_TAG) if key in run.data.tags]
+        experiment = store.client(uri).get_experiment(run.info.experiment_id)
+        return Joined(experiment.name, owners[0] if owners else None)
+
+
+def _claim(uri: str, run: Run, opening: Opening) -> None:
+    """At once, before the rest is written: another program may ask next whose the run is."""
+    if opening.tag is not None and run.data.tags.get(opening.tag[0]) != opening.tag[1]:
+        store.client(uri).set_tag(run.info.run_id, *opening.tag)
 
 
 def existing(uri: str, run_id: str) -> Run:
@@ -63,9 +94,16 @@ def existing(uri: str, run_id: str) -> Run:
             f"MLflow at {where} has no run {run_id}: check MLFLOW_TRACKING_URI, or make it anew: `t2i resync {run_id}`"
         ) from None
     if run.info.lifecycle_stage == "deleted":
+        experiment = store.client(uri).get_experiment(run.info.experiment_id)
+        if experiment.lifecycle_stage == "deleted":
+            raise Missing(f"the MLflow run {run_id} is deleted with its experiment: {_restore(experiment)}")
         restore = f"`mlflow runs restore --run-id {run_id}`"
         raise Missing(f"the MLflow run {run_id} is deleted: {restore}, or make it anew: `t2i resync {run_id}`")
     return run
+
+
+def _restore(experiment: Experiment) -> str:
+    return f"`mlflow experiments restore --experiment-id {experiment.experiment_id}`"
 
 
 def find(uri: str, opening: Opening) -> str | None:
@@ -107,8 +145,7 @@ def _experiment(uri: str, name: str) -> str:
             if found is None:
                 raise
     if found.lifecycle_stage == "deleted":
-        restore = f"mlflow experiments restore --experiment-id {found.experiment_id}"
-        raise TrackingError(f"the MLflow experiment {name!r} is deleted: `{restore}`, or take another name")
+        raise TrackingError(f"the MLflow experiment {name!r} is deleted: {_restore(found)}, or take another name")
     return str(found.experiment_id)
 
 

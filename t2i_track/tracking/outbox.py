@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from t2i_track.errors import Refused
+from t2i_track.errors import Refused, TrackingError
 from t2i_track.tracking import store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    Call = Callable[[MlflowClient], object]
+
+REFUSED = "refused"
+"""Folder, in a run's own, of what is put aside."""
 
 
 def unsent(outbox: Path) -> list[str]:
@@ -17,7 +26,7 @@ def unsent(outbox: Path) -> list[str]:
 
 
 def send_unsent(outbox: Path, run_id: str, uri: str | None = None) -> list[str]:
-    """Send a run's operations in their order and remove them; those that MLflow will never take, a line for each.
+    """Send a run's operations in their order and remove them; those that can never be sent, a line for each.
 
     Each can be sent twice without harm: its time stamps and file names were fixed when it was made.
 
@@ -27,45 +36,94 @@ def send_unsent(outbox: Path, run_id: str, uri: str | None = None) -> list[str]:
         uri: where to; None: where they were meant to go.
 
     Raises:
-        TrackingError: MLflow does not answer; what is not sent is kept.
+        TrackingError: MLflow does not answer, or nothing says where to send it; what is not sent is kept.
     """
     folder = outbox / run_id
-    uri = store.resolve(uri or json.loads((folder / "target.json").read_bytes())["uri"])
-    store.check(uri, create=False)
-    refused = []
-    for path in sorted(folder.glob("[0-9]*.json")):
-        record = json.loads(path.read_bytes())
-        try:
-            with store.explained(uri):
-                _send(uri, run_id, record["kind"], record["data"], path.with_suffix(".files"))
-        except Refused as error:
-            refused.append(f"{path}: {error}")
-            (folder / "refused").mkdir(exist_ok=True)
-            path.rename(folder / "refused" / path.name)
-            continue
-        path.unlink()
-        shutil.rmtree(path.with_suffix(".files"), ignore_errors=True)
-    if not (folder / "refused").exists():
-        shutil.rmtree(folder)
+    try:
+        uri = store.resolve(uri or _target(folder))
+        store.check(uri, create=False)
+        refused = list(_send_all(folder, run_id, uri))
+        if not (folder / REFUSED).exists():
+            shutil.rmtree(folder)
+    except OSError as error:
+        raise TrackingError(f"cannot use {error.filename or folder} ({error.strerror or error})") from None
     return refused
 
 
-def _send(uri: str, run_id: str, kind: str, data: dict[str, Any], files: Path) -> None:
-    from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+def _target(folder: Path) -> str:
+    try:
+        return str(json.loads((folder / "target.json").read_bytes())["uri"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TrackingError(
+            f"{folder / 'target.json'} does not say where to send what an earlier version has left there"
+            f" ({store.one_line(error)}): say it with `t2i resync --to URI`, or remove the folder"
+        ) from None
 
-    client = store.client(uri)
-    if kind == "batch":
-        params = [Param(key, value) for key, value in data["params"].items()]
-        tags = [RunTag(key, value) for key, value in data["tags"].items()]
-        client.log_batch(run_id, [Metric(*values) for values in data["metrics"]], params, tags, synchronous=True)
-    elif kind == "files":
-        client.log_artifacts(run_id, str(files), data["folder"])
-        for name, entry in data.get("listed", {}).items():
-            store.list_in_tag(uri, run_id, name, entry)
-    elif kind == "dataset":
-        about = [InputTag(key, value) for key, value in data["tags"].items()]
-        client.log_inputs(run_id, [DatasetInput(Dataset(**data["dataset"]), about)])
-    elif data["end_time"] is None:
-        client.update_run(run_id, status=data["status"])
-    else:
-        client.set_terminated(run_id, data["status"], data["end_time"])
+
+def _send_all(folder: Path, run_id: str, uri: str) -> Iterator[str]:
+    """Send the records in order; what can never be sent is put aside, and a line of each yielded."""
+    for path in sorted(folder.glob("[0-9]*.json")):
+        try:
+            call = _read(path, run_id)
+            with store.explained(uri):
+                call(store.client(uri))
+        except (Refused, ValueError) as error:
+            yield f"{path}: {error}"
+            (folder / REFUSED).mkdir(exist_ok=True)
+            path.rename(folder / REFUSED / path.name)
+            continue
+        path.unlink()
+        shutil.rmtree(path.with_suffix(".files"), ignore_errors=True)
+
+
+def _read(path: Path, run_id: str) -> Call:
+    """The call that the record stands for.
+
+    Raises:
+        ValueError: it is half written, or of no version.
+    """
+    try:
+        record = json.loads(path.read_bytes())
+        return _CALLS[record["kind"]](run_id, record["data"], path.with_suffix(".files"))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"it cannot be read ({type(error).__name__}: {error})") from None
+
+
+def _batch(run_id: str, data: dict[str, Any], _files: Path) -> Call:
+    from mlflow.entities import Metric, Param, RunTag
+
+    params = [Param(key, value) for key, value in data["params"].items()]
+    tags = [RunTag(key, value) for key, value in data["tags"].items()]
+    metrics = [Metric(*values) for values in data["metrics"]]
+    return lambda client: client.log_batch(run_id, metrics, params, tags, synchronous=True)
+
+
+def _log_files(run_id: str, data: dict[str, Any], files: Path) -> Call:
+    if not files.is_dir():
+        raise ValueError(f"there is no folder {files.name}")
+    folder, listed = data["folder"], dict(data.get("listed", {}))
+
+    def call(client: MlflowClient) -> None:
+        client.log_artifacts(run_id, str(files), folder)
+        for name, entry in listed.items():
+            store.list_in_tag(client.tracking_uri, run_id, name, entry)
+
+    return call
+
+
+def _dataset(run_id: str, data: dict[str, Any], _files: Path) -> Call:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    about = [InputTag(key, value) for key, value in data["tags"].items()]
+    inputs = [DatasetInput(Dataset(**data["dataset"]), about)]
+    return lambda client: client.log_inputs(run_id, inputs)
+
+
+def _status(run_id: str, data: dict[str, Any], _files: Path) -> Call:
+    status, ended = data["status"], data["end_time"]
+    if ended is None:
+        return lambda client: client.update_run(run_id, status=status)
+    return lambda client: client.set_terminated(run_id, status, ended)
+
+
+_CALLS = {"batch": _batch, "files": _log_files, "dataset": _dataset, "status": _status}

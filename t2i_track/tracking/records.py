@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 
 Value = str | int | float | bool | None
 
+OWN = "t2i."
+"""How the names of our own tags begin."""
+RUN_TAG, SWEEP_TAG = f"{OWN}run", f"{OWN}sweep_id"
+"""Tags with the id of the run or sweep in the database; an MLflow run with one of them is taken."""
+
 
 @dataclass(frozen=True)
 class RunInfo:
@@ -32,9 +37,18 @@ class Opening:
     name: str | None
     """None: MLflow's choice."""
     tag: tuple[str, str] | None = None
-    """Set when the run is made, and only one run of the experiment's has it."""
+    """Set when the run is made or joined, and only one run of the experiment's has it."""
     started: datetime | None = None
     """None: now."""
+
+
+@dataclass(frozen=True)
+class Joined:
+    """The run that another program has opened for this one."""
+
+    experiment: str
+    owner: str | None
+    """Of a run that is taken: the id, in a database, of the run or sweep that it is of."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +88,7 @@ class Content:
     params: Mapping[str, Value] = field(default_factory=dict)
     """None values are left out. See ``writing`` for those that the run has already with another value."""
     tags: Mapping[str, Value] = field(default_factory=dict)
-    """None values are left out."""
+    """None: taken away where it is one of our own, whose reason has passed; left alone where it is not."""
     metrics: Mapping[str, tuple[float | None, datetime]] = field(default_factory=dict)
     """Value and when it was found; None values are left out."""
     files: Callable[[Path], None] | None = None

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit, urlunsplit
 
-from t2i_track.errors import Missing, Refused, TrackingError
+from t2i_track.errors import Missing, Refused, TrackingError, Unreachable
+from t2i_track.tracking import making, patience
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-log = logging.getLogger(__name__)
 
 TIMEOUT = 4
 """Seconds that a server has to answer whether it is there."""
@@ -49,14 +48,23 @@ def resolve(uri: str | None) -> str:
     return uri if path is None else f"sqlite:///{path.absolute()}"
 
 
-@cache
 def client(uri: str) -> MlflowClient:
-    """A client; for a database URI it opens the database, so ``check`` it first."""
+    """A client for one call; for a database URI it opens the database, or makes it, so ``check`` it first.
+
+    Raises:
+        Unreachable: there is no time left for another call (see ``patience``).
+    """
+    patience.require_time(shown(uri))
+    return _client(uri)
+
+
+@cache
+def _client(uri: str) -> MlflowClient:
     from mlflow import MlflowClient
 
     path = sqlite_path(uri)
-    if path is not None and not path.exists():
-        log.warning("making a new MLflow store, %s, which takes some seconds", path)
+    if path is not None:
+        making.make(path)
     return MlflowClient(uri)
 
 
@@ -80,8 +88,9 @@ def check(uri: str, *, create: bool) -> None:
         create: an SQLite database that is not there yet will do.
 
     Raises:
-        TrackingError: it does not answer.
+        Unreachable: it does not answer.
     """
+    patience.require_time(shown(uri))
     parts, path = urlsplit(uri), sqlite_path(uri)
     if parts.scheme in ("http", "https"):
         reason = _no_server(uri)
@@ -92,30 +101,52 @@ def check(uri: str, *, create: bool) -> None:
     else:
         reason = None
     if reason is not None:
-        raise TrackingError(f"MLflow at {shown(uri)} cannot be reached ({reason}): start it or set MLFLOW_TRACKING_URI")
+        raise Unreachable(f"MLflow at {shown(uri)} cannot be reached ({reason}): start it or set MLFLOW_TRACKING_URI")
 
 
 def _no_server(uri: str) -> str | None:
     from mlflow.exceptions import MlflowException
     from mlflow.utils.credentials import get_default_host_creds
     from mlflow.utils.rest_utils import http_request
-    from requests import ConnectionError, RequestException, Timeout
+    from requests import RequestException
 
     try:
         creds = cast(Any, get_default_host_creds)(uri)
         request = cast(Any, http_request)
         answer = request(creds, "/health", "GET", timeout=TIMEOUT, max_retries=0, raise_on_status=False)
     except (MlflowException, RequestException, OSError) as error:
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, Timeout):
-                return f"no answer in {TIMEOUT} s"
-            if isinstance(cause, ConnectionError):
-                return "no connection"
-            cause = cause.__cause__ or cause.__context__
-        return one_line(error)
+        return _no_answer(error) or one_line(error)
+    if answer.status_code in (401, 403):
+        raise _not_let_in(uri)
     # Older servers have no /health; whatever answers below 500 is a server, and its calls will explain themselves.
     return None if answer.status_code < 500 else f"it answers {answer.status_code}"
+
+
+def _not_let_in(uri: str) -> Unreachable:
+    return Unreachable(
+        f"MLflow at {shown(uri)} does not let you in: give MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or"
+        " MLFLOW_TRACKING_TOKEN"
+    )
+
+
+def _no_answer(error: BaseException) -> str | None:
+    """In a few words, where a call has failed since no useful answer came: MLflow has it in long nested ones."""
+    from requests.exceptions import ConnectionError, RetryError, Timeout
+    from urllib3.exceptions import NewConnectionError, ResponseError, TimeoutError
+
+    cause: BaseException | None = error
+    while cause is not None:
+        reason = getattr(cause.args[0] if cause.args else None, "reason", None)
+        if isinstance(reason, NewConnectionError):  # which is a TimeoutError too
+            return "no connection"
+        if isinstance(cause, Timeout) or isinstance(reason, TimeoutError):
+            return "no answer in time"
+        if isinstance(cause, RetryError) or isinstance(reason, ResponseError):
+            return one_line(reason or cause)
+        if isinstance(cause, ConnectionError):
+            return "no connection"
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def _no_sqlite(path: Path, create: bool) -> str | None:
@@ -129,8 +160,13 @@ def _no_sqlite(path: Path, create: bool) -> str | None:
         mode = "rw" if os.access(path, os.W_OK) else "ro"
         with closing(sqlite3.connect(f"{path.as_uri()}?mode={mode}", uri=True, timeout=TIMEOUT)) as database:
             database.execute("PRAGMA schema_version").fetchone()
+        tables, whole = making.tables(path), making.is_whole(path)
     except sqlite3.Error as error:
         return str(error)
+    if tables and "experiments" not in tables:  # MLflow's first
+        return f"it is another program's database, with table {min(tables)}"
+    if not whole and not create:
+        return "it was left half made: the next `t2i generate` makes it anew"
     return None if os.access(path, os.W_OK) else "the file is not writable"
 
 
@@ -147,6 +183,7 @@ def one_line(error: BaseException) -> str:
     return (lines[0] if lines else type(error).__name__)[:300]
 
 
+_DENIED = {"UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED"}
 _KINDS = {"INVALID_PARAMETER_VALUE": Refused, "BAD_REQUEST": Refused, "RESOURCE_DOES_NOT_EXIST": Missing}
 
 
@@ -161,10 +198,17 @@ def explained(uri: str) -> Iterator[None]:
     except TrackingError:
         raise
     except MlflowException as error:
+        if error.error_code in _DENIED:
+            raise _not_let_in(uri) from error
+        reason = _no_answer(error)
+        if reason is not None:
+            raise Unreachable(f"MLflow at {shown(uri)} does not answer as it should ({reason})") from error
         kind = _KINDS.get(error.error_code, TrackingError)
         raise kind(f"MLflow at {shown(uri)} refused: {one_line(error)}") from error
     except HTTPError as error:
         status = error.response.status_code if error.response is not None else 0
+        if status in (401, 403):
+            raise _not_let_in(uri) from error
         kind = Refused if status in (400, 413, 422) else TrackingError
         raise kind(f"MLflow at {shown(uri)} refused: {one_line(error)}") from error
     except Exception as error:  # stores raise SQLAlchemy's, boto's, requests' and their own

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from t2i_track.errors import Missing, Refused, TrackingError
-from t2i_track.tracking import store, writing
+from t2i_track.tracking import patience, store, writing
 from t2i_track.tracking.system import SystemMetrics
 
 if TYPE_CHECKING:
@@ -43,11 +45,15 @@ class Tracker:
             retry: seconds until the next attempt when the server has gone.
         """
         self._given = uri
+        self.limit = patience.seconds()
+        """Seconds for which the end of a run waits for MLflow."""
         self.outbox, self._window, self._retry = outbox, window, retry
         self._points: deque[tuple[str, Metric]] = deque(maxlen=MAX_WAITING)
         self._jobs: dict[str, Callable[[], object]] = {}
         self._system: dict[str, SystemMetrics] = {}
         self._sending = threading.Lock()
+        self._deadline = patience.Deadline()
+        self._refused: set[str] = set()
         self._wake, self._closed = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -96,20 +102,33 @@ class Tracker:
         """The run ends: its last sample, one attempt at what waits, and nothing of it in the thread afterwards."""
         if run_id in self._system:
             self._system.pop(run_id).stop()
-        with self._sending:
-            self._jobs.pop(run_id, None)
-            self._attempt()
+        self._jobs.pop(run_id, None)
+        with self._last_attempt():
+            pass
 
     def close(self) -> None:
         """Stop the thread, after one more attempt to send what is left."""
         for run_id in list(self._system):
             self._system.pop(run_id).stop()
-        with self._sending:
-            self._attempt()
-        self._closed.set()
-        self._wake.set()
+        with patience.waiting("the last of the progress", self.limit), self._last_attempt():
+            self._closed.set()
+            self._wake.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(self.limit)  # a daemon: what it waits for then is given up
+
+    @contextmanager
+    def _last_attempt(self) -> Iterator[None]:
+        """The thread ends what it is at after the call that is under way; then one attempt in this one."""
+        self._deadline.end = 0
+        free = self._sending.acquire(timeout=self.limit)
+        self._deadline.end = math.inf
+        try:
+            if free:
+                self._attempt()
+            yield
+        finally:
+            if free:
+                self._sending.release()
 
     def _start(self) -> None:
         if self._thread is None:
@@ -118,6 +137,7 @@ class Tracker:
         self._wake.set()
 
     def _work(self) -> None:
+        patience.follow(self._deadline)
         warned = False
         while True:
             self._wake.wait()
@@ -158,8 +178,10 @@ class Tracker:
             try:
                 with store.explained(self.uri):
                     store.client(self.uri).log_batch(run_id, points, synchronous=True)
-            except (Refused, Missing) as error:
-                log.warning("%s", error)
+            except (Refused, Missing) as error:  # such as a run that was deleted meanwhile
+                if run_id not in self._refused:
+                    log.warning("%s; the run goes on", error)
+                self._refused.add(run_id)
             except TrackingError:
                 self._points.extendleft(reversed(taken))
                 raise

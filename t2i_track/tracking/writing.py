@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from t2i_track.errors import Refused
 from t2i_track.tracking import opening, store, tables
-from t2i_track.tracking.records import Content, Grid, Listed, Value
+from t2i_track.tracking.records import OWN, Content, Grid, Listed, Value
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Run
@@ -37,6 +37,10 @@ def write(uri: str, run_id: str, content: Content) -> list[str]:
         run = opening.existing(uri, run_id)
     refused = log_batch(uri, run_id, _params(run, content.params), _tags(content), list(_metrics(run, content)))
     with store.explained(uri):
+        if refused:  # by a run that was deleted in between nothing is taken
+            opening.existing(uri, run_id)
+        for key in _past(run, content):
+            store.client(uri).delete_tag(run_id, key)
         _write_files(uri, run_id, content)
         if content.manifest is not None:
             _write_manifest(uri, run_id, content.manifest)
@@ -112,6 +116,13 @@ def _tags(content: Content) -> dict[str, str]:
     return {key: str(value)[:_MAX_TAG] for key, value in tags.items() if value is not None}
 
 
+def _past(run: Run, content: Content) -> list[str]:
+    """Our own tags that say what is so no more."""
+    return [
+        key for key, value in content.tags.items() if value is None and key.startswith(OWN) and key in run.data.tags
+    ]
+
+
 def _metrics(run: Run, content: Content) -> Iterator[Metric]:
     from mlflow.entities import Metric
 
@@ -133,8 +144,10 @@ def _write_files(uri: str, run_id: str, content: Content) -> None:
             tables.write_keyed(folder, content.grid, _stem(uri, run_id, content.grid))
         if content.table is not None:
             tables.write_table(folder, content.table)
-        if any(folder.iterdir()):
-            store.client(uri).log_artifacts(run_id, str(folder))
+        for path in sorted(folder.rglob("*")):  # one by one, so that there is time to stop in between
+            if path.is_file():
+                within = path.parent.relative_to(folder).as_posix()
+                store.client(uri).log_artifact(run_id, str(path), None if within == "." else within)
     if content.table is not None:
         store.list_in_tag(uri, run_id, "mlflow.loggedArtifacts", {"path": content.table.name, "type": "table"})
 
