@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ STATUSES = {
     "finished": "green", "ok": "green", "note": "yellow", "running": "yellow", "interrupted": "yellow",
     "failed": "bold red", "broken": "bold red",
 }  # fmt: skip
+SHORT_BYTES = 32
+"""Bytes of a value that people are shown, as hexadecimal digits; CSV and JSON have all."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,16 @@ def footnotes(notes: Sequence[str | None]) -> tuple[list[str], list[str]]:
 
 
 def json_text(value: Any, indent: int | None = 2) -> str:
-    return json.dumps(value, indent=indent, ensure_ascii=False, default=_jsonable)
+    return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False, default=_jsonable)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: as words, which is what PostgreSQL and protobuf write."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    return [_finite(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def _jsonable(value: Any) -> Any:
@@ -158,6 +170,8 @@ def _jsonable(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, bytes):
+        return value.hex()
     raise TypeError(f"{type(value).__name__} in a result")
 
 
@@ -167,6 +181,8 @@ def _held(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _cell(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.hex()
     return json_text(value, None) if isinstance(value, dict | list) else "" if value is None else value
 
 
@@ -178,6 +194,8 @@ def shown(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1e5 else f"{value:.0f}"
+    if isinstance(value, bytes):
+        return value.hex() if len(value) <= SHORT_BYTES else f"{value[:SHORT_BYTES].hex()}… ({len(value)} bytes)"
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M:%S}"
     if isinstance(value, Mapping):
