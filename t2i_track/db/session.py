@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from t2i_track.db import sqlite
 from t2i_track.db.address import Address, parse, path_of, reason, where
+from t2i_track.db.ownership import VERSIONS, has_ours
 from t2i_track.db.types import loads
 from t2i_track.errors import DatabaseError, NoDatabase, SchemaTooNew, SchemaTooOld
 from t2i_track.files import alone
@@ -21,9 +22,6 @@ from t2i_track.files import alone
 REVISIONS = ("0001", "0002")
 """All schema versions in order; the last is this code's. A test compares them with the migration scripts."""
 
-_VERSIONS = "alembic_version"
-_OURS = {"images", "manifest_entries", "metric_values", "runs"}
-"""Tables that a run database has had since the first schema version."""
 _CONNECT_SECONDS = "10"
 _ADVISORY_LOCK = int.from_bytes(b"t2itrack")
 """Held on a PostgreSQL server while a schema is made or brought up to date; any number, always the same."""
@@ -89,17 +87,9 @@ def schema_version(engine: Engine) -> str | None:
 
 
 def _version(connection: Connection) -> str | None:
-    names = set(inspect(connection).get_table_names())
-    ours = names >= {_VERSIONS, *_OURS}
-    # A PostgreSQL database may be shared where no name is taken twice; an SQLite file is one program's.
-    taken = names if connection.dialect.name == "sqlite" else names & {_VERSIONS, *_OURS}
-    if not ours and taken:
-        some = ", ".join(sorted(taken)[:3])
-        raise DatabaseError(
-            f"the database at {where(connection.engine.url)} is another program's (it has tables {some}):"
-            " choose another --home or --db-url"
-        )
-    row = connection.execute(text(f"SELECT version_num FROM {_VERSIONS}")).first() if ours else None
+    if not has_ours(inspect(connection).get_table_names(), connection.engine.url):
+        return None
+    row = connection.execute(text(f"SELECT version_num FROM {VERSIONS}")).first()
     return None if row is None else str(row[0])
 
 

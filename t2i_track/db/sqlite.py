@@ -6,6 +6,7 @@ import atexit
 import os
 import sqlite3
 import weakref
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,6 +15,7 @@ from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL
 
 from t2i_track.db.address import path_of, where
+from t2i_track.db.ownership import has_ours
 from t2i_track.db.types import loads
 from t2i_track.errors import DatabaseError, NoDatabase
 
@@ -34,7 +36,7 @@ _open: weakref.WeakSet[Engine] = weakref.WeakSet()
 def writing_engine(url: URL) -> Engine:
     """An engine whose transactions take the write lock when they begin."""
     engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS}, json_deserializer=loads)
-    event.listen(engine, "connect", _set_up)
+    event.listen(engine, "connect", partial(_set_up, url))
     event.listen(engine, "begin", _begin_immediate)
     if not _open:
         atexit.register(close_all)
@@ -42,10 +44,12 @@ def writing_engine(url: URL) -> Engine:
     return engine
 
 
-def _set_up(connection: Any, _record: Any) -> None:
+def _set_up(url: URL, connection: Any, _record: Any) -> None:
     # sqlite3's own transaction control would start transactions late and commit before DDL.
     connection.isolation_level = None
     cursor = connection.cursor()
+    # Before the file is made ours: a journal mode is written into it.
+    has_ours((name for (name,) in cursor.execute("SELECT name FROM sqlite_master WHERE type = 'table'")), url)
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.execute("PRAGMA synchronous=NORMAL")
@@ -103,7 +107,7 @@ def reading_engine(url: URL) -> Engine:
         connection.set_authorizer(_authorize_reads)
         return connection
 
-    return create_engine("sqlite://", creator=connect, json_deserializer=loads)
+    return create_engine(url, creator=connect, json_deserializer=loads)
 
 
 def _read_uri(path: Path) -> str:
