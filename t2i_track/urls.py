@@ -16,7 +16,9 @@ _FILES = {"sqlite", "file"}
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _AUTHORITY = re.compile(r"[^/?#]*")
 _PORT = re.compile(r":([0-9]+|)$")
-_URL = re.compile(_SCHEME.pattern + r"[^\s'\"<>]+(?<![).,;:\]])")
+_URL = re.compile(
+    _SCHEME.pattern + r"[^\s'\"<>]+(?<![).,;:\]])|[^\s'\"<>()]+:[^\s'\"<>()@]+@[^\s'\"<>()]+"  # or what was to be one
+)
 _PAIR = re.compile(
     r"((?<![a-z_])(?:[a-z_]*_)?(?:ssl)?(?:password|passwd|pwd|token|secret|api_?key|access_?key)\s*=\s*)"
     r"('[^']*'|\"[^\"]*\"|[^\s&;,]+)",

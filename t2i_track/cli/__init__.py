@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import gc
 import importlib
+import io
 import os
 import sys
 from typing import Any, NoReturn
@@ -13,6 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from t2i_track.errors import T2IError
+from t2i_track.urls import hidden
 
 COLLECT_EVERY = 50_000
 """New objects between two passes of the garbage collector. The libraries are a million objects that live to the end:
@@ -120,7 +122,9 @@ def main() -> NoReturn:
     except click.exceptions.Exit as stop:
         _leave(stop.exit_code)
     except click.ClickException as error:
-        error.show()
+        told = io.StringIO()
+        error.show(told)
+        click.echo(hidden(told.getvalue()), err=True, nl=False)
         _leave(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _fail("stopped")
@@ -147,7 +151,7 @@ def _what(error: Exception) -> str:
 def _fail(message: str) -> NoReturn:
     from t2i_track.cli.tables import clean
 
-    click.echo(f"t2i: {clean(message)}", err=True)
+    click.echo(f"t2i: {clean(hidden(message))}", err=True)
     _leave(1)
 
 

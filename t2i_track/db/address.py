@@ -38,6 +38,10 @@ def parse(address: Address) -> URL:
         raise DatabaseError(f"'{shown(address)}' is of no database that can be used ({url.drivername}): {_WRITE}")
     if backend == "sqlite":
         return _file(url, address)
+    if address.count("@") > 1:  # what SQLAlchemy would take for the host may be the rest of a password
+        raise DatabaseError(
+            f"'{shown(address)}' has an '@' too many: in a name or password write it as %40, a '/' as %2F"
+        )
     if url.port is not None and not 0 < url.port <= _LAST_PORT:
         raise DatabaseError(f"the port of '{shown(address)}' is not in [1, {_LAST_PORT}]: {_WRITE}")
     return url.set(drivername=f"{backend}+{DRIVERS[backend]}")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import sqlite3
 import weakref
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,6 +19,9 @@ from t2i_track.db.address import path_of, where
 from t2i_track.db.ownership import has_ours
 from t2i_track.db.types import loads
 from t2i_track.errors import DatabaseError, NoDatabase
+from t2i_track.filesystems import shared_filesystem
+
+log = logging.getLogger(__name__)
 
 BUSY_SECONDS = 30
 """For which a transaction waits for another to end."""
@@ -48,12 +52,43 @@ def _set_up(url: URL, connection: Any, _record: Any) -> None:
     # sqlite3's own transaction control would start transactions late and commit before DDL.
     connection.isolation_level = None
     cursor = connection.cursor()
+    if _network(url) is not None:
+        cursor.execute("PRAGMA locking_mode=EXCLUSIVE")
     # Before the file is made ours: a journal mode is written into it.
     has_ours((name for (name,) in cursor.execute("SELECT name FROM sqlite_master WHERE type = 'table'")), url)
-    cursor.execute("PRAGMA journal_mode=WAL")
+    if _network(url) is None:
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=NORMAL")
+    else:
+        _set_rollback_journal(cursor)
     cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.close()
+
+
+@cache
+def _network(url: URL) -> str | None:
+    """The network file system that the file is on; said once."""
+    path = path_of(url)
+    kind = None if path is None else shared_filesystem(path.parent)
+    if kind is not None:
+        log.warning(
+            "%s is on a network file system (%s): only one command at a time may write it, and none while another"
+            " machine does; put --home on a local disk, or use PostgreSQL (--db-url)", path, kind
+        )  # fmt: skip
+    return kind
+
+
+def _set_rollback_journal(cursor: Any) -> None:
+    """The write-ahead log is memory that all programs on one machine share; between machines nothing shares it."""
+    # Held exclusively since its first page was read, a file that has a log was opened without that memory.
+    mode = cursor.execute("PRAGMA journal_mode=DELETE").fetchone()[0]
+    cursor.execute("PRAGMA locking_mode=NORMAL")
+    cursor.execute("SELECT count(*) FROM sqlite_master").fetchone()  # gives up the lock
+    cursor.execute("PRAGMA synchronous=FULL")
+    if mode != "delete":
+        raise DatabaseError(
+            "the database is on a network file system and another command is using it: let it end first"
+        )
 
 
 def _begin_immediate(connection: Any) -> None:

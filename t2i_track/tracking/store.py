@@ -12,9 +12,11 @@ from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 from t2i_track.errors import Missing, Refused, TrackingError
+from t2i_track.urls import hidden
+from t2i_track.urls import shown as shown
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -46,7 +48,12 @@ def resolve(uri: str | None) -> str:
         logging.getLogger(name).setLevel(logging.WARNING)
     uri = uri or get_tracking_uri()
     path = sqlite_path(uri)
-    return uri if path is None else f"sqlite:///{path.absolute()}"
+    return uri if path is None else sqlite_uri(path)
+
+
+def sqlite_uri(path: Path) -> str:
+    """The address of a database file, absolute: a '?' in an address ends the name, and '%' is read as an escape."""
+    return "sqlite:///" + str(path.absolute()).replace("%", "%25").replace("?", "%3F")
 
 
 @cache
@@ -63,13 +70,7 @@ def client(uri: str) -> MlflowClient:
 def sqlite_path(uri: str) -> Path | None:
     """The database file of an SQLite URI."""
     prefix, _, path = uri.partition(":///")
-    return Path(path.partition("?")[0]) if prefix.startswith("sqlite") and path else None
-
-
-def shown(uri: str) -> str:
-    """The URI without a user's name and password."""
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
+    return Path(unquote(path.partition("?")[0])) if prefix.startswith("sqlite") and path else None
 
 
 def check(uri: str, *, create: bool) -> None:
@@ -82,17 +83,54 @@ def check(uri: str, *, create: bool) -> None:
     Raises:
         TrackingError: it does not answer.
     """
-    parts, path = urlsplit(uri), sqlite_path(uri)
-    if parts.scheme in ("http", "https"):
-        reason = _no_server(uri)
-    elif path is not None:
-        reason = _no_sqlite(path, create)
-    elif parts.hostname:
-        reason = _no_connection(parts.hostname, parts.port or _PORTS.get(parts.scheme.partition("+")[0], 0))
-    else:
-        reason = None
+    path = sqlite_path(uri)
+    reason = _no_sqlite(path, create) if path is not None else _malformed(uri) or _no_store(uri)
     if reason is not None:
         raise TrackingError(f"MLflow at {shown(uri)} cannot be reached ({reason}): start it or set MLFLOW_TRACKING_URI")
+
+
+def _malformed(uri: str) -> str | None:
+    """What is wrong with an address that nothing can be at."""
+    if "://" not in uri and shown(uri) != uri:  # MLflow would make a folder of that name
+        return "it has a user and no '://'"
+    try:
+        parts = urlsplit(uri)
+        server, port = parts.scheme.partition("+")[0] in {"http", "https", *_PORTS}, parts.port
+    except ValueError:
+        return "its host or port is malformed"
+    if parts.scheme.partition("+")[0] == "sqlite":
+        return "it names no file: write sqlite:///mlflow.db"
+    if server and (not parts.hostname or port == 0):
+        return "it names no host"
+    return None
+
+
+def _no_store(uri: str) -> str | None:
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracking._tracking_service.utils import _tracking_store_registry
+
+    parts = urlsplit(uri)
+    if parts.scheme in ("http", "https"):
+        return _no_server(uri)
+    try:
+        cast(Any, _tracking_store_registry).get_store_builder(uri)
+    except MlflowException:
+        return f"MLflow has no store of the kind '{parts.scheme or shown(uri)}'"
+    kind = parts.scheme.partition("+")[0]
+    if kind in _PORTS and parts.hostname:
+        return _no_connection(parts.hostname, parts.port or _PORTS[kind]) or _no_driver(uri)
+    return None
+
+
+def _no_driver(uri: str) -> str | None:
+    """MLflow makes an engine, which imports the driver and connects to nothing."""
+    from mlflow.store.db.utils import create_sqlalchemy_engine
+
+    try:
+        cast(Any, create_sqlalchemy_engine)(uri).dispose()
+    except Exception as error:  # noqa: BLE001 - SQLAlchemy's, and whatever a driver raises when it is imported
+        return one_line(error, uri)
+    return None
 
 
 def _no_server(uri: str) -> str | None:
@@ -113,7 +151,7 @@ def _no_server(uri: str) -> str | None:
             if isinstance(cause, ConnectionError):
                 return "no connection"
             cause = cause.__cause__ or cause.__context__
-        return one_line(error)
+        return one_line(error, uri)
     # Older servers have no /health; whatever answers below 500 is a server, and its calls will explain themselves.
     return None if answer.status_code < 500 else f"it answers {answer.status_code}"
 
@@ -142,9 +180,10 @@ def _no_connection(host: str, port: int) -> str | None:
         return str(error)
 
 
-def one_line(error: BaseException) -> str:
+def one_line(error: BaseException, uri: str) -> str:
+    """The first line of what MLflow or a library of its own says, without the secrets of the address."""
     lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:300]
+    return hidden(lines[0] if lines else type(error).__name__, uri)[:300]
 
 
 _KINDS = {"INVALID_PARAMETER_VALUE": Refused, "BAD_REQUEST": Refused, "RESOURCE_DOES_NOT_EXIST": Missing}
@@ -162,13 +201,13 @@ def explained(uri: str) -> Iterator[None]:
         raise
     except MlflowException as error:
         kind = _KINDS.get(error.error_code, TrackingError)
-        raise kind(f"MLflow at {shown(uri)} refused: {one_line(error)}") from error
+        raise kind(f"MLflow at {shown(uri)} refused: {one_line(error, uri)}") from error
     except HTTPError as error:
         status = error.response.status_code if error.response is not None else 0
         kind = Refused if status in (400, 413, 422) else TrackingError
-        raise kind(f"MLflow at {shown(uri)} refused: {one_line(error)}") from error
+        raise kind(f"MLflow at {shown(uri)} refused: {one_line(error, uri)}") from error
     except Exception as error:  # stores raise SQLAlchemy's, boto's, requests' and their own
-        raise TrackingError(f"MLflow at {shown(uri)} failed: {one_line(error)}") from error
+        raise TrackingError(f"MLflow at {shown(uri)} failed: {one_line(error, uri)}") from error
 
 
 def list_in_tag(uri: str, run_id: str, name: str, entry: dict[str, Any]) -> None:
