@@ -93,6 +93,11 @@ class Workspace:
         if not os.access(self.home, os.W_OK | os.X_OK):
             raise SettingsError(f"the home folder {self.home} cannot be written: choose another with --home")
 
+    def require_changeable(self) -> None:
+        """As ``require_writable``, for what needs a home that is there: no other one is made."""
+        if self.home.exists():
+            self.require_writable()
+
     def images_folder(self, run_uuid: str, outdir: Path | None) -> Path:
         """A run's own folder, so that no run can overwrite another's files."""
         return (self.home / "images" if outdir is None else outdir) / run_uuid[:12]

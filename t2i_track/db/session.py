@@ -22,6 +22,12 @@ from t2i_track.files import alone
 REVISIONS = ("0001", "0002")
 """All schema versions in order; the last is this code's. A test compares them with the migration scripts."""
 
+_BROKEN_VALUES = (
+    "is not among the defined enum values",
+    "Couldn't parse",
+    "Invalid isoformat",
+    "fromisoformat: argument",
+)
 _CONNECT_SECONDS = "10"
 _ADVISORY_LOCK = int.from_bytes(b"t2itrack")
 """Held on a PostgreSQL server while a schema is made or brought up to date; any number, always the same."""
@@ -160,6 +166,14 @@ def explained(address: Address) -> Iterator[None]:
         raise DatabaseError(_complaint(address, reason(error, address))) from None
     except SQLAlchemyError as error:
         raise DatabaseError(_complaint(address, reason(error, address))) from error
+    except (LookupError, TypeError, ValueError) as error:
+        # SQLAlchemy's, of a value that is none of its column's; it has no class of its own for them.
+        if not any(words in str(error) for words in _BROKEN_VALUES):
+            raise
+        raise DatabaseError(
+            f"the database at {where(address)} holds a broken value ({str(error).partition('. Enum name')[0]}):"
+            " restore it from a copy"
+        ) from None
 
 
 def _complaint(address: Address, why: str) -> str:
