@@ -280,6 +280,7 @@ def evaluate(
     from t2i_track.tracking import Tracker
 
     workspace = _workspace(home, db_url)
+    workspace.require_changeable()
     names = metrics.split(",") if isinstance(metrics, str) else metrics
     request = Request(
         metrics=None if names is None else tuple(name.strip().replace("-", "_") for name in names),

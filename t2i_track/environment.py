@@ -9,6 +9,8 @@ import sys
 from importlib import metadata
 from typing import Any
 
+from t2i_track.urls import hidden_command
+
 PACKAGES = ("t2i-track", "torch", "diffusers", "transformers", "accelerate", "numpy", "pillow", "safetensors", "mlflow")
 
 
@@ -24,7 +26,7 @@ def environment(device: str) -> dict[str, Any]:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "versions": versions(),
         "git_commit": git_commit(),
-        "command": " ".join(sys.argv),
+        "command": hidden_command(sys.argv),
     }
     if device.startswith("cuda"):
         record["gpu"] = torch.cuda.get_device_name(device)

@@ -6,6 +6,7 @@ T2IError
 ├── ModelError             a pipeline cannot be loaded
 │   └── PickledWeights     the model has only pickled weights
 ├── DatabaseError          the run database cannot be used
+│   ├── NoDatabase         there is none yet
 │   ├── SchemaTooOld       run `t2i db upgrade`
 │   ├── SchemaTooNew       the code is older than the database
 │   ├── NotFound           no run or image has that address
@@ -51,6 +52,10 @@ class PickledWeights(ModelError):
 
 
 class DatabaseError(T2IError):
+    pass
+
+
+class NoDatabase(DatabaseError):
     pass
 
 

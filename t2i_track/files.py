@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from filelock import FileLock
+
 TEMPORARY = ".tmp"
 """How the name of a half-written file ends; a process that is killed leaves such a file, and a resume removes it."""
 
@@ -45,3 +47,24 @@ def write_atomically(path: Path, content: bytes, *, parents: bool = False) -> No
     """All of the bytes at ``path``, on the disk, or what was there before."""
     with replacing(path, parents=parents) as stream:
         stream.write(content)
+
+
+@contextmanager
+def alone(lock: Path, *, timeout: float = -1) -> Iterator[None]:
+    """One process and thread at a time, by a file that is there only meanwhile.
+
+    Args:
+        lock: a file in a folder that is there; where its holder was killed the next one takes it.
+        timeout: seconds to wait; negative: without end.
+
+    Raises:
+        filelock.Timeout: somebody else holds it.
+    """
+    with FileLock(lock).acquire(timeout=timeout):
+        try:
+            yield
+        finally:
+            # While it is held: filelock lets nobody have a file that is gone. Removed after its release, one process
+            # could hold the removed file and another a new one.
+            with suppress(OSError):  # Windows removes no open file
+                lock.unlink()

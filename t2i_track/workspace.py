@@ -14,12 +14,13 @@ from t2i_track.errors import SettingsError
 
 if TYPE_CHECKING:
     # The command line's --help must not wait for SQLAlchemy.
-    from sqlalchemy import Engine
+    from sqlalchemy import URL, Engine
     from sqlalchemy.orm import Session
 
     from t2i_track.db.models import Image, Run
 
 DEFAULT_HOME = Path("t2i-data")
+DATABASE = "t2i.db"
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,11 @@ class Workspace:
     db_url: str | None = None
 
     @property
-    def url(self) -> str:
-        return self.db_url or f"sqlite:///{self.home / 't2i.db'}"
+    def url(self) -> str | URL:
+        """Of the database. Of a file as parts: in a text, a '?' in the home's name would end the file's."""
+        from sqlalchemy import URL
+
+        return self.db_url or URL.create("sqlite", database=str(self.home / DATABASE))
 
     @property
     def cache(self) -> Path:
@@ -51,20 +55,25 @@ class Workspace:
 
     def begin(self) -> AbstractContextManager[Session]:
         """A unit of work: committed at its end, rolled back on an error."""
-        from t2i_track.db.session import sessions
+        from t2i_track.db.session import explained, sessions
 
-        return sessions(self.engine).begin()
+        @contextmanager
+        def unit() -> Iterator[Session]:
+            with explained(self.url), sessions(self.engine).begin() as session:
+                yield session
+
+        return unit()
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """A session that the database engine itself keeps from writing."""
         from sqlalchemy.orm import Session
 
-        from t2i_track.db.session import read_engine
+        from t2i_track.db.session import explained, read_engine
 
         engine = read_engine(self.url)
         try:
-            with Session(engine) as session:
+            with explained(self.url), Session(engine) as session:
                 yield session
         finally:
             engine.dispose()
@@ -83,6 +92,11 @@ class Workspace:
             ) from None
         if not os.access(self.home, os.W_OK | os.X_OK):
             raise SettingsError(f"the home folder {self.home} cannot be written: choose another with --home")
+
+    def require_changeable(self) -> None:
+        """As ``require_writable``, for what needs a home that is there: no other one is made."""
+        if self.home.exists():
+            self.require_writable()
 
     def images_folder(self, run_uuid: str, outdir: Path | None) -> Path:
         """A run's own folder, so that no run can overwrite another's files."""

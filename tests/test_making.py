@@ -80,7 +80,7 @@ def uri(path: Path) -> str:
 
 def works(path: Path) -> None:
     found = uri(path)
-    store.client.cache_clear()
+    store._client.cache_clear()
     assert open_run(found, Opening("e", "works")).experiment == "e"
 
 

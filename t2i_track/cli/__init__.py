@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from t2i_track.errors import T2IError
+from t2i_track.urls import hidden
 
 COLLECT_EVERY = 50_000
 """New objects between two passes of the garbage collector. The libraries are a million objects that live to the end:
@@ -125,9 +126,9 @@ def main() -> NoReturn:
     except click.ClickException as error:
         from t2i_track.texts import harmless
 
-        shown = io.StringIO()
-        error.show(shown)
-        click.echo(harmless(shown.getvalue()), err=True, nl=False)
+        told = io.StringIO()
+        error.show(told)
+        click.echo(harmless(hidden(told.getvalue())), err=True, nl=False)
         _leave(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _fail("stopped")
@@ -158,7 +159,7 @@ def _what(error: Exception) -> str:
 def _fail(message: str) -> NoReturn:
     from t2i_track.texts import clean
 
-    click.echo(f"t2i: {clean(message)}", err=True)
+    click.echo(f"t2i: {clean(hidden(message))}", err=True)
     _leave(1)
 
 

@@ -33,7 +33,11 @@ def current(workspace: Workspace) -> None:
     from t2i_track.db import session
 
     engine = session.any_read_engine(workspace.url)
-    found = session.schema_version(engine)
+    try:
+        with session.explained(workspace.url):
+            found = session.schema_version(engine)
+    finally:
+        engine.dispose()
     click.echo(f"database {clean(found or 'none')}, program {session.REVISIONS[-1]}")
 
 

@@ -23,6 +23,8 @@ STATUSES = {
     "finished": "green", "ok": "green", "note": "yellow", "running": "yellow", "interrupted": "yellow",
     "failed": "bold red", "broken": "bold red",
 }  # fmt: skip
+SHORT_BYTES = 32
+"""Bytes of a value that people are shown, as hexadecimal digits; CSV and JSON have all."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,8 @@ def _held(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _cell(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.hex()
     if isinstance(value, dict | list):
         return cell(json_text(value, None))
     return "" if value is None else cell(value) if isinstance(value, str) else value
@@ -181,6 +185,8 @@ def shown(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1e5 else f"{value:.0f}"
+    if isinstance(value, bytes):
+        return value.hex() if len(value) <= SHORT_BYTES else f"{value[:SHORT_BYTES].hex()}… ({len(value)} bytes)"
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M:%S}"
     if isinstance(value, Mapping):

@@ -6,10 +6,25 @@ import enum
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Enum, ForeignKey, Index, MetaData, String, Text, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    ColumnElement,
+    Enum,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+    event,
+    inspect,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from t2i_track.db.types import UtcDateTime, digest, intpk, json, utc, utc_now
+from t2i_track.errors import DatabaseError
 
 
 class Base(DeclarativeBase):
@@ -22,6 +37,25 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
+
+
+def require_sound(instance: Any, _context: Any) -> None:
+    """An SQLite file takes any value in any column: what is read is what the tables say, or an error that names it."""
+    for attribute in inspect(type(instance)).column_attrs:
+        if attribute.key in instance.__dict__:
+            require_value(attribute.columns[0], instance.__dict__[attribute.key])
+
+
+def require_value(column: ColumnElement[Any], value: Any) -> None:
+    """Raise DatabaseError where a table's column cannot hold what was read from it."""
+    if not isinstance(column, Column) or (value is None and column.nullable):
+        return
+    kind = column.type.python_type
+    if not isinstance(value, (kind, int) if kind is float else kind):
+        raise DatabaseError(
+            f"the database holds {str(value)[:40]!r} as {column.name} in {column.table.name}, where {kind.__name__} is"
+            " due: restore it from a copy"
+        )
 
 
 class RunStatus(enum.StrEnum):
@@ -270,3 +304,7 @@ class Label(Base):
     author: Mapped[str] = mapped_column(Text, default="")
     created_at: Mapped[utc] = mapped_column(default=utc_now)
     image: Mapped[Image] = relationship(back_populates="labels")
+
+
+for kind in (Model, Manifest, Sweep, Run):
+    event.listen(kind, "load", require_sound)

@@ -2,85 +2,80 @@
 
 from __future__ import annotations
 
-import os
-import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from sqlalchemy import Engine, create_engine, event, inspect, text
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
-from t2i_track.errors import DatabaseError, SchemaTooNew, SchemaTooOld
+from t2i_track.db import sqlite
+from t2i_track.db.address import Address, parse, path_of, reason, where
+from t2i_track.db.ownership import VERSIONS, has_ours
+from t2i_track.db.types import loads
+from t2i_track.errors import DatabaseError, NoDatabase, SchemaTooNew, SchemaTooOld
+from t2i_track.files import alone
 
 REVISIONS = ("0001", "0002")
 """All schema versions in order; the last is this code's. A test compares them with the migration scripts."""
 
-BUSY_SECONDS = 30
-
-# What a read-only SQLite connection may do; everything else, ATTACH among it, is refused by the engine itself.
-_READ_ACTIONS = {
-    sqlite3.SQLITE_SELECT,
-    sqlite3.SQLITE_READ,
-    sqlite3.SQLITE_FUNCTION,
-    sqlite3.SQLITE_RECURSIVE,
-    sqlite3.SQLITE_TRANSACTION,
-}
-_READ_PRAGMAS = {
-    "table_info",
-    "table_xinfo",
-    "table_list",
-    "index_list",
-    "index_info",
-    "foreign_key_list",
-    "user_version",
-}
+_BROKEN_VALUES = (
+    "is not among the defined enum values",
+    "Couldn't parse",
+    "Invalid isoformat",
+    "fromisoformat: argument",
+)
+_CONNECT_SECONDS = "10"
+_ADVISORY_LOCK = int.from_bytes(b"t2itrack")
+"""Held on a PostgreSQL server while a schema is made or brought up to date; any number, always the same."""
 
 
-def writable_engine(url: str) -> Engine:
+def writable_engine(address: Address) -> Engine:
     """An engine on a database whose schema is this code's; a fresh one is created.
 
     Raises:
         SchemaTooOld, SchemaTooNew: the schema is another version's.
-        DatabaseError: the URL or the place it names is of no use.
+        DatabaseError: the address or the place it names is of no use, or holds another program's tables.
     """
-    _make_folder(_parse(url))
+    url = parse(address)
+    path = path_of(url)
+    if path is not None and not (path.is_file() and path.stat().st_size):
+        upgrade(url)  # before anything else of this process opens the file, since it is made under a lock
     engine = _engine(url)
-    with _closed_on_error(engine), _explained(url):
-        version = schema_version(engine)
-        if version is None:
+    with _closed_on_error(engine), explained(url):
+        if schema_version(engine) is None:
             upgrade(url)
-        else:
-            require_current(version, url)
+        require_current(schema_version(engine), url)
     return engine
 
 
-def read_engine(url: str) -> Engine:
+def read_engine(address: Address) -> Engine:
     """An engine that can only read: the database engine itself refuses writes, and nothing is created or migrated.
 
     Raises:
-        DatabaseError: there is no database yet; SchemaTooOld, SchemaTooNew as above.
+        NoDatabase: there is no database yet; SchemaTooOld, SchemaTooNew, DatabaseError as above.
     """
-    engine = any_read_engine(url)
-    with _closed_on_error(engine):
-        with _explained(url):
-            version = schema_version(engine)
+    engine = any_read_engine(address)
+    with _closed_on_error(engine), explained(address):
+        version = schema_version(engine)
         if version is None:
-            raise DatabaseError(f"no run database at {_shown(_parse(url))}: make a first run with 't2i generate'")
-        require_current(version, url)
+            raise NoDatabase(f"no run database at {where(address)}: make a first run with 't2i generate'")
+        require_current(version, address)
     return engine
 
 
-def any_read_engine(url: str) -> Engine:
+def any_read_engine(address: Address) -> Engine:
     """A read-only engine, whatever the schema's version."""
-    parsed = _parse(url)
-    if parsed.get_backend_name() == "sqlite":
-        return _sqlite_read_engine(parsed)
-    return _engine(url).execution_options(postgresql_readonly=True)
+    url = parse(address)
+    if path_of(url) is not None:
+        return sqlite.reading_engine(url)
+    with _driver(url):
+        from t2i_track.db.postgres import reading_engine
+
+        return reading_engine(_with_timeout(url), json_deserializer=loads)
 
 
 def sessions(engine: Engine) -> sessionmaker[Session]:
@@ -88,48 +83,63 @@ def sessions(engine: Engine) -> sessionmaker[Session]:
 
 
 def schema_version(engine: Engine) -> str | None:
-    """The revision in the database; None for a database that has no tables of ours."""
+    """The revision in the database; None for a database that has no tables of ours.
+
+    Raises:
+        DatabaseError: the tables are another program's.
+    """
     with engine.connect() as connection:
-        if not inspect(connection).has_table("alembic_version"):
-            return None
-        row = connection.execute(text("SELECT version_num FROM alembic_version")).first()
-        return None if row is None else str(row[0])
+        return _version(connection)
 
 
-def require_current(version: str, url: str) -> None:
+def _version(connection: Connection) -> str | None:
+    if not has_ours(inspect(connection).get_table_names(), connection.engine.url):
+        return None
+    row = connection.execute(text(f"SELECT version_num FROM {VERSIONS}")).first()
+    return None if row is None else str(row[0])
+
+
+def require_current(version: str | None, address: Address) -> None:
     head = REVISIONS[-1]
     if version == head:
         return
-    where = _shown(_parse(url))
     if version in REVISIONS:
-        raise SchemaTooOld(f"{where} has schema {version}, this version needs {head}: run 't2i db upgrade'")
+        raise SchemaTooOld(f"{where(address)} has schema {version}, this version needs {head}: run 't2i db upgrade'")
     raise SchemaTooNew(
-        f"{where} has schema {version}, this version knows up to {head}: install a newer t2i-track to use it"
+        f"{where(address)} has schema {version}, this version knows up to {head}: install a newer t2i-track to use it"
     )
 
 
-def upgrade(url: str, revision: str = "head") -> None:
-    """Bring the schema to a revision, one transaction for each migration.
+def upgrade(address: Address, revision: str = "head") -> None:
+    """Bring the schema to a revision, one transaction for each migration; a fresh database is made in a single one.
+
+    Any number of processes may do so at once: the first does it, and the others find it done.
 
     Raises:
         SchemaTooNew: the database was written by newer code.
     """
     from alembic import command
 
-    _make_folder(_parse(url))
-    engine = _engine(url)
-    if engine.dialect.name == "sqlite":
-        # Where SQLite cannot alter a table, Alembic makes it anew and drops the old one, and with the keys enforced
-        # the rows that point at it would be deleted too (ON DELETE CASCADE). `migrations/env.py` checks them after.
-        event.listen(engine, "connect", lambda opened, _record: opened.execute("PRAGMA foreign_keys=OFF"))
-    with _explained(url), _closed_on_error(engine), engine.connect() as connection:
-        version = schema_version(engine)
-        if version is not None and version not in REVISIONS:
-            require_current(version, url)
-        config = alembic_config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, revision)
-    engine.dispose()
+    url = parse(address)
+    path = path_of(url)
+    if path is not None:
+        _make_folder(path)
+    with nullcontext() if path is None else _locked(path):
+        engine = _engine(url)
+        if path is not None:
+            # Where SQLite cannot alter a table, Alembic makes it anew and drops the old one, and with the keys enforced
+            # the rows that point at it would be deleted too (ON DELETE CASCADE). `migrations/env.py` checks them after.
+            event.listen(engine, "connect", lambda opened, _record: opened.execute("PRAGMA foreign_keys=OFF"))
+        with explained(url), _disposed(engine), _sole(engine), engine.connect() as connection:
+            version = _version(connection)
+            connection.rollback()
+            if version is not None and version not in REVISIONS:
+                require_current(version, url)
+            config = alembic_config()
+            config.attributes["connection"] = connection
+            # A kill leaves a whole schema or none: half of one would be taken for an old version's.
+            with connection.begin() if version is None else nullcontext():
+                command.upgrade(config, revision)
 
 
 def alembic_config() -> Any:
@@ -145,86 +155,91 @@ def alembic_config() -> Any:
     return config
 
 
-def _make_folder(url: URL) -> None:
-    if url.get_backend_name() != "sqlite" or not url.database:
+@contextmanager
+def explained(address: Address) -> Iterator[None]:
+    """What the database engine complains of, as one line of ours."""
+    try:
+        yield
+    except IntegrityError:
+        raise
+    except DBAPIError as error:
+        raise DatabaseError(_complaint(address, reason(error, address))) from None
+    except SQLAlchemyError as error:
+        raise DatabaseError(_complaint(address, reason(error, address))) from error
+    except (LookupError, TypeError, ValueError) as error:
+        # SQLAlchemy's, of a value that is none of its column's; it has no class of its own for them.
+        if not any(words in str(error) for words in _BROKEN_VALUES):
+            raise
+        raise DatabaseError(
+            f"the database at {where(address)} holds a broken value ({str(error).partition('. Enum name')[0]}):"
+            " restore it from a copy"
+        ) from None
+
+
+def _complaint(address: Address, why: str) -> str:
+    return f"cannot use the database at {where(address)} ({why}): check --home or --db-url"
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    try:
+        with alone(path.with_name(path.name + ".lock")):
+            yield
+    except PermissionError as error:
+        raise DatabaseError(
+            f"{path.parent} cannot be written ({error.strerror}): choose another --home or --db-url"
+        ) from None
+
+
+@contextmanager
+def _sole(engine: Engine) -> Iterator[None]:
+    """One process at a time, on a server."""
+    if engine.dialect.name != "postgresql":
+        yield
         return
-    folder = Path(url.database).parent
+    with engine.connect() as connection:
+        # For the whole connection, since each migration is a transaction; a process that is killed loses it.
+        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ADVISORY_LOCK})
+        connection.commit()
+        yield
+        connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _ADVISORY_LOCK})
+
+
+def _make_folder(path: Path) -> None:
+    folder = path.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DatabaseError(f"cannot make {folder} ({error.strerror}): choose another --home or --db-url") from None
+    if path.is_dir():
+        raise DatabaseError(f"{path} is a folder, not a database: choose another --home or --db-url")
 
 
-def _engine(url: str) -> Engine:
-    parsed = _parse(url)
+def _engine(url: URL) -> Engine:
+    if path_of(url) is not None:
+        return sqlite.writing_engine(url)
+    with _driver(url):
+        return create_engine(_with_timeout(url), pool_pre_ping=True, json_deserializer=loads)
+
+
+def _with_timeout(url: URL) -> URL:
+    return url if "connect_timeout" in url.query else url.update_query_dict({"connect_timeout": _CONNECT_SECONDS})
+
+
+@contextmanager
+def _driver(url: URL) -> Iterator[None]:
     try:
-        if parsed.get_backend_name() != "sqlite":
-            return create_engine(parsed, pool_pre_ping=True)
-        engine = create_engine(parsed, connect_args={"timeout": BUSY_SECONDS})
-    except (NoSuchModuleError, ModuleNotFoundError) as error:
-        raise DatabaseError(
-            f"no driver for {_shown(parsed)} ({error}): install it, or choose another --db-url"
-        ) from None
-    event.listen(engine, "connect", _sqlite_pragmas)
-    event.listen(engine, "begin", _begin_immediate)
-    return engine
+        yield
+    except (NoSuchModuleError, ImportError) as error:
+        raise DatabaseError(f"no driver for {where(url)} ({error}): pip install 'psycopg[binary]'") from None
 
 
-def _sqlite_pragmas(connection: Any, _record: Any) -> None:
-    # sqlite3's own transaction control would start transactions late and commit before DDL.
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.execute("PRAGMA synchronous=NORMAL")
-    cursor.close()
-
-
-def _begin_immediate(connection: Any) -> None:
-    """Take the write lock at the start: a transaction that reads, then writes, could not wait for it later."""
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def _sqlite_read_engine(parsed: URL) -> Engine:
-    database = parsed.database
-    if not database or database == ":memory:" or not Path(database).is_file():
-        raise DatabaseError(f"no run database at {_shown(parsed)}: make a first run with 't2i generate'")
-    path = Path(database).resolve()
-    uri = f"file:{quote(str(path))}?mode=ro"
-    # A WAL database in a folder that cannot be written has no place for its shared-memory file; without a log beside
-    # it nothing can change under us, which is what `immutable` asks for.
-    if not os.access(path.parent, os.W_OK) and not path.with_name(path.name + "-wal").exists():
-        uri += "&immutable=1"
-
-    def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
-        connection.execute("PRAGMA query_only=ON")
-        connection.set_authorizer(_authorize_reads)
-        return connection
-
-    return create_engine("sqlite://", creator=connect)
-
-
-def _authorize_reads(action: int, first: str | None, second: str | None, _db: str | None, _trigger: str | None) -> int:
-    if action in _READ_ACTIONS:
-        return sqlite3.SQLITE_OK
-    pragma = (first or "").lower() if action == sqlite3.SQLITE_PRAGMA else ""
-    # SQLAlchemy asks for the isolation level when it connects; setting one has a second argument.
-    if pragma in _READ_PRAGMAS or (pragma == "read_uncommitted" and second is None):
-        return sqlite3.SQLITE_OK
-    return sqlite3.SQLITE_DENY
-
-
-def _parse(url: str) -> URL:
+@contextmanager
+def _disposed(engine: Engine) -> Iterator[None]:
     try:
-        return make_url(url)
-    except ArgumentError:
-        raise DatabaseError(f"'{url}' is not a database URL: write it as sqlite:///path/to/t2i.db") from None
-
-
-def _shown(url: URL) -> str:
-    """The address for a message: the file, or the URL without its password."""
-    return url.database or "memory" if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
+        yield
+    finally:
+        engine.dispose()
 
 
 @contextmanager
@@ -234,14 +249,3 @@ def _closed_on_error(engine: Engine) -> Iterator[None]:
     except BaseException:
         engine.dispose()
         raise
-
-
-@contextmanager
-def _explained(url: str) -> Iterator[None]:
-    try:
-        yield
-    except SQLAlchemyError as error:
-        reason = " ".join(str(getattr(error, "orig", None) or error).split())
-        raise DatabaseError(
-            f"cannot use the database at {_shown(_parse(url))} ({reason}): check --home or --db-url"
-        ) from None

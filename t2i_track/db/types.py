@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as plain
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -9,6 +10,8 @@ from sqlalchemy import JSON, DateTime, String
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import mapped_column
 from sqlalchemy.types import TypeDecorator
+
+from t2i_track.errors import DatabaseError
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -26,6 +29,14 @@ class UtcDateTime(TypeDecorator[datetime]):
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         return None if value is None else value.replace(tzinfo=UTC)
+
+
+def loads(text: str | bytes) -> Any:
+    """The value of a column that holds JSON."""
+    try:
+        return plain.loads(text)
+    except ValueError:
+        raise DatabaseError(f"the database holds {text[:80]!r} where JSON is due: restore it from a copy") from None
 
 
 def utc_now() -> datetime:

@@ -102,7 +102,9 @@ def _explored(
 
 def _values(rows: Iterable[RunRow], axis: str) -> list[Any]:
     """The values of an axis in order, numbers before words, None first."""
-    return sorted({getattr(row, axis) for row in rows}, key=lambda value: (value is not None, value or 0))
+    return sorted(
+        {getattr(row, axis) for row in rows}, key=lambda value: (value is not None, 0 if value is None else value)
+    )
 
 
 def _run(row: RunRow, label: str, ranks: Mapping[str, Any], by: str, mark: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,10 +12,13 @@ from typing import Literal
 
 from t2i_track import assets
 from t2i_track.environment import versions
-from t2i_track.errors import DatabaseError, T2IError
+from t2i_track.errors import DatabaseError, NoDatabase, T2IError
+from t2i_track.filesystems import shared_filesystem
+from t2i_track.urls import hidden, shown
 from t2i_track.workspace import Workspace
 
 LITTLE_DISK = 2 * 10**9
+NETWORK = "let one command write at a time, or use a local disk or a server (docs/database.md)"
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ def check(workspace: Workspace, tracking_uri: str | None) -> list[Finding]:
         try:
             findings.append(look())
         except (T2IError, ImportError, OSError) as error:
-            findings.append(Finding(name, "broken", " ".join(str(error).split())))
+            findings.append(Finding(name, "broken", hidden(" ".join(str(error).split()))))
     return findings
 
 
@@ -77,19 +81,28 @@ def _home(workspace: Workspace) -> Finding:
     existing = workspace.home.absolute()
     while not existing.exists():
         existing = existing.parent
+    if not os.access(existing, os.W_OK | os.X_OK):
+        return Finding("home", "broken", f"{workspace.home} cannot be written: choose another with --home")
     free = shutil.disk_usage(existing).free
     detail = f"{workspace.home}, {free / 1e9:.1f} GB free"
-    return Finding("home", "note" if free < LITTLE_DISK else "ok", detail)
+    kind = shared_filesystem(existing)
+    if kind is not None:
+        detail += f", on a network file system ({kind}): {NETWORK}"
+    return Finding("home", "note" if kind is not None or free < LITTLE_DISK else "ok", detail)
 
 
 def _database(workspace: Workspace) -> Finding:
-    from t2i_track.db.session import any_read_engine, require_current, schema_version
+    from t2i_track.db.session import any_read_engine, explained, require_current, schema_version
 
     try:
         engine = any_read_engine(workspace.url)
-    except DatabaseError as error:
+    except NoDatabase as error:
         return Finding("database", "note", str(error))
-    version = schema_version(engine)
+    try:
+        with explained(workspace.url):
+            version = schema_version(engine)
+    finally:
+        engine.dispose()
     if version is not None:
         require_current(version, workspace.url)
     return Finding("database", "ok", f"schema {version or 'none yet'}")
@@ -104,9 +117,12 @@ def _mlflow(workspace: Workspace, tracking_uri: str | None) -> Finding:
     waiting = len(unsent(workspace.outbox))
     with suppress(DatabaseError), workspace.reading() as session:  # that check is another's
         waiting += len(pending(session, workspace))
+    kind = tracker.shared_filesystem()
+    if kind is not None:
+        return Finding("mlflow", "note", f"{shown(tracker.uri)} is on a network file system ({kind}): {NETWORK}")
     if waiting:
-        return Finding("mlflow", "note", f"{tracker.uri}; {waiting} runs are not all there: run 't2i resync'")
-    return Finding("mlflow", "ok", tracker.uri)
+        return Finding("mlflow", "note", f"{shown(tracker.uri)}; {waiting} runs are not all there: run 't2i resync'")
+    return Finding("mlflow", "ok", shown(tracker.uri))
 
 
 def _inception() -> Finding:

@@ -32,6 +32,7 @@ def resync(workspace: Workspace, addresses: Sequence[str], to: str | None) -> li
     Raises:
         NotFound, Ambiguous: an address is of no run or of several.
     """
+    workspace.require_changeable()
     uri = tracking.resolve(to)
     earlier = [_sent_earlier(workspace, run_id, to) for run_id in tracking.unsent(workspace.outbox)]
     with workspace.reading() as session:

@@ -10,7 +10,18 @@ from sqlalchemy import Row, select
 from sqlalchemy.orm import Session, joinedload
 
 from t2i_track.db import lineage
-from t2i_track.db.models import Image, ImageScore, Manifest, MetricValue, Model, Protocol, Run, Sweep, SweepRun
+from t2i_track.db.models import (
+    Image,
+    ImageScore,
+    Manifest,
+    MetricValue,
+    Model,
+    Protocol,
+    Run,
+    Sweep,
+    SweepRun,
+    require_value,
+)
 from t2i_track.ranking.rows import ImageRow, RunRow, Score
 from t2i_track.runs.plan import RESOLVED, beside_columns, values_of
 from t2i_track.runs.protocols import Protocols
@@ -101,6 +112,7 @@ _FIELDS = {
     **{name: getattr(Run, name) for name in ("name", "experiment", "status", "seconds_per_image", "mlflow_run_id")},
     **{name: _column(declared.column) for name, declared in DECLARED.items() if declared.column is not None},
 }
+_TABLE_COLUMNS = [attribute.property.columns[0] for attribute in _FIELDS.values()]
 # Of its JSON: what stands beside those of a column, and what its scores were asked for with.
 _BESIDE = tuple(Run.config[name].label(name) for name in (RESOLVED, "memory_format", EVALUATED))
 
@@ -109,6 +121,8 @@ def _fields(run: Row[Any]) -> dict[str, Any]:
     """What a ``RunRow`` has of the run's own row."""
     values: Sequence[Any] = tuple(run)
     resolved, memory_format, columns = values[1], values[2], values[1 + len(_BESIDE) :]
+    for column, value in zip(_TABLE_COLUMNS, columns, strict=True):
+        require_value(column, value)
     found = dict(zip(_FIELDS, columns, strict=True))
     settings = {name: found.pop(name) for name in DECLARED if name in found}
     stored = Values.stored({**beside_columns(resolved, memory_format), **settings})

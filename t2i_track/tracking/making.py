@@ -15,10 +15,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from t2i_track.errors import TrackingError
-from t2i_track.files import TEMPORARY
+from t2i_track.files import TEMPORARY, alone
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,11 @@ PATIENCE = 300.0
 """Seconds to wait for another process of ours that makes it."""
 BESIDE = ("-journal", "-wal", "-shm")
 """Files that SQLite keeps beside a database."""
+
+
+def sqlite_uri(path: Path) -> str:
+    """The address of a database file, absolute: a '?' in an address ends the name, and '%' is read as an escape."""
+    return "sqlite:///" + str(path.absolute()).replace("%", "%25").replace("?", "%3F")
 
 
 def make(path: Path) -> None:
@@ -65,11 +70,8 @@ def _look(path: Path, query: str) -> list[tuple[Any, ...]]:
 def _alone(path: Path) -> Iterator[None]:
     name = path.with_name(f".{path.name}.lock")
     try:
-        with FileLock(name, timeout=PATIENCE):
-            try:
-                yield
-            finally:
-                name.unlink(missing_ok=True)  # while it is held: who waits for it sees that it has no name any more
+        with alone(name, timeout=PATIENCE):
+            yield
     except Timeout:
         raise TrackingError(
             f"another process has been making the MLflow store {path} for {PATIENCE:.0f} s: end it, then try again"
@@ -101,5 +103,5 @@ def _fresh(path: Path) -> None:
     from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    store = cast(Any, SqlAlchemyStore)(f"sqlite:///{path}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)
+    store = cast(Any, SqlAlchemyStore)(sqlite_uri(path), DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)
     store.engine.dispose()

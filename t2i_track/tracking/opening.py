@@ -150,9 +150,14 @@ def _experiment(uri: str, name: str) -> str:
 
 
 def _artifacts(uri: str) -> str | None:
-    """Beside an SQLite database in another folder; MLflow would put them into the current one."""
+    """Beside an SQLite database in another folder, where MLflow would put them into the current one, and in a folder
+    whose name an address has to escape, where MLflow makes two of it."""
     path = store.sqlite_path(uri)
-    return None if path is None or path.parent == Path.cwd() else (path.parent / "mlruns").as_uri()
+    if path is None:
+        return None
+    folder = path.parent / "mlruns"
+    plain = folder.as_uri() == f"file://{folder}"
+    return None if path.parent == Path.cwd() and plain else folder.as_uri()
 
 
 def _describe(uri: str, run: Run) -> RunInfo:

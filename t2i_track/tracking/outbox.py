@@ -56,7 +56,7 @@ def _target(folder: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrackingError(
             f"{folder / 'target.json'} does not say where to send what an earlier version has left there"
-            f" ({store.one_line(error)}): say it with `t2i resync --to URI`, or remove the folder"
+            f" ({type(error).__name__}): say it with `t2i resync --to URI`, or remove the folder"
         ) from None
 
 

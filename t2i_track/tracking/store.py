@@ -12,10 +12,13 @@ from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 from t2i_track.errors import Missing, Refused, TrackingError, Unreachable
 from t2i_track.tracking import making, patience
+from t2i_track.tracking.making import sqlite_uri as sqlite_uri
+from t2i_track.urls import hidden
+from t2i_track.urls import shown as shown
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -45,7 +48,7 @@ def resolve(uri: str | None) -> str:
         logging.getLogger(name).setLevel(logging.WARNING)
     uri = uri or get_tracking_uri()
     path = sqlite_path(uri)
-    return uri if path is None else f"sqlite:///{path.absolute()}"
+    return uri if path is None else sqlite_uri(path)
 
 
 def client(uri: str) -> MlflowClient:
@@ -71,13 +74,7 @@ def _client(uri: str) -> MlflowClient:
 def sqlite_path(uri: str) -> Path | None:
     """The database file of an SQLite URI."""
     prefix, _, path = uri.partition(":///")
-    return Path(path.partition("?")[0]) if prefix.startswith("sqlite") and path else None
-
-
-def shown(uri: str) -> str:
-    """The URI without a user's name and password."""
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
+    return Path(unquote(path.partition("?")[0])) if prefix.startswith("sqlite") and path else None
 
 
 def check(uri: str, *, create: bool) -> None:
@@ -91,17 +88,54 @@ def check(uri: str, *, create: bool) -> None:
         Unreachable: it does not answer.
     """
     patience.require_time(shown(uri))
-    parts, path = urlsplit(uri), sqlite_path(uri)
-    if parts.scheme in ("http", "https"):
-        reason = _no_server(uri)
-    elif path is not None:
-        reason = _no_sqlite(path, create)
-    elif parts.hostname:
-        reason = _no_connection(parts.hostname, parts.port or _PORTS.get(parts.scheme.partition("+")[0], 0))
-    else:
-        reason = None
+    path = sqlite_path(uri)
+    reason = _no_sqlite(path, create) if path is not None else _malformed(uri) or _no_store(uri)
     if reason is not None:
         raise Unreachable(f"MLflow at {shown(uri)} cannot be reached ({reason}): start it or set MLFLOW_TRACKING_URI")
+
+
+def _malformed(uri: str) -> str | None:
+    """What is wrong with an address that nothing can be at."""
+    if "://" not in uri and shown(uri) != uri:  # MLflow would make a folder of that name
+        return "it has a user and no '://'"
+    try:
+        parts = urlsplit(uri)
+        server, port = parts.scheme.partition("+")[0] in {"http", "https", *_PORTS}, parts.port
+    except ValueError:
+        return "its host or port is malformed"
+    if parts.scheme.partition("+")[0] == "sqlite":
+        return "it names no file: write sqlite:///mlflow.db"
+    if server and (not parts.hostname or port == 0):
+        return "it names no host"
+    return None
+
+
+def _no_store(uri: str) -> str | None:
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracking._tracking_service.utils import _tracking_store_registry
+
+    parts = urlsplit(uri)
+    if parts.scheme in ("http", "https"):
+        return _no_server(uri)
+    try:
+        cast(Any, _tracking_store_registry).get_store_builder(uri)
+    except MlflowException:
+        return f"MLflow has no store of the kind '{parts.scheme or shown(uri)}'"
+    kind = parts.scheme.partition("+")[0]
+    if kind in _PORTS and parts.hostname:
+        return _no_connection(parts.hostname, parts.port or _PORTS[kind]) or _no_driver(uri)
+    return None
+
+
+def _no_driver(uri: str) -> str | None:
+    """MLflow makes an engine, which imports the driver and connects to nothing."""
+    from mlflow.store.db.utils import create_sqlalchemy_engine
+
+    try:
+        cast(Any, create_sqlalchemy_engine)(uri).dispose()
+    except Exception as error:  # noqa: BLE001 - SQLAlchemy's, and whatever a driver raises when it is imported
+        return one_line(error, uri)
+    return None
 
 
 def _no_server(uri: str) -> str | None:
@@ -115,7 +149,7 @@ def _no_server(uri: str) -> str | None:
         request = cast(Any, http_request)
         answer = request(creds, "/health", "GET", timeout=TIMEOUT, max_retries=0, raise_on_status=False)
     except (MlflowException, RequestException, OSError) as error:
-        return _no_answer(error) or one_line(error)
+        return _no_answer(error, uri) or one_line(error, uri)
     if answer.status_code in (401, 403):
         raise _not_let_in(uri)
     # Older servers have no /health; whatever answers below 500 is a server, and its calls will explain themselves.
@@ -129,7 +163,7 @@ def _not_let_in(uri: str) -> Unreachable:
     )
 
 
-def _no_answer(error: BaseException) -> str | None:
+def _no_answer(error: BaseException, uri: str) -> str | None:
     """In a few words, where a call has failed since no useful answer came: MLflow has it in long nested ones."""
     from requests.exceptions import ConnectionError, RetryError, Timeout
     from urllib3.exceptions import NewConnectionError, ResponseError, TimeoutError
@@ -142,7 +176,7 @@ def _no_answer(error: BaseException) -> str | None:
         if isinstance(cause, Timeout) or isinstance(reason, TimeoutError):
             return "no answer in time"
         if isinstance(cause, RetryError) or isinstance(reason, ResponseError):
-            return one_line(reason or cause)
+            return one_line(reason or cause, uri)
         if isinstance(cause, ConnectionError):
             return "no connection"
         cause = cause.__cause__ or cause.__context__
@@ -178,9 +212,10 @@ def _no_connection(host: str, port: int) -> str | None:
         return str(error)
 
 
-def one_line(error: BaseException) -> str:
+def one_line(error: BaseException, uri: str) -> str:
+    """The first line of what MLflow or a library of its own says, without the secrets of the address."""
     lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:300]
+    return hidden(lines[0] if lines else type(error).__name__, uri)[:300]
 
 
 _DENIED = {"UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED"}
@@ -200,19 +235,19 @@ def explained(uri: str) -> Iterator[None]:
     except MlflowException as error:
         if error.error_code in _DENIED:
             raise _not_let_in(uri) from error
-        reason = _no_answer(error)
+        reason = _no_answer(error, uri)
         if reason is not None:
             raise Unreachable(f"MLflow at {shown(uri)} does not answer as it should ({reason})") from error
         kind = _KINDS.get(error.error_code, TrackingError)
-        raise kind(f"MLflow at {shown(uri)} refused: {one_line(error)}") from error
+        raise kind(f"MLflow at {shown(uri)} refused: {one_line(error, uri)}") from error
     except HTTPError as error:
         status = error.response.status_code if error.response is not None else 0
         if status in (401, 403):
             raise _not_let_in(uri) from error
         kind = Refused if status in (400, 413, 422) else TrackingError
-        raise kind(f"MLflow at {shown(uri)} refused: {one_line(error)}") from error
+        raise kind(f"MLflow at {shown(uri)} refused: {one_line(error, uri)}") from error
     except Exception as error:  # stores raise SQLAlchemy's, boto's, requests' and their own
-        raise TrackingError(f"MLflow at {shown(uri)} failed: {one_line(error)}") from error
+        raise TrackingError(f"MLflow at {shown(uri)} failed: {one_line(error, uri)}") from error
 
 
 def list_in_tag(uri: str, run_id: str, name: str, entry: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from t2i_track.errors import Missing, Refused, TrackingError
+from t2i_track.filesystems import shared_filesystem
 from t2i_track.tracking import patience, store, writing
 from t2i_track.tracking.system import SystemMetrics
 
@@ -77,6 +78,11 @@ class Tracker:
             TrackingError: MLflow cannot be reached within a few seconds.
         """
         store.check(self.uri, create=True)
+
+    def shared_filesystem(self) -> str | None:
+        """The network file system that an SQLite store is on; None for a local disk or a server."""
+        path = store.sqlite_path(self.uri)
+        return None if path is None else shared_filesystem(path.parent)
 
     def log_metrics(self, run_id: str, values: Mapping[str, float], step: int = 0) -> None:
         """Metrics at one step and the present time."""
