@@ -29,6 +29,7 @@ from t2i_track.images.loading import (
     set_memory_format,
 )
 from t2i_track.images.sampling import Job, Picture, PromptEncoder, jobs, refuse_ignored, sample
+from t2i_track.images.schedule import require_schedule
 from t2i_track.images.schedulers import set_scheduler
 from t2i_track.images.writing import Record
 from t2i_track.progress import progress
@@ -62,11 +63,12 @@ class Generator:
         """Load the plan's model and make every open choice.
 
         Raises:
-            SettingsError: a setting that this model or scheduler would ignore.
+            SettingsError: a setting that this model or scheduler would ignore, or steps that the scheduler cannot do.
         """
         settings = plan.settings
         loaded, scheduler_config = self._pipeline(settings)
         refuse_ignored(loaded.pipe, settings)
+        require_schedule(loaded.pipe.scheduler, settings.scheduler, settings.steps)
         height, width = loaded.size(settings)
         return Resolved(
             settings=dataclasses.replace(
