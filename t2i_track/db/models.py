@@ -189,7 +189,12 @@ class Image(Base):
     tokens: Mapped[int]
     truncated: Mapped[bool]
     flagged: Mapped[bool] = mapped_column(default=False)
-    """The pipeline's safety checker blacked it out."""
+    """It does not show what the model made: the safety checker blacked it out, or it is not finite (``note``)."""
+    batch_size: Mapped[int | None]
+    """Where it was made at another batch size than its run's, as ``dtype``; null: as the run."""
+    dtype: Mapped[str | None] = mapped_column(String(20))
+    note: Mapped[str | None] = mapped_column(Text)
+    """How it was made, where that is not as its run says (``images.decoding.Note``)."""
     seconds: Mapped[float]
     created_at: Mapped[utc] = mapped_column(default=utc_now)
     run: Mapped[Run] = relationship(back_populates="images")

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from t2i_track.errors import DatabaseError, SchemaTooNew, SchemaTooOld
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 """All schema versions in order; the last is this code's. A test compares them with the migration scripts."""
 
 BUSY_SECONDS = 30

@@ -14,7 +14,8 @@ from sqlalchemy.orm import Session, joinedload
 
 from t2i_track.db import lineage
 from t2i_track.db.models import Image, MetricValue, Protocol, Run, RunStatus
-from t2i_track.errors import MetricError, ProtocolMismatch
+from t2i_track.errors import BadImages, MetricError, ProtocolMismatch
+from t2i_track.images.decoding import Note
 from t2i_track.images.loading import choose_device
 from t2i_track.metrics.evaluate import EvaluationResult, default_metrics, evaluate, plan
 from t2i_track.metrics.extractors import INCEPTION
@@ -134,7 +135,7 @@ def _score_one(
     workspace: Workspace, tracker: Tracker, run: Run, request: Request, reference: Reference | None
 ) -> Scored:
     with workspace.reading() as session:
-        items = run_items(session, workspace, run)
+        items, left_out = _finite(session, run, run_items(session, workspace, run), request.skip_bad)
         embedded = _is_embedded(session, run)
         known = known_scores(session, run)
     clip = request.clip or (EMBEDDED if embedded else None)
@@ -170,7 +171,25 @@ def _score_one(
     projection.send(workspace, tracker, run)
     asked = {**{metric: protocol.fingerprint for metric, protocol in planned.items()}, **found.fingerprints}
     wanted = {(score.name, asked[metric]) for metric in metrics for score in METRICS[metric].scores}
+    found.warnings[:0] = left_out
     return _scored(workspace, run, wanted, found)
+
+
+def _finite(session: Session, run: Run, items: list[ImageItem], skip_bad: bool) -> tuple[list[ImageItem], list[str]]:
+    """The run's pictures without those that are not finite, and a line on how many those are.
+
+    Raises:
+        BadImages: there are some, and ``skip_bad`` is false, or nothing is left.
+    """
+    query = select(Image.id).where(Image.run_id == run.id, Image.note == Note.NOT_FINITE.value)
+    black = set(session.scalars(query))
+    if not black:
+        return items, []
+    what = f"{len(black)} of {len(items)} pictures of run {run.name} are not finite, so black"
+    if not skip_bad or len(black) == len(items):
+        way_on = "" if len(black) == len(items) else ", or score the rest with --skip-bad"
+        raise BadImages(f"{what}: make them again with less --guidance or --dtype fp32{way_on}")
+    return [item for item in items if item.key not in black], [f"{what}: they were left out"]
 
 
 def _all_known(protocols: Mapping[str, ProtocolRecord], known: set[tuple[str, str]]) -> bool:
@@ -249,7 +268,7 @@ def _reference(session: Session, workspace: Workspace, request: Request, runs: S
         spec = EMBEDDED
     if spec.startswith(RUN_REFERENCE):
         other = lineage.find_run(session, spec.removeprefix(RUN_REFERENCE))
-        items = run_items(session, workspace, other)
+        items, _ = _finite(session, other, run_items(session, workspace, other), request.skip_bad)
         reference = open_reference(items, workspace.cache, label=f"run {other.uuid[:12]}")
     else:
         reference = open_reference(spec, workspace.cache)

@@ -21,6 +21,7 @@ from t2i_track.environment import peak_memory_bytes
 from t2i_track.errors import Busy, Interrupted, ModelError, SettingsError, T2IError
 from t2i_track.files import TEMPORARY
 from t2i_track.images import writing
+from t2i_track.images.decoding import Note
 from t2i_track.images.loading import (
     LoadedPipeline,
     check_local,
@@ -261,6 +262,8 @@ class Generator:
                 made=len(todo),
                 truncated=sum(image.truncated for image in images),
                 flagged=sum(image.flagged for image in images),
+                not_finite=sum(image.note == Note.NOT_FINITE for image in images),
+                mended=sum(image.note in (Note.DECODED, Note.REMADE) for image in images),
                 seconds=seconds,
                 images_per_second=rate,
                 unsent=not sent.complete,

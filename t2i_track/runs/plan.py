@@ -63,6 +63,10 @@ class Summary:
     made: int
     truncated: int
     flagged: int
+    not_finite: int
+    """Of the flagged: black since the arithmetic overflowed; they are not scored."""
+    mended: int
+    """Images that half precision could not make, decoded or made again in fp32."""
     seconds: float
     images_per_second: float | None
     unsent: bool
