@@ -44,7 +44,7 @@ def test_no_axes_is_one_cell() -> None:
         ({"axes": {"guidence": [1]}}, "'guidence' is not an axis; did you mean 'guidance'?"),
         ({"axis": {"guidance": [1]}}, "unknown key 'axis'; did you mean 'axes'?"),
         ({"settings": {"step": 3}}, "unknown setting 'step'; did you mean 'steps'?"),
-        ({"axes": {"steps": [10, 0]}}, "steps must be 1 or more, not 0"),
+        ({"axes": {"steps": [10, 0]}}, "steps must be in [1, 10000], not 0"),
         ({"axes": {"steps": []}}, "axis 'steps' has no values"),
         ({"axes": {"guidance": [12, 12.0]}}, "axis 'guidance' has 12 twice"),
         ({"axes": {"guidance": 12}}, "axes.guidance must be a list, not 12"),

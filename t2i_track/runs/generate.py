@@ -66,7 +66,7 @@ class Generator:
         Raises:
             SettingsError: a setting that this model or scheduler would ignore, or steps that the scheduler cannot do.
         """
-        settings = plan.settings
+        settings = self._workspace.stored_settings(plan.settings)
         loaded, scheduler_config = self._pipeline(settings)
         refuse_ignored(loaded.pipe, settings)
         require_schedule(loaded.pipe.scheduler, settings.scheduler, settings.steps)
@@ -97,6 +97,7 @@ class Generator:
         check_local(plan.settings, allow_pickle=self._allow_pickle)
         self._workspace.require_writable()
         self._tracker.check()
+        plan = dataclasses.replace(plan, settings=self._workspace.stored_settings(plan.settings))
         resolved = self.resolve(plan)
         with self._workspace.begin() as session:
             run = create_run(session, plan, resolved, self._pipeline(plan.settings)[0])
@@ -113,8 +114,9 @@ class Generator:
         with self._workspace.reading() as session:
             run = lineage.find_run(session, address)
             stored = settings_of(run)
+        located = self._workspace.located(stored)
         for key, value in (given or {}).items():
-            if getattr(stored, key) != value:
+            if not _same(getattr(located, key), value):
                 raise SettingsError(
                     f"run {run.uuid[:12]} was made with {key} {getattr(stored, key)}, not {value}: leave the option out"
                     " to resume it, or start a new run without --resume"
@@ -128,6 +130,7 @@ class Generator:
 
     def _pipeline(self, settings: Values) -> tuple[LoadedPipeline, dict[str, Any]]:
         """The pipeline for these settings, loaded once, with their scheduler and memory format."""
+        settings = self._workspace.located(settings)
         key = (settings.model, settings.revision, settings.lora, settings.dtype, settings.device)
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = None  # frees the old weights before the new ones are read
@@ -304,6 +307,14 @@ class Generator:
         progress = {"images_done": done, "images_per_second": made / max(seconds, 1e-9)}
         named = {f"{PROGRESS}{name}": value for name, value in progress.items()}
         self._tracker.log_metrics(run.mlflow_run_id, named, step=done)
+
+
+def _same(stored: Any, given: Any) -> bool:
+    """Whether a setting is repeated; a path may be written in another way."""
+    if stored == given or not (isinstance(stored, str) and isinstance(given, str)):
+        return bool(stored == given)
+    places = Path(stored).expanduser(), Path(given).expanduser()
+    return all(place.exists() for place in places) and places[0].samefile(places[1])
 
 
 def joined_run() -> str | None:

@@ -15,7 +15,8 @@ from t2i_track.db import lineage
 from t2i_track.db.models import ManifestEntry, Prompt, Run, RunStatus
 from t2i_track.environment import environment
 from t2i_track.prompts.manifest import Manifest
-from t2i_track.settings import DECLARED, Resolved, Settings, Values
+from t2i_track.settings import DECLARED, EMBEDDED_MODEL, Resolved, Settings, Values
+from t2i_track.workspace import IN_HOME
 
 if TYPE_CHECKING:
     from t2i_track.images.loading import LoadedPipeline
@@ -134,7 +135,18 @@ def beside_columns(resolved: Mapping[str, Any] | None, memory_format: str | None
 
 def settings_of(run: Run) -> Values:
     """What the run was asked for, with the memory format that it got: a resume must not choose another."""
-    return dataclasses.replace(Values.stored(run.config["settings"]), memory_format=values_of(run).memory_format)
+    asked = Values.stored(run.config["settings"])
+    model = folder_name(asked.model, run.model.revision)
+    return dataclasses.replace(asked, model=model, memory_format=values_of(run).memory_format)
+
+
+def folder_name(model: str, revision: str) -> str:
+    """A stored model so that a folder is never taken for an id of the hub: those have the commit that was loaded.
+
+    Earlier versions stored a folder as it was typed, ``models/sd`` too.
+    """
+    is_path = revision or model == EMBEDDED_MODEL or model.startswith(("/", "~", "."))
+    return model if is_path else f"{IN_HOME}{model}"
 
 
 def stored_prompts(session: Session, run: Run) -> list[str]:

@@ -97,7 +97,7 @@ def forecast(workspace: Workspace, experiment: Experiment) -> list[CellForecast]
             members = {} if sweep is None else {member.cell: member.run for member in sweep.members}
             counts = lineage.image_counts(session, [run.id for run in members.values()])
             made = [counts.get(members[cell].id, 0) if cell in members else 0 for cell in range(len(cells))]
-            rates = [_seconds_per_image(session, settings) for settings in cells]
+            rates = [_seconds_per_image(session, workspace.stored_settings(settings)) for settings in cells]
     except DatabaseError:
         # Nothing has been run here yet.
         made, rates = [0] * len(cells), [None] * len(cells)
