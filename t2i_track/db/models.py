@@ -51,7 +51,7 @@ class Model(Base):
 
     id: Mapped[intpk]
     name: Mapped[str] = mapped_column(Text)
-    """Hugging Face id, or the folder as the user wrote it."""
+    """Hugging Face id, or the folder: absolute, or ``./…`` in the home folder."""
     revision: Mapped[str] = mapped_column(String(100), default="")
     weights_sha256: Mapped[digest]
     """Hash over the names, shapes, dtypes and bytes of all tensors."""
