@@ -100,7 +100,7 @@ def test_a_folder_that_is_gone_does_not_become_an_id(
         ("shapes", "", "shapes"),
         ("owner/name", "0123abcd", "owner/name"),
         ("models/sd", "", "./models/sd"),
-        ("sd", "", "./sd"),
+        ("sd", "", "sd"),
         ("/models/sd", "", "/models/sd"),
         ("~/sd", "", "~/sd"),
         ("../sd", "", "../sd"),

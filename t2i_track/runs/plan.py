@@ -15,7 +15,7 @@ from t2i_track.db import lineage
 from t2i_track.db.models import ManifestEntry, Prompt, Run, RunStatus
 from t2i_track.environment import environment
 from t2i_track.prompts.manifest import Manifest
-from t2i_track.settings import DECLARED, EMBEDDED_MODEL, Resolved, Settings, Values
+from t2i_track.settings import DECLARED, Resolved, Settings, Values
 from t2i_track.workspace import IN_HOME
 
 if TYPE_CHECKING:
@@ -145,8 +145,8 @@ def folder_name(model: str, revision: str) -> str:
 
     Earlier versions stored a folder as it was typed, ``models/sd`` too.
     """
-    is_path = revision or model == EMBEDDED_MODEL or model.startswith(("/", "~", "."))
-    return model if is_path else f"{IN_HOME}{model}"
+    is_plain = revision or "/" not in model or model.startswith(("/", "~", "."))
+    return model if is_plain else f"{IN_HOME}{model}"
 
 
 def stored_prompts(session: Session, run: Run) -> list[str]:
