@@ -390,6 +390,7 @@ def reproduce(
     *,
     out: str | Path | None = None,
     model: str | Path | None = None,
+    lora: str | Path | None = None,
     device: str | None = None,
     allow_pickle: bool = False,
     home: Home = None,
@@ -400,7 +401,9 @@ def reproduce(
     Args:
         image: a PNG of ours, or an image's id, path, or prefix of a hash in the database.
         out: write the new picture here (PNG).
-        model: where the same weights are now: a folder or an id; default: as recorded.
+        model: where the same weights are now: a folder or an id; default: where a run of the database had them, or the
+            embedded ones. A model is not loaded because a PNG from elsewhere names it.
+        lora: where the same LoRA is now; default: as for ``model``.
         device: default: as recorded.
         allow_pickle, home, db_url: as for ``generate``.
 
@@ -417,6 +420,7 @@ def reproduce(
         _workspace(home, db_url),
         str(image),
         model=_text(model),
+        lora=_text(lora),
         device=device,
         out=None if out is None else Path(out),
         allow_pickle=allow_pickle,

@@ -25,6 +25,12 @@ CONTIGUOUS = "contiguous"
 MEMORY_FORMATS = ("channels-last", CONTIGUOUS)
 EMBEDDED_MODEL = "shapes"
 SIZE_MULTIPLE = 8
+MOST_PIXELS = 2**26
+"""8192 x 8192; Pillow takes larger files for decompression bombs."""
+MOST_STEPS = 10_000
+"""Ten times the timesteps that models are trained with."""
+MOST_AT_ONCE = 4096
+"""Images of a batch: larger numbers are slips, and would run for days."""
 
 
 class Stage(enum.StrEnum):
@@ -143,7 +149,7 @@ class Values:
         passed_as="guidance_scale", help="Guidance scale; 1 or less: none.",
     )  # fmt: skip
     steps: int = _setting(
-        30, kind=int, least=1, stage=Stage.CALL, decides=Decides.PIXELS, cost=True, column="steps",
+        30, kind=int, least=1, most=MOST_STEPS, stage=Stage.CALL, decides=Decides.PIXELS, cost=True, column="steps",
         passed_as="num_inference_steps", help="Denoising steps.",
     )  # fmt: skip
     scheduler: str = _setting(
@@ -209,8 +215,8 @@ class Values:
         help="Layout of the convolutions: decides speed and rounding.",
     )  # fmt: skip
     batch_size: int = _setting(
-        8, kind=int, least=1, stage=Stage.CALL, decides=Decides.ROUNDING, cost=True, column="batch_size",
-        help="Images made at once.",
+        8, kind=int, least=1, most=MOST_AT_ONCE, stage=Stage.CALL, decides=Decides.ROUNDING, cost=True,
+        column="batch_size", help="Images made at once.",
     )  # fmt: skip
     device: str | None = _setting(
         None, kind=str, stage=Stage.LOAD, decides=Decides.ROUNDING, cost=True, axis=False, column="device",
@@ -284,6 +290,10 @@ class Settings(Values):
                 raise SettingsError(f"{name} has no value: give {option(name)} one, or leave it out")
             if value is not None:
                 declared.check(name, value)
+        if self.height is not None and self.width is not None and self.height * self.width > MOST_PIXELS:
+            raise SettingsError(
+                f"{self.width} x {self.height} is more than {MOST_PIXELS} pixels: give a smaller --height"
+            )
         for name, declared, value in self.used():
             if declared.needs_guidance and self.guidance <= 1:
                 raise SettingsError(
@@ -358,6 +368,8 @@ def _number(name: str, value: Any, *, whole: bool) -> float | int:
         number = float(value)
     except (TypeError, ValueError):
         raise SettingsError(f"{name} must be a number, not {value!r}") from None
+    except OverflowError:
+        raise SettingsError(f"{name} must be a number of fewer digits") from None
     if not whole:
         return number
     if not math.isfinite(number) or number != int(number):

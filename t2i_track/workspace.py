@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from t2i_track.errors import SettingsError
+from t2i_track.settings import EMBEDDED_MODEL, Values
 
 if TYPE_CHECKING:
     # The command line's --help must not wait for SQLAlchemy.
@@ -21,6 +23,12 @@ if TYPE_CHECKING:
 
 DEFAULT_HOME = Path("t2i-data")
 DATABASE = "t2i.db"
+IN_HOME = "./"
+"""How a stored model or LoRA begins that lies in the home folder: no id of the hub begins so."""
+PLACES = ("model", "lora")
+"""The settings that may be paths."""
+
+S = TypeVar("S", bound=Values)
 
 
 @dataclass(frozen=True)
@@ -106,6 +114,29 @@ class Workspace:
         """A path as the database keeps it: relative to the home folder where it lies inside."""
         absolute, home = path.absolute(), self.home.absolute()
         return (absolute.relative_to(home) if absolute.is_relative_to(home) else absolute).as_posix()
+
+    def stored_settings(self, settings: S) -> S:
+        """The settings with a model folder and a LoRA file as the database keeps them: absolute, or ``./…`` in the
+        home folder, so that they are found from any folder, and in a copy of the home. Ids are left as they are."""
+        changes: dict[str, Any] = {name: self._stored_place(getattr(settings, name)) for name in PLACES}
+        return dataclasses.replace(settings, **changes)
+
+    def located(self, settings: S) -> S:
+        """The settings with the paths of a stored model folder and LoRA as they are found from here."""
+        changes: dict[str, Any] = {name: self._place(getattr(settings, name)) for name in PLACES}
+        return dataclasses.replace(settings, **changes)
+
+    def _stored_place(self, name: str | None) -> str | None:
+        if name is None or name == EMBEDDED_MODEL or not (path := Path(name).expanduser()).exists():
+            return name
+        stored = self.stored_path(Path(os.path.normpath(path.absolute())))
+        return stored if Path(stored).is_absolute() else IN_HOME + stored
+
+    def _place(self, name: str | None) -> str | None:
+        # Earlier versions stored what was typed: such a path is one from the current folder.
+        if name is None or not name.startswith(IN_HOME) or not (self.home / name).exists():
+            return name
+        return str((self.home / name).absolute())
 
     def image_path(self, image: Image) -> Path:
         return self.home / image.path

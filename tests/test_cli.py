@@ -92,7 +92,7 @@ def test_options_are_the_settings() -> None:
         (["generate", "--guidnce", "3"], 2, "No such option"),
         (["generate", "--scheduler", "eulr"], 2, "'eulr' is not one of"),
         (["generate", "--guidance", "nan"], 1, "guidance must be a finite number, not nan"),
-        (["generate", "--steps", "0"], 1, "steps must be 1 or more, not 0"),
+        (["generate", "--steps", "0"], 1, "steps must be in [1, 10000], not 0"),
         (["generate", "--height", "60"], 1, "height must be a positive multiple of 8, not 60"),
         (["generate", "--manifest", "gone.csv"], 1, "gone.csv"),
         (["generate", "--manifest", "empty.csv"], 1, "empty.csv"),
@@ -106,7 +106,7 @@ def test_options_are_the_settings() -> None:
         (["compare"], 1, "no run database"),
         (["sweep", "--guidance", "1,,2"], 2, "has an empty value"),
         (["sweep", "--guidance", "1,2,1.0"], 1, "axis 'guidance' has '1' twice"),
-        (["sweep", "--steps", "0,2", "--dry-run"], 1, "steps must be 1 or more, not 0"),
+        (["sweep", "--steps", "0,2", "--dry-run"], 1, "steps must be in [1, 10000], not 0"),
         (
             ["sweep", *(f"--{axis}={','.join(map(str, range(1, 1001)))}" for axis in ("seed", "steps", "guidance"))],
             1,

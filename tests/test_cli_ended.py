@@ -24,7 +24,8 @@ def summary(**fields: Any) -> Summary:
     given: dict[str, Any] = {
         "run": RUN, "name": "a run", "experiment": "two words", "status": "finished", "mlflow_run_id": "m",
         "guidance": 12.0, "steps": 30, "scheduler": "pndm", "folder": "t2i-data/images/0123456789ab", "images": 64,
-        "made": 64, "truncated": 0, "flagged": 0, "seconds": 13.2, "images_per_second": 4.848, "unsent": 0,
+        "made": 64, "truncated": 0,
+        "flagged": 0, "not_finite": 0, "mended": 0, "seconds": 13.2, "images_per_second": 4.848, "unsent": 0,
     }  # fmt: skip
     return Summary(**{**given, **fields})
 

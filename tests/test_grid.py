@@ -45,7 +45,7 @@ def test_no_axes_is_one_cell() -> None:
         ({"axes": {"guidence": [1]}}, "'guidence' is not an axis; did you mean 'guidance'?"),
         ({"axis": {"guidance": [1]}}, "unknown key 'axis'; did you mean 'axes'?"),
         ({"settings": {"step": 3}}, "unknown setting 'step'; did you mean 'steps'?"),
-        ({"axes": {"steps": [10, 0]}}, "steps must be 1 or more, not 0"),
+        ({"axes": {"steps": [10, 0]}}, "steps must be in [1, 10000], not 0"),
         ({"axes": {"steps": []}}, "axis 'steps' has no values"),
         ({"axes": {"guidance": [12, 12.0]}}, "axis 'guidance' has 12 twice"),
         ({"axes": {"guidance": 12}}, "axes.guidance must be a list, not 12"),
@@ -90,6 +90,45 @@ def test_files_that_are_no_experiment(tmp_path: Path, text: str) -> None:
     (tmp_path / "e.yaml").write_text(text)
     with pytest.raises(SettingsError, match=r"e\.yaml"):
         load(tmp_path / "e.yaml")
+
+
+LAUGHS = "\n".join(
+    ["prompts: [a]", "description: &a0 x"] + [f"k{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("settings: {guidance: 2024-13-45}", "has a value that is none (month must be in 1..12"),
+        ("settings: {guidance: 2024-01-01}", "guidance must be a number, not datetime.date(2024, 1, 1)"),
+        (f"settings: {{seed: {'9' * 5000}}}", "has a value that is none"),
+        (f"settings: {{guidance: {'9' * 400}}}", "guidance must be a number of fewer digits"),
+        ("settings: {guidance: .nan}", "guidance must be a finite number, not nan"),
+        ("axes: {guidance: [1, .inf]}", "guidance must be a finite number, not inf"),
+        ("settings: {guidance: 1e400}", "guidance must be a finite number"),
+        ("settings: " + "[" * 3000 + "]" * 3000, "nested too deeply"),
+        (LAUGHS, "its aliases unfold to over 100000 values"),
+        ("settings: &a {guidance: *a}", "its aliases unfold to over"),
+        ("settings: {steps: 3}\nsettings: {steps: 4}", "at line 2 (the key 'settings' is there twice)"),
+        ("settings:\n  steps: 3\n  steps: 4", "at line 3 (the key 'steps' is there twice)"),
+        ("settings: {steps: 20.5}", "steps must be a whole number, not 20.5"),
+    ],
+)
+def test_values_that_yaml_or_a_setting_cannot_hold(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "e.yaml").write_text(text)
+    with pytest.raises(SettingsError) as error:
+        list(load(tmp_path / "e.yaml").cells())
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 400
+
+
+def test_aliases_and_merges_of_a_person_are_read(tmp_path: Path) -> None:
+    (tmp_path / "e.yaml").write_text(
+        "settings: &base {steps: 20.0, num: 2}\naxes: {guidance: &two [1, 2]}\nexclude: []\n"
+    )
+    assert [(cell.steps, cell.guidance) for cell in load(tmp_path / "e.yaml").cells()] == [(20, 1), (20, 2)]
 
 
 def test_the_command_line_replaces_the_file(tmp_path: Path) -> None:

@@ -12,6 +12,10 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from t2i_track.db.session import REVISIONS
+
+HEAD = REVISIONS[-1]
+NEXT = f"{int(HEAD) + 1:04d}"
 STORED = Path(__file__).parent / "data" / "schema-0001" / "t2i.db"
 COUNT = """
 import sqlite3
@@ -76,10 +80,10 @@ def test_a_changed_table_gets_a_migration(after: str, written: str, checkout: Pa
     change(checkout, LORA, after)
     done = python("migrations/new.py", "Runs", "have", "another", "lora")
     assert done.returncode == 0, done.stderr
-    script = checkout / "migrations" / "versions" / "0003_runs_have_another_lora.py"
+    script = checkout / "migrations" / "versions" / f"{NEXT}_runs_have_another_lora.py"
     text = script.read_text(encoding="utf-8")
     assert written in text
-    assert text.startswith('"""Runs have another lora\n\nRevision: 0003, after 0002\n"""\n')
+    assert text.startswith(f'"""Runs have another lora\n\nRevision: {NEXT}, after {HEAD}\n"""\n')
     assert f"{script}: read it" in done.stdout
     assert python("migrations/new.py", "again").stderr == (
         "t2i_track/db/models.py says nothing that the last migration does not\n"
@@ -87,18 +91,18 @@ def test_a_changed_table_gets_a_migration(after: str, written: str, checkout: Pa
     before = python("-c", COUNT.replace("session.upgrade", "str"))
     assert before.stdout.split() == ["5", "20", "56", "0001"]
     done = python("-c", COUNT)
-    assert done.stdout.split() == ["5", "20", "56", "0003"], done.stderr
+    assert done.stdout.split() == ["5", "20", "56", NEXT], done.stderr
 
 
 def test_a_migration_that_leaves_rows_without_what_they_name_changes_nothing(checkout: Path, python: Python) -> None:
-    (checkout / "migrations" / "versions" / "0003_lossy.py").write_text(
-        "from alembic import op\n\nrevision, down_revision = '0003', '0002'\n\n\n"
+    (checkout / "migrations" / "versions" / f"{NEXT}_lossy.py").write_text(
+        f"from alembic import op\n\nrevision, down_revision = '{NEXT}', '{HEAD}'\n\n\n"
         "def upgrade() -> None:\n    op.execute('DELETE FROM sweeps')\n"
     )
     done = python("-c", COUNT)
-    reason = "migration 0003 leaves rows of sweep_runs without their sweeps: it was taken back"
+    reason = f"migration {NEXT} leaves rows of sweep_runs without their sweeps: it was taken back"
     assert done.stderr.splitlines()[-1] == f"t2i_track.errors.DatabaseError: {reason}"
-    assert python("-c", COUNT.replace("session.upgrade", "str")).stdout.split() == ["5", "20", "56", "0002"]
+    assert python("-c", COUNT.replace("session.upgrade", "str")).stdout.split() == ["5", "20", "56", HEAD]
 
 
 def test_a_migration_wants_words(python: Python) -> None:

@@ -247,6 +247,13 @@ class Stub:
         self.tokenizer: Any = _Tokenizer()
         self.device = "cpu"
         self.text_encoder = SimpleNamespace()
+        self.vae = SimpleNamespace(
+            config=SimpleNamespace(scaling_factor=1.0), decode=lambda latents, **_: (latents[:, :3],)
+        )
+        self.image_processor = SimpleNamespace(postprocess=lambda image, **_: image.permute(0, 2, 3, 1).numpy())
+
+    def run_safety_checker(self, image: Any, *_: object) -> tuple[Any, None]:
+        return image, None
 
     def maybe_convert_prompt(self, text: str, _tokenizer: object) -> str:
         return text
@@ -258,10 +265,10 @@ class Stub:
         return torch.zeros(len(texts), 2, 3), None
 
     def __call__(self, **given: Any) -> Any:
-        import numpy as np
+        import torch
 
         self.called.append(given)
-        return SimpleNamespace(images=np.zeros((len(given["prompt_embeds"]), 8, 8, 3)))
+        return SimpleNamespace(images=torch.zeros(len(given["prompt_embeds"]), 4, 8, 8))
 
 
 class _Tokenizer:

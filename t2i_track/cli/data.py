@@ -8,7 +8,7 @@ from typing import Literal
 
 import click
 
-from t2i_track.cli.options import PATH, format_option
+from t2i_track.cli.options import PATH, Whole, format_option
 from t2i_track.cli.output import print_record
 
 
@@ -21,9 +21,9 @@ def data() -> None:
 @click.option("--images-root", type=PATH, required=True, help="Folder of the COCO images (train2017, val2014, ...).")
 @click.option("--annotations", type=PATH, required=True, help="captions_*.json as COCO ships it.")
 @click.option("--out-csv", type=PATH, required=True, help="The manifest to write.")
-@click.option("--k", type=int, default=1000, help="Captions to draw.")
-@click.option("--min-len", type=int, default=5, help="Fewest words of a caption.")
-@click.option("--seed", type=int, default=42, help="Of the draw.")
+@click.option("--k", type=Whole(), default=1000, help="Captions to draw.")
+@click.option("--min-len", type=Whole(), default=5, help="Fewest words of a caption.")
+@click.option("--seed", type=Whole(), default=42, help="Of the draw.")
 @click.option("--captions-per-image", type=click.Choice(("one", "all")), default="one", help="Captions of one image.")
 @click.option("--allow-missing", is_flag=True, help="Keep captions whose image is not under --images-root.")
 @format_option("table", "json")
@@ -60,8 +60,8 @@ def coco(
 
 @data.command()
 @click.option("--out", type=PATH, required=True, help="Folder to write images/ and annotations/ into.")
-@click.option("--num", type=click.IntRange(1), default=2048, help="Pictures of each split.")
-@click.option("--seed", type=click.IntRange(0), default=0, help="Of the data set; 0 is what the model was trained on.")
+@click.option("--num", type=Whole(1), default=2048, help="Pictures of each split.")
+@click.option("--seed", type=Whole(0), default=0, help="Of the data set; 0 is what the model was trained on.")
 @format_option("table", "json")
 def shapes(out: Path, num: int, seed: int, fmt: str) -> None:
     """Draw the embedded captioned data set in COCO's own layout.

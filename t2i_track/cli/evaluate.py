@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from t2i_track.cli.metric_help import MetricsCommand, MetricsOption
-from t2i_track.cli.options import PATH, blank, format_option, tracking_option, workspace_options
+from t2i_track.cli.options import PATH, Whole, blank, format_option, tracking_option, workspace_options
 from t2i_track.cli.output import print_lines, print_rows, print_sections
 from t2i_track.cli.tables import Column, terminal
 from t2i_track.errors import MetricError
@@ -58,7 +58,7 @@ def _names(_ctx: click.Context, _param: click.Parameter, value: str | None) -> t
     help="The extractor's weights, if not in their usual place.",
 )
 @click.option("--clip", show_default="shapes for embedded captions", help="CLIP model, for metrics that read one.")
-@click.option("--resize", type=click.IntRange(8), help="Bring all pictures to a square of this side first.")
+@click.option("--resize", type=Whole(8), help="Bring all pictures to a square of this side first.")
 @click.option("--protocol", help="A named protocol: refuse runs that do not follow it, and measure as it says.")
 @click.option("--device", show_default="cuda, else mps, else cpu", help="Where features are made.")
 @click.option("--skip-bad", is_flag=True, help="Score the rest where pictures are unreadable or of another size.")

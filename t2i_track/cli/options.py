@@ -8,8 +8,28 @@ from typing import Any, TypeVar
 
 import click
 
-from t2i_track.settings import DECLARED, Setting, Settings, option
+from t2i_track.errors import SettingsError
+from t2i_track.settings import DECLARED, Decides, Setting, Settings, Stage, option
 from t2i_track.workspace import DEFAULT_HOME, Workspace
+
+
+class Whole(click.ParamType[int]):
+    """A whole number in any writing, 20.0 too: MLproject has no integers, and MLflow writes its floats so."""
+
+    name = "integer"
+
+    def __init__(self, least: int | None = None, most: int | None = None) -> None:
+        self._least, self._most = least, most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            number: int = Setting.read(_WHOLE, param.name if param and param.name else "it", value)
+        except SettingsError as error:
+            self.fail(str(error), param, ctx)
+        return int(click.IntRange(self._least, self._most).convert(number, param, ctx))
+
+
+_WHOLE = Setting(help="", kind=int, stage=Stage.NONE, decides=Decides.NOTHING)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -89,7 +109,8 @@ def given_settings(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _setting(name: str, declared: Setting, **shown: Any) -> Callable[[F], F]:
-    kind: Any = click.Choice(declared.choices) if declared.choices else declared.kind
+    whole_or_other = Whole() if declared.kind is int else declared.kind
+    kind: Any = click.Choice(declared.choices) if declared.choices else whole_or_other
     return click.option(option(name), type=kind, help=declared.help, **shown)
 
 

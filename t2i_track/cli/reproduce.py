@@ -16,7 +16,8 @@ from t2i_track.workspace import Workspace
 @click.command()
 @click.argument("image")
 @click.option("--out", type=PATH, help="Write the new picture here (PNG).")
-@click.option("--model", show_default="as recorded", help="Where the same weights are now: a folder or an id.")
+@click.option("--model", show_default="where a run had them", help="Where the same weights are now: a folder or an id.")
+@click.option("--lora", show_default="where a run had it", help="Where the same LoRA is now.")
 @click.option("--device", show_default="as recorded", help="cpu, cuda, cuda:1, mps.")
 @click.option("--allow-pickle", is_flag=True, help="Load pickled weights, which can run code.")
 @format_option("table", "json")
@@ -26,6 +27,7 @@ def reproduce(
     image: str,
     out: Path | None,
     model: str | None,
+    lora: str | None,
     device: str | None,
     allow_pickle: bool,
     fmt: str,
@@ -42,6 +44,7 @@ def reproduce(
     found = api.reproduce(
         image,
         model=model,
+        lora=lora,
         device=device,
         out=out,
         allow_pickle=allow_pickle,

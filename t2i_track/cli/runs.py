@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from t2i_track.cli.options import blank, format_option, workspace_options
+from t2i_track.cli.options import Whole, blank, format_option, workspace_options
 from t2i_track.cli.output import print_record, print_rows, print_sections
 from t2i_track.workspace import Workspace
 
@@ -19,7 +19,7 @@ FILES = 3
 @click.option("--experiment", callback=blank, help="Of this experiment only.")
 @click.option("--status", type=click.Choice(STATUSES), help="With this status only.")
 @click.option("--where", help="A condition, as of compare: \"guidance > 7 and scheduler = 'pndm'\".")
-@click.option("--limit", type=click.IntRange(1), help="At most so many, the newest.")
+@click.option("--limit", type=Whole(1), help="At most so many, the newest.")
 @format_option("table", "json", "csv", "markdown")
 @workspace_options
 def runs(

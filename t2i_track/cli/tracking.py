@@ -7,7 +7,7 @@ import os
 
 import click
 
-from t2i_track.cli.options import format_option, tracking_option, workspace_options
+from t2i_track.cli.options import Whole, format_option, tracking_option, workspace_options
 from t2i_track.cli.output import print_rows
 from t2i_track.errors import TrackingError
 from t2i_track.workspace import Workspace
@@ -42,7 +42,7 @@ def resync(workspace: Workspace, runs: tuple[str, ...], to: str | None, fmt: str
 
 @click.command()
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
-@click.option("--port", type=click.IntRange(1, 65535), default=5000, help="Port to listen on.")
+@click.option("--port", type=Whole(1, 65535), default=5000, help="Port to listen on.")
 @tracking_option
 def ui(host: str, port: int, tracking_uri: str | None) -> None:
     """MLflow's UI on the store that the runs are in; Ctrl-C ends it."""

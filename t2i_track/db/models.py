@@ -85,7 +85,7 @@ class Model(Base):
 
     id: Mapped[intpk]
     name: Mapped[str] = mapped_column(Text)
-    """Hugging Face id, or the folder as the user wrote it."""
+    """Hugging Face id, or the folder: absolute, or ``./…`` in the home folder."""
     revision: Mapped[str] = mapped_column(String(100), default="")
     weights_sha256: Mapped[digest]
     """Hash over the names, shapes, dtypes and bytes of all tensors."""
@@ -223,7 +223,12 @@ class Image(Base):
     tokens: Mapped[int]
     truncated: Mapped[bool]
     flagged: Mapped[bool] = mapped_column(default=False)
-    """The pipeline's safety checker blacked it out."""
+    """It does not show what the model made: the safety checker blacked it out, or it is not finite (``note``)."""
+    batch_size: Mapped[int | None]
+    """Where it was made at another batch size than its run's, as ``dtype``; null: as the run."""
+    dtype: Mapped[str | None] = mapped_column(String(20))
+    note: Mapped[str | None] = mapped_column(Text)
+    """How it was made, where that is not as its run says (``images.decoding.Note``)."""
     seconds: Mapped[float]
     created_at: Mapped[utc] = mapped_column(default=utc_now)
     run: Mapped[Run] = relationship(back_populates="images")

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from t2i_track import assets
-from t2i_track.errors import ModelError, PickledWeights, SettingsError
+from t2i_track.errors import ModelError, SettingsError
+from t2i_track.images.lora import load_lora, lora_file
+from t2i_track.images.model_folder import INDEX, weight_files
 from t2i_track.images.weights import SAFE, weights_sha256
 from t2i_track.settings import CONTIGUOUS, EMBEDDED_MODEL, Values
-
-PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 @dataclass(frozen=True)
@@ -88,8 +87,12 @@ def choose_memory_format(memory_format: str | None, device: str) -> str:
     return memory_format or (CONTIGUOUS if device.startswith("mps") else "channels-last")
 
 
-def load(settings: Values, *, allow_pickle: bool = False) -> LoadedPipeline:
+def load(
+    settings: Values, *, allow_pickle: bool = False, check: Callable[[str, str | None], None] | None = None
+) -> LoadedPipeline:
     """Load the model that the settings name, ready to sample.
+
+    ``check`` is called with the hashes of the weights and of the LoRA before anything is built of them; it may refuse.
 
     Raises:
         ModelError: no such folder or id, no weights in it, or a pipeline that takes no CLIP prompt embeddings.
@@ -98,16 +101,21 @@ def load(settings: Values, *, allow_pickle: bool = False) -> LoadedPipeline:
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
     folder, revision = _folder(settings, allow_pickle)
-    weight_files = list(_weight_files(folder, settings.model, allow_pickle))
+    weights = weights_sha256(folder, list(weight_files(folder, settings.model, allow_pickle)))
+    lora = lora_file(settings.lora, allow_pickle) if settings.lora else None
+    lora_sha256 = None if lora is None else weights_sha256(lora.parent, [lora])
+    if check is not None:
+        check(weights, lora_sha256)
     pipe = _load_pipeline(folder, dtype, settings.model, allow_pickle)
-    lora_sha256 = _load_lora(pipe, settings.lora, allow_pickle) if settings.lora else None
+    if lora is not None:
+        load_lora(pipe, lora, str(settings.lora))
     pipe.set_progress_bar_config(disable=True)
     pipe.to(device)
     return LoadedPipeline(
         pipe=pipe,
         name=settings.model,
         revision=revision,
-        weights_sha256=weights_sha256(folder, weight_files),
+        weights_sha256=weights,
         lora_sha256=lora_sha256,
         pipeline_class=type(pipe).__name__,
         dtype=dtype,
@@ -124,9 +132,9 @@ def check_local(settings: Values, *, allow_pickle: bool = False) -> None:
     """
     if settings.model == EMBEDDED_MODEL or not _is_hub_id(settings.model):
         folder, _ = _folder(settings, allow_pickle)
-        list(_weight_files(folder, settings.model, allow_pickle))
+        list(weight_files(folder, settings.model, allow_pickle))
     if settings.lora:
-        _lora_file(settings.lora, allow_pickle)
+        lora_file(settings.lora, allow_pickle)
 
 
 def set_memory_format(pipe: Any, memory_format: str) -> None:
@@ -144,9 +152,9 @@ def _folder(settings: Values, allow_pickle: bool) -> tuple[Path, str]:
         return assets.shapes_sd(), ""
     local = Path(settings.model).expanduser()
     if local.is_dir():
-        if not (local / "model_index.json").is_file():
+        if not (local / INDEX).is_file():
             raise ModelError(
-                f"'{settings.model}' has no model_index.json: --model takes a folder that diffusers saved with"
+                f"'{settings.model}' has no {INDEX}: --model takes a folder that diffusers saved with"
                 " save_pretrained, or a Hugging Face id"
             )
         return local.resolve(), settings.revision or ""
@@ -174,33 +182,6 @@ def _download(model: str, revision: str | None, allow_pickle: bool) -> tuple[Pat
             " check the id and the network, or give a local folder"
         ) from None
     return folder, folder.name
-
-
-def _weight_files(folder: Path, model: str, allow_pickle: bool) -> Iterator[Path]:
-    """The weight files of each component that has any, safetensors before pickles."""
-    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    components = [name for name, value in index.items() if isinstance(value, list) and value[0] is not None]
-    for component in components:
-        files = sorted(path for path in (folder / component).glob("*") if path.is_file())
-        safe = [path for path in files if path.suffix == SAFE]
-        pickled = [path for path in files if path.suffix in PICKLED]
-        if safe:
-            yield from _one_variant(safe)
-        elif pickled:
-            if not allow_pickle:
-                raise PickledWeights(
-                    f"'{model}' has only pickled weights for {component} ({pickled[0].name}), which can run code when"
-                    " loaded: convert them to safetensors, or pass --allow-pickle if you trust their author"
-                )
-            yield from pickled
-        elif component in {"unet", "transformer", "vae", "text_encoder", "text_encoder_2"}:
-            raise ModelError(f"'{model}' has no weights in {component}/: it needs a {SAFE} file there")
-
-
-def _one_variant(files: list[Path]) -> list[Path]:
-    """Without ``.fp16`` and other variants where plain files are there too, as diffusers chooses."""
-    plain = [path for path in files if path.name.count(".") == 1]
-    return plain or files
 
 
 def _load_pipeline(folder: Path, dtype: str, model: str, allow_pickle: bool) -> Any:
@@ -233,24 +214,6 @@ def _quiet() -> None:
 
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
-
-
-def _load_lora(pipe: Any, lora: str, allow_pickle: bool) -> str:
-    file = _lora_file(lora, allow_pickle)
-    try:
-        pipe.load_lora_weights(str(file.parent), weight_name=file.name)
-    except Exception as error:  # noqa: BLE001 - the loaders raise many kinds
-        raise ModelError(f"LoRA '{lora}' does not fit the model ({' '.join(str(error).split())[:160]})") from None
-    return weights_sha256(file.parent, [file])
-
-
-def _lora_file(lora: str, allow_pickle: bool) -> Path:
-    file = Path(lora).expanduser()
-    if not file.is_file():
-        raise ModelError(f"no LoRA file '{lora}': --lora takes a local {SAFE} file")
-    if file.suffix != SAFE and not allow_pickle:
-        raise PickledWeights(f"LoRA '{lora}' is not {SAFE}: convert it, or pass --allow-pickle if you trust its author")
-    return file
 
 
 def _default_size(pipe: Any) -> int:

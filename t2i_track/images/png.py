@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +60,32 @@ def encode(pixels: Pixels, record: dict[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def read_record(path: Path) -> dict[str, Any] | None:
-    """The record inside a PNG of ours; None where there is none."""
-    with PilImage.open(path) as image:
-        text = getattr(image, "text", {}).get(RECORD_CHUNK)
-    if text is None:
+def read_record(path: Path, most: int | None = None) -> Any:
+    """The record inside a PNG of ours, as it is written; None where there is none.
+
+    Raises:
+        ValueError: it is not JSON, or has more than ``most`` characters.
+    """
+    with _header(path) as image:
+        text = image.info.get(RECORD_CHUNK)  # image.text would decode the pixels first
+    if not isinstance(text, str):
         return None
-    record: dict[str, Any] = json.loads(text)
-    return record
+    if most is not None and len(text) > most:
+        raise ValueError(f"a record of {len(text)} characters")
+    return json.loads(text)
+
+
+def size(path: Path) -> tuple[int, int]:
+    """(height, width) as the file's header says, nothing being decoded."""
+    with _header(path) as image:
+        return image.height, image.width
+
+
+def _header(path: Path) -> PilImage.Image:
+    """The file opened and not decoded, so that its size is nothing to be warned of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PilImage.DecompressionBombWarning)
+        return PilImage.open(path)
 
 
 def read_pixels(path: Path) -> Pixels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import itertools
 import time
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from t2i_track.errors import SettingsError
+from t2i_track.images.decoding import Decoded, Note, decode, in_fp32, is_half
 from t2i_track.images.schedulers import scheduler_class
 from t2i_track.images.seeds import image_seed
 from t2i_track.schedulers import SCHEDULERS
@@ -56,7 +58,12 @@ class Picture:
     tokens: int
     truncated: bool
     flagged: bool
+    """It does not show what the model made: the safety checker blacked it out, or it is not finite."""
     seconds: float
+    batch_size: int | None = None
+    """Where another than the run's made it, as ``dtype``; None: as the run."""
+    dtype: str | None = None
+    note: str | None = None
 
 
 def jobs(prompts: Sequence[str], base_seed: int, images_per_prompt: int) -> Iterator[Job]:
@@ -193,15 +200,52 @@ def sample(pipe: Any, encoder: PromptEncoder, todo: Iterable[Job], settings: Val
     Every batch is run at exactly that many rows; a short one is padded with copies of its last job, which are
     thrown away. Each row has its own CPU generator, so a picture depends on its own job and on the tensor shapes
     alone. ``guidance`` of 1 or less leaves out the unconditional half (Ho & Salimans 2022, arXiv:2207.12598).
+
+    A picture that is not finite is decoded again in single precision where the run is in half, then made again in it;
+    where that does not help it is black. Its ``note`` says so.
     """
-    negative = encoder([settings.negative_prompt], negative=True)[0] if settings.guidance > 1 else None
+    negative = _negative(encoder, settings)
     for batch in _batches(todo, settings.batch_size):
         started = time.perf_counter()
         encodings = encoder([job.prompt for job in batch])
-        pixels, flagged = _run(pipe, batch, encodings, negative, settings)
+        latents, generators = _latents(pipe, batch, encodings, negative, settings)
+        made = decode(pipe, latents, generators)
         seconds = (time.perf_counter() - started) / len(batch)
         for row, (job, encoding) in enumerate(zip(batch, encodings, strict=True)):
-            yield Picture(job, pixels[row], encoding.tokens, encoding.truncated, flagged[row], seconds)
+            picture = Picture(job, made.pixels[row], encoding.tokens, encoding.truncated, made.unsafe[row], seconds)
+            yield picture if made.finite[row] else _mended(pipe, picture, latents[row : row + 1], settings)
+
+
+def _mended(pipe: Any, picture: Picture, latents: torch.Tensor, settings: Values) -> Picture:
+    """A picture that is not finite, made so in single precision if that can be; its time is counted with it."""
+    import torch
+
+    started = time.perf_counter()
+    generator = torch.Generator("cpu").manual_seed(picture.job.seed)
+    found = None
+    if is_half(pipe):
+        if torch.isfinite(latents).all():
+            with in_fp32(pipe.vae):
+                found = _if_finite(decode(pipe, latents.float(), [generator]), picture, Note.DECODED)
+        if found is None:
+            with in_fp32(pipe.unet, pipe.vae, pipe.text_encoder):
+                alone = dataclasses.replace(settings, batch_size=1, dtype="fp32")
+                encoder = PromptEncoder(pipe, alone)
+                encodings, negative = encoder([picture.job.prompt]), _negative(encoder, alone)
+                made = decode(pipe, *_latents(pipe, [picture.job], encodings, negative, alone))
+            found = _if_finite(made, picture, Note.REMADE, batch_size=1, dtype="fp32")
+    found = found or dataclasses.replace(picture, flagged=True, note=Note.NOT_FINITE.value)
+    return dataclasses.replace(found, seconds=picture.seconds + time.perf_counter() - started)
+
+
+def _if_finite(made: Decoded, picture: Picture, note: Note, **changes: Any) -> Picture | None:
+    if not made.finite[0]:
+        return None
+    return dataclasses.replace(picture, pixels=made.pixels[0], flagged=made.unsafe[0], note=note.value, **changes)
+
+
+def _negative(encoder: PromptEncoder, settings: Values) -> Encoding | None:
+    return encoder([settings.negative_prompt], negative=True)[0] if settings.guidance > 1 else None
 
 
 def initial_latents(job: Job, shape: tuple[int, int, int], dtype: torch.dtype) -> torch.Tensor:
@@ -212,13 +256,14 @@ def initial_latents(job: Job, shape: tuple[int, int, int], dtype: torch.dtype) -
     return torch.randn((1, *shape), generator=generator, dtype=dtype)[0]
 
 
-def _run(
+def _latents(
     pipe: Any,
     batch: Sequence[Job],
     encodings: Sequence[Encoding],
     negative: Encoding | None,
     settings: Values,
-) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], list[bool]]:
+) -> tuple[torch.Tensor, list[torch.Generator]]:
+    """The latents of a batch, padded to its size, and the rows' generators as sampling left them."""
     import torch
 
     batch_size = settings.batch_size
@@ -229,13 +274,10 @@ def _run(
             prompt_embeds=torch.stack([encodings[row].embeds for row in rows]),
             negative_prompt_embeds=None if negative is None else negative.embeds.expand(batch_size, -1, -1),
             generator=generators,
-            output_type="np",
+            output_type="latent",
             **settings.arguments(Stage.CALL, Stage.SCHEDULER),
         )
-    # Rounding as diffusers' numpy_to_pil, so that a plain pipeline call gives the same picture.
-    pixels = (output.images[: len(batch)] * 255).round().astype(np.uint8)
-    flags = getattr(output, "nsfw_content_detected", None) or [False] * batch_size
-    return pixels, [bool(flag) for flag in flags[: len(batch)]]
+    return output.images, generators
 
 
 def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

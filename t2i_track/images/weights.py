@@ -8,6 +8,8 @@ import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
+from t2i_track.errors import ModelError
+
 SAFE = ".safetensors"
 
 
@@ -16,6 +18,9 @@ def weights_sha256(folder: Path, files: list[Path]) -> str:
 
     The files' own headers and layout do not count, so that the same tensors in one file or in shards hash alike.
     Pickled files are hashed as they are.
+
+    Raises:
+        ModelError: a safetensors file is cut short or none.
     """
     digests: list[tuple[str, str, str]] = []
     for file in files:
@@ -31,13 +36,19 @@ def _tensor_digests(file: Path) -> Iterator[tuple[str, str]]:
         return
     # The format is 8 bytes of header length, a JSON header, then the raw tensors; reading it here keeps torch out and
     # hashes from the page cache.
-    with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
-        start = 8 + int.from_bytes(view[:8], "little")
-        header = json.loads(view[8:start])
-        for name, tensor in header.items():
-            if name == "__metadata__":
-                continue
-            low, high = tensor["data_offsets"]
-            digest = hashlib.sha256(f"{tensor['dtype']} {tensor['shape']} ".encode())
-            digest.update(memoryview(view)[start + low : start + high])
-            yield name, digest.hexdigest()
+    try:
+        with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
+            start = 8 + int.from_bytes(view[:8], "little")
+            header = json.loads(view[8:start])
+            tensors = {name: tensor for name, tensor in header.items() if name != "__metadata__"}
+            if start + max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0) > len(view):
+                raise ValueError("cut short")
+            for name, tensor in tensors.items():
+                low, high = tensor["data_offsets"]
+                digest = hashlib.sha256(f"{tensor['dtype']} {tensor['shape']} ".encode())
+                digest.update(memoryview(view)[start + low : start + high])
+                yield name, digest.hexdigest()
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
+        raise ModelError(
+            f"{file.parent.name}/{file.name} is cut short, or no {SAFE} file: copy or download it again"
+        ) from None

@@ -36,6 +36,9 @@ class Record:
     truncated: bool
     flagged: bool
     seconds: float
+    batch_size: int | None = None
+    dtype: str | None = None
+    note: str | None = None
 
 
 def write(
@@ -94,4 +97,7 @@ def _write(picture: Picture, folder: Path, record: dict[str, Any]) -> Record:
         truncated=picture.truncated,
         flagged=picture.flagged,
         seconds=picture.seconds,
+        batch_size=picture.batch_size,
+        dtype=picture.dtype,
+        note=picture.note,
     )

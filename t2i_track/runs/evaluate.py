@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session, joinedload
 
 from t2i_track.db import lineage
 from t2i_track.db.models import Image, MetricValue, Protocol, Run, RunStatus
-from t2i_track.errors import MetricError, T2IError
+from t2i_track.errors import BadImages, MetricError, T2IError
+from t2i_track.images.decoding import Note
 from t2i_track.images.loading import choose_device, device_kind
 from t2i_track.metrics.evaluate import EvaluationResult, default_metrics, evaluate, plan, too_small_for
 from t2i_track.metrics.extractors import resolve
@@ -142,7 +143,7 @@ def _score_one(
     workspace: Workspace, tracker: Tracker, run: Run, request: Request, reference: Reference | None, options: str
 ) -> Scored:
     with workspace.reading() as session:
-        items = run_items(session, workspace, run)
+        items, left_out = _finite(session, run, run_items(session, workspace, run), request.skip_bad)
         embedded = is_embedded(session, run)
         known = known_scores(session, run)
     extractor, clip = request.networks(embedded)
@@ -174,9 +175,27 @@ def _score_one(
     projection.send(workspace, tracker, run)
     asked = {**{metric: protocol.fingerprint for metric, protocol in planned.items()}, **found.fingerprints}
     wanted = {(score.name, asked[metric]) for metric in metrics for score in METRICS[metric].scores}
-    left_out = [] if request.metrics else too_small_for(extractor, reference, clip, items)
+    if not request.metrics:
+        left_out += too_small_for(extractor, reference, clip, items)
     found = dataclasses.replace(found, warnings=[*left_out, *found.warnings])
     return _scored(workspace, run, wanted, found, reference)
+
+
+def _finite(session: Session, run: Run, items: list[ImageItem], skip_bad: bool) -> tuple[list[ImageItem], list[str]]:
+    """The run's pictures without those that are not finite, and a line on how many those are.
+
+    Raises:
+        BadImages: there are some, and ``skip_bad`` is false, or nothing is left.
+    """
+    query = select(Image.id).where(Image.run_id == run.id, Image.note == Note.NOT_FINITE.value)
+    black = set(session.scalars(query))
+    if not black:
+        return items, []
+    what = f"{len(black)} of {len(items)} pictures of run {run.name} are not finite, so black"
+    if not skip_bad or len(black) == len(items):
+        way_on = "" if len(black) == len(items) else ", or score the rest with --skip-bad"
+        raise BadImages(f"{what}: make them again with less --guidance or --dtype fp32{way_on}")
+    return [item for item in items if item.key not in black], [f"{what}: they were left out"]
 
 
 def _all_known(protocols: Mapping[str, ProtocolRecord], known: set[tuple[str, str]]) -> bool:
@@ -259,19 +278,19 @@ def _reference(session: Session, workspace: Workspace, request: Request, runs: S
         if not wanted or not all(is_embedded(session, run) for run in runs):
             return None
         spec = EMBEDDED
-    reference = _opened(session, workspace, spec)
+    reference = _opened(session, workspace, spec, skip_bad=request.skip_bad)
     for run in runs:
         _refuse_own_pictures(session, run, reference, spec)
     require_published(request, reference)
     return reference
 
 
-def _opened(session: Session | None, workspace: Workspace, spec: str) -> Reference:
+def _opened(session: Session | None, workspace: Workspace, spec: str, *, skip_bad: bool = False) -> Reference:
     """The reference that a user named; only a run's needs a session."""
     if session is None or not spec.startswith(RUN_REFERENCE):
         return open_reference(spec, workspace.cache)
     other = lineage.find_run(session, spec.removeprefix(RUN_REFERENCE))
-    items = run_items(session, workspace, other)
+    items, _ = _finite(session, other, run_items(session, workspace, other), skip_bad)
     return open_reference(items, workspace.cache, label=f"{RUN_LABEL}{other.uuid[:12]}")
 
 

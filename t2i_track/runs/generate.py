@@ -21,6 +21,7 @@ from t2i_track.environment import peak_memory_bytes
 from t2i_track.errors import Busy, Interrupted, ModelError, SettingsError, T2IError
 from t2i_track.files import TEMPORARY
 from t2i_track.images import writing
+from t2i_track.images.decoding import Note
 from t2i_track.images.loading import (
     LoadedPipeline,
     check_local,
@@ -29,6 +30,7 @@ from t2i_track.images.loading import (
     set_memory_format,
 )
 from t2i_track.images.sampling import Job, Picture, PromptEncoder, jobs, refuse_ignored, sample
+from t2i_track.images.schedule import require_schedule
 from t2i_track.images.schedulers import set_scheduler
 from t2i_track.images.writing import Record
 from t2i_track.progress import progress
@@ -65,11 +67,12 @@ class Generator:
         """Load the plan's model and make every open choice.
 
         Raises:
-            SettingsError: a setting that this model or scheduler would ignore.
+            SettingsError: a setting that this model or scheduler would ignore, or steps that the scheduler cannot do.
         """
-        settings = plan.settings
+        settings = self._workspace.stored_settings(plan.settings)
         loaded, scheduler_config = self._pipeline(settings)
         refuse_ignored(loaded.pipe, settings)
+        require_schedule(loaded.pipe.scheduler, settings.scheduler, settings.steps)
         height, width = loaded.size(settings)
         return Resolved(
             settings=dataclasses.replace(
@@ -97,6 +100,7 @@ class Generator:
         check_local(plan.settings, allow_pickle=self._allow_pickle)
         self._workspace.require_writable()
         joining.check(self._tracker, plan.join)
+        plan = dataclasses.replace(plan, settings=self._workspace.stored_settings(plan.settings))
         resolved = self.resolve(plan)
         with self._workspace.begin() as session:
             run = create_run(session, plan, resolved, self._pipeline(plan.settings)[0])
@@ -114,8 +118,9 @@ class Generator:
         with self._workspace.reading() as session:
             run = lineage.find_run(session, address)
             stored = settings_of(run)
+        located = self._workspace.located(stored)
         for key, value in (given or {}).items():
-            if getattr(stored, key) != value:
+            if not _same(getattr(located, key), value):
                 raise SettingsError(
                     f"run {run.uuid[:12]} was made with {key} {getattr(stored, key)}, not {value}: leave the option out"
                     " to resume it, or start a new run without --resume"
@@ -132,6 +137,7 @@ class Generator:
 
     def _pipeline(self, settings: Values) -> tuple[LoadedPipeline, dict[str, Any]]:
         """The pipeline for these settings, loaded once, with their scheduler and memory format."""
+        settings = self._workspace.located(settings)
         key = (settings.model, settings.revision, settings.lora, settings.dtype, settings.device)
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = None  # frees the old weights before the new ones are read
@@ -298,6 +304,8 @@ class Generator:
                 truncated=sum(image.truncated for image in images),
                 negative_truncated=bool(run.config.get(NEGATIVE_TRUNCATED)),
                 flagged=sum(image.flagged for image in images),
+                not_finite=sum(image.note == Note.NOT_FINITE for image in images),
+                mended=sum(image.note in (Note.DECODED, Note.REMADE) for image in images),
                 seconds=seconds,
                 images_per_second=made / seconds if made else None,
                 unsent=not sent.complete,
@@ -338,3 +346,11 @@ class Generator:
         progress = {"images_done": done, "images_per_second": made / max(seconds, 1e-9)}
         named = {f"{PROGRESS}{name}": value for name, value in progress.items()}
         self._tracker.log_metrics(run.mlflow_run_id, named, step=done)
+
+
+def _same(stored: Any, given: Any) -> bool:
+    """Whether a setting is repeated; a path may be written in another way."""
+    if stored == given or not (isinstance(stored, str) and isinstance(given, str)):
+        return bool(stored == given)
+    places = Path(stored).expanduser(), Path(given).expanduser()
+    return all(place.exists() for place in places) and places[0].samefile(places[1])

@@ -15,6 +15,7 @@ from typing import Any, get_args, get_origin
 import yaml
 
 from t2i_track.errors import SettingsError
+from t2i_track.runs.plain_yaml import yaml_values
 from t2i_track.settings import AXES, DECLARED, Settings, suggestion
 
 MOST_CELLS = 10_000
@@ -160,7 +161,10 @@ def load(path: Path) -> Experiment:
     except UnicodeDecodeError:
         raise SettingsError(f"experiment file {path} is not UTF-8 text") from None
     try:
-        values = yaml.safe_load(text)
+        values = yaml_values(text)
+    except (ValueError, OverflowError, RecursionError) as error:  # a 13th month, more digits than Python reads, depth
+        reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())[:100]
+        raise SettingsError(f"experiment file {path} has a value that is none ({reason})") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" at line {mark.line + 1}" if mark else ""

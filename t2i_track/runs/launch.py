@@ -134,7 +134,9 @@ def generate(
             summary = generator.generate(plan)
         notes = _notes(summary)
         scored = unscored = None
-        if evaluate is not False:
+        # Scores that nobody asked for are left out where they would be refused; the notes say why.
+        asked = evaluate is not None or reference is not None
+        if evaluate is not False and (asked or not summary.not_finite):
             scored, unscored = _scored(workspace, tracker, summary, evaluate, reference)
     return Outcome(summary, scored, notes, unscored)
 
@@ -167,8 +169,15 @@ def _notes(summary: Summary) -> list[str]:
         )
     if summary.negative_truncated:
         notes.append("the negative prompt is longer than the encoder's window and was cut")
-    if summary.flagged:
-        notes.append(f"{summary.flagged} images were blacked out by the model's safety checker")
+    if unsafe := summary.flagged - summary.not_finite:
+        notes.append(f"{unsafe} images were blacked out by the model's safety checker")
+    if summary.not_finite:
+        notes.append(
+            f"{summary.not_finite} of {summary.images} images are not finite, so black, and will not be scored: try"
+            " less --guidance, or --dtype fp32"
+        )
+    if summary.mended:
+        notes.append(f"{summary.mended} of {summary.images} images overflowed in half precision and were made in fp32")
     if summary.unsent:
         notes.append("not all of it could be sent to MLflow: send the rest with 't2i resync'")
     return notes

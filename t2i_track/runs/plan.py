@@ -18,6 +18,7 @@ from t2i_track.errors import SettingsError
 from t2i_track.prompts.manifest import Manifest
 from t2i_track.settings import DECLARED, Resolved, Settings, Values
 from t2i_track.texts import unstorable
+from t2i_track.workspace import IN_HOME
 
 if TYPE_CHECKING:
     from t2i_track.images.loading import LoadedPipeline
@@ -74,6 +75,10 @@ class Summary:
     truncated: int
     negative_truncated: bool = False
     flagged: int
+    not_finite: int
+    """Of the flagged: black since the arithmetic overflowed; they are not scored."""
+    mended: int
+    """Images that half precision could not make, decoded or made again in fp32."""
     seconds: float
     images_per_second: float | None
     unsent: bool
@@ -144,7 +149,18 @@ def beside_columns(resolved: Mapping[str, Any] | None, memory_format: str | None
 
 def settings_of(run: Run) -> Values:
     """What the run was asked for, with the memory format that it got: a resume must not choose another."""
-    return dataclasses.replace(Values.stored(run.config["settings"]), memory_format=values_of(run).memory_format)
+    asked = Values.stored(run.config["settings"])
+    model = folder_name(asked.model, run.model.revision)
+    return dataclasses.replace(asked, model=model, memory_format=values_of(run).memory_format)
+
+
+def folder_name(model: str, revision: str) -> str:
+    """A stored model so that a folder is never taken for an id of the hub: those have the commit that was loaded.
+
+    Earlier versions stored a folder as it was typed, ``models/sd`` too.
+    """
+    is_plain = revision or "/" not in model or model.startswith(("/", "~", "."))
+    return model if is_plain else f"{IN_HOME}{model}"
 
 
 def stored_prompts(session: Session, run: Run) -> list[str]:

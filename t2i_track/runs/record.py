@@ -50,4 +50,5 @@ def place_record(picture: Picture) -> dict[str, Any]:
         "seed": job.seed,
         "tokens": picture.tokens,
         "truncated": picture.truncated,
+        **({} if picture.note is None else {"note": picture.note}),
     }

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import select
+
 from t2i_track.environment import versions
-from t2i_track.errors import ModelError, NotFound, SettingsError
+from t2i_track.errors import DatabaseError, ModelError, NotFound, SettingsError
 from t2i_track.files import write_atomically
 from t2i_track.images import png
 from t2i_track.images.sampling import Job, PromptEncoder, refuse_ignored, sample
 from t2i_track.notebook import Shown
-from t2i_track.settings import Values
+from t2i_track.runs import foreign
+from t2i_track.runs.plan import folder_name
+from t2i_track.settings import EMBEDDED_MODEL, Values
 from t2i_track.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -60,6 +65,7 @@ def reproduce(
     address: str,
     *,
     model: str | None = None,
+    lora: str | None = None,
     device: str | None = None,
     out: Path | None = None,
     allow_pickle: bool = False,
@@ -69,16 +75,20 @@ def reproduce(
     Args:
         workspace: whose database is asked where the address is not a PNG with a record in it.
         address: a PNG file of ours, anywhere, or an image's address in the database.
-        model: where the weights are now; default: where they were.
+        model: where the weights are now; default: where they were, if the model is embedded or in the database.
+        lora: where the LoRA is now; default: as ``model``.
         device: default: as recorded.
         out: a PNG to write.
         allow_pickle: load pickled weights.
 
     Raises:
-        NotFound: no such image. ModelError: the weights are others. SettingsError: the device is not here.
+        NotFound: no such image. ModelError: the weights are others, or of a model that nobody here has named.
+        SettingsError: the device is not here, or no picture can be made of a PNG's record.
     """
-    record, original = _record(workspace, address)
-    loaded, notes = _load(record, model, device, allow_pickle)
+    record, original, notes = _record(workspace, address)
+    named = _named(workspace, record, model, lora)
+    loaded, changed = _load(record, named, device, allow_pickle)
+    notes += changed
     pixels = _make(record, loaded)
     digest = png.pixels_sha256(pixels)
     if out is not None:
@@ -100,33 +110,39 @@ def reproduce(
     )
 
 
-def _record(workspace: Workspace, address: str) -> tuple[dict[str, Any], Pixels | None]:
-    """The image's record, and its pixels where its file is there."""
+def _record(workspace: Workspace, address: str) -> tuple[dict[str, Any], Pixels | None, list[str]]:
+    """The image's record, its pixels where its file is there and has them, and why it has not."""
     path = Path(address).expanduser()
     if path.is_file():
-        record = _read(path)
+        record = foreign.read(path)
         if record is not None:
-            return record, png.read_pixels(path)
+            return record, *_pixels(path, record)
     from t2i_track.db import lineage
 
-    with workspace.reading() as session:
-        try:
-            image = lineage.find_image(session, address, workspace.home)
-        except NotFound:
-            if path.is_file():
-                raise NotFound(
-                    f"{address} has no record of t2i-track in it, and the database does not know it"
-                ) from None
-            raise
-        file = workspace.image_path(image)
-        return _stored(image), png.read_pixels(file) if file.is_file() else None
-
-
-def _read(path: Path) -> dict[str, Any] | None:
     try:
-        return png.read_record(path)
-    except (OSError, ValueError, SyntaxError):  # not a picture, or one cut short
-        return None
+        with workspace.reading() as session:
+            image = lineage.find_image(session, address, workspace.home)
+            record, file = _stored(image), workspace.image_path(image)
+    except DatabaseError:
+        if path.is_file():
+            raise NotFound(
+                f"{address} has no record of t2i-track in it that can be read, and the database does not know it"
+            ) from None
+        raise
+    return record, *(_pixels(file, record) if file.is_file() else (None, []))
+
+
+def _pixels(path: Path, record: Mapping[str, Any]) -> tuple[Pixels | None, list[str]]:
+    """The file's pixels; nothing is decoded that has not the size of the record."""
+    from PIL.Image import DecompressionBombError
+
+    try:
+        height, width = png.size(path)
+        if (height, width) != (record["height"], record["width"]):
+            return None, [f"the file is {width} x {height}, not {record['width']} x {record['height']} as it was made"]
+        return png.read_pixels(path), []
+    except (OSError, ValueError, SyntaxError, EOFError, DecompressionBombError) as error:
+        return None, [f"the file cannot be decoded ({' '.join(str(error).split())[:100]})"]
 
 
 def _stored(image: Image) -> dict[str, Any]:
@@ -137,8 +153,59 @@ def _stored(image: Image) -> dict[str, Any]:
     return {**picture_record(image.run), "prompt": image.prompt.text, **{name: getattr(image, name) for name in place}}
 
 
+def _named(workspace: Workspace, record: Mapping[str, Any], model: str | None, lora: str | None) -> Values:
+    """The record's settings with a model and a LoRA that the user has named: now, or in a run of the database.
+
+    A record may come from anywhere, so nothing is opened or asked for because a record names it.
+
+    Raises:
+        ModelError: nobody here has named the model or the LoRA.
+    """
+    known = _known(workspace, record)
+    if record["model"] == EMBEDDED_MODEL:
+        known["model"] = (EMBEDDED_MODEL, None)
+    if model is None and "model" not in known:
+        raise ModelError(_unknown("model", str(record["model"]), record["weights_sha256"]))
+    if record["lora_sha256"] is None:
+        lora = None
+    elif lora is None and "lora" not in known:
+        raise ModelError(_unknown("lora", str(record.get("lora")), record["lora_sha256"]))
+    found, revision = known.get("model", (EMBEDDED_MODEL, None))
+    last = {"model": found, "revision": revision, "lora": known.get("lora")}
+    settings = workspace.located(dataclasses.replace(Values.stored(record), **last))
+    if model is not None:
+        settings = dataclasses.replace(settings, model=model, revision=None)
+    return settings if lora is None else dataclasses.replace(settings, lora=lora)
+
+
+def _unknown(kind: str, name: str, sha256: str) -> str:
+    return (
+        f"no run here has used the {kind} of this record ('{name[:100]}', {sha256[:12]}), and what a record names is"
+        f" not loaded by itself: say where it is with --{kind}"
+    )
+
+
+def _known(workspace: Workspace, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Where runs of the database found the weights of these hashes: ``model`` (name, revision) and ``lora``."""
+    from t2i_track.db.models import Model, Run
+
+    found: dict[str, Any] = {}
+    try:
+        with workspace.reading() as session:
+            same = select(Model).where(Model.weights_sha256 == record["weights_sha256"]).order_by(Model.id.desc())
+            if (model := session.scalars(same.limit(1)).first()) is not None:
+                found["model"] = (folder_name(model.name, model.revision), model.revision or None)
+            if record["lora_sha256"] is not None:
+                for run in session.scalars(select(Run).where(Run.lora.is_not(None)).order_by(Run.id.desc())):
+                    if run.config["lora_sha256"] == record["lora_sha256"]:
+                        return {**found, "lora": run.lora}
+    except DatabaseError:  # a PNG needs no database
+        pass
+    return found
+
+
 def _load(
-    record: Mapping[str, Any], model: str | None, device: str | None, allow_pickle: bool
+    record: Mapping[str, Any], named: Values, device: str | None, allow_pickle: bool
 ) -> tuple[LoadedPipeline, list[str]]:
     """The pipeline of the record, and what is not as it was then."""
     import torch
@@ -146,22 +213,24 @@ def _load(
     from t2i_track.images.loading import load, set_memory_format
     from t2i_track.images.schedulers import set_scheduler
 
-    settings = dataclasses.replace(
-        Values.stored(record),
-        model=model or record["model"],
-        revision=None if model else record["revision"] or None,
-        device=device or record["device"],
-    )
-    # Before anything is computed: the number of threads decides how sums are split, and so the rounding.
-    torch.set_num_threads(record["threads"])
-    loaded = load(settings, allow_pickle=allow_pickle)
-    if (loaded.weights_sha256, loaded.lora_sha256) != (record["weights_sha256"], record["lora_sha256"]):
-        raise ModelError(
-            f"the weights of '{settings.model}' are not those of the record ({record['weights_sha256'][:12]} then,"
-            f" {loaded.weights_sha256[:12]} now): give the folder or id that has them with --model"
-        )
-    set_memory_format(loaded.pipe, str(settings.memory_format))
+    settings = dataclasses.replace(named, device=device or record["device"])
     notes = []
+    # Before anything is computed: the number of threads decides how sums are split, and so the rounding.
+    threads = min(record["threads"], os.cpu_count() or 1)
+    if threads < record["threads"]:
+        notes.append(f"made with {record['threads']} threads, now with {threads}: pixels may differ in their rounding")
+    torch.set_num_threads(threads)
+
+    def check(weights: str, lora: str | None) -> None:
+        for kind, then, now in (("model", record["weights_sha256"], weights), ("lora", record["lora_sha256"], lora)):
+            if then != now:
+                raise ModelError(
+                    f"the weights of '{getattr(settings, kind)}' are not those of the record ({str(then)[:12]} then,"
+                    f" {str(now)[:12]} now): give the place that has them with --{kind}"
+                )
+
+    loaded = load(settings, allow_pickle=allow_pickle, check=check)
+    set_memory_format(loaded.pipe, str(settings.memory_format))
     config = set_scheduler(loaded.pipe, dict(loaded.pipe.scheduler.config), settings.scheduler)
     then = record["scheduler_config"]
     changed = sorted(key for key in config.keys() | then.keys() if config.get(key) != then.get(key))

@@ -100,7 +100,8 @@ def forecast(workspace: Workspace, experiment: Experiment) -> tuple[list[CellFor
             members = {} if sweep is None else {member.cell: member.run for member in sweep.members}
             counts = lineage.image_counts(session, [run.id for run in members.values()])
             made = [counts.get(members[cell].id, 0) if cell in members else 0 for cell in range(len(cells))]
-            work = [(settings, images - there) for settings, there in zip(cells, made, strict=True)]
+            stored = map(workspace.stored_settings, cells)
+            work = [(settings, images - there) for settings, there in zip(stored, made, strict=True)]
             seconds, total = [rates.pictures(*part) for part in work], rates.total(work)
     except DatabaseError:
         # Nothing has been run here yet.

@@ -1,0 +1,111 @@
+"""The record inside a PNG from anywhere: text by a stranger, until each of its values is checked."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image as PilImage
+
+from t2i_track.errors import SettingsError
+from t2i_track.images import png
+from t2i_track.runs.record import RECORD_VERSION
+from t2i_track.settings import DECLARED, RECORDED, Settings
+
+MOST_RECORD = 2**20
+"""Characters of a record's JSON; ours have a few thousand and the prompt."""
+SEEDS = 2**64
+
+
+def read(path: Path) -> dict[str, Any] | None:
+    """The record of a PNG, every value of it checked; None where there is no record or no picture.
+
+    Raises:
+        SettingsError: there is a record, and a picture cannot be made of it; the value is named.
+    """
+    try:
+        record = png.read_record(path, MOST_RECORD)
+    except PilImage.DecompressionBombError as error:
+        raise SettingsError(f"{path} is no picture of t2i-track ({error})") from None
+    except RecursionError:
+        raise SettingsError(f"{path}: its record is nested too deeply") from None
+    except (OSError, ValueError, SyntaxError):  # not a picture, or one cut short
+        return None
+    if record is None:
+        return None
+    try:
+        return validated(record)
+    except SettingsError as error:
+        raise SettingsError(f"{path}: no picture can be made of its record: {_short(str(error))}") from None
+
+
+def validated(record: Any) -> dict[str, Any]:
+    """The record with its values as their settings read them.
+
+    Raises:
+        SettingsError: names the first value that cannot be.
+    """
+    if not isinstance(record, dict):
+        raise SettingsError(f"it is a {type(record).__name__}, not an object")
+    try:
+        json.dumps(record, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise SettingsError("it has characters that are none") from None
+    for name, (is_right, words) in _CHECKS.items():
+        if not is_right(record.get(name)):
+            raise SettingsError(f"{name} must be {words}, not {_short(repr(record.get(name)))}")
+    values = _settings(record)
+    return {**record, **values}
+
+
+def _settings(record: Mapping[str, Any]) -> dict[str, Any]:
+    """One by one: records of older versions may combine settings that are refused together today."""
+    found: dict[str, Any] = {}
+    for name in RECORDED:
+        declared = DECLARED[name]
+        value = declared.read(name, record[name]) if name in record else declared.neutral if declared.later else None
+        if value is not None:
+            declared.check(name, value)
+        elif declared.open is None or name in ("height", "width", "device", "dtype"):
+            raise SettingsError(f"{name} has no value")
+        found[name] = value
+    Settings(steps=found["steps"], batch_size=found["batch_size"], height=found["height"], width=found["width"])
+    return found
+
+
+def _whole(least: int, most: int) -> tuple[Callable[[Any], bool], str]:
+    return (
+        lambda value: isinstance(value, int) and not isinstance(value, bool) and least <= value < most,
+        f"a whole number of {least} or more",
+    )
+
+
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None
+
+
+_DIGEST = "a sha256"
+_TEXTS = (
+    lambda value: isinstance(value, dict) and all(isinstance(text, str) for text in value.values()),
+    "an object of texts",
+)
+_CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "t2i_record": (lambda value: value == RECORD_VERSION, f"{RECORD_VERSION}, as this version writes it"),
+    "prompt": (lambda value: isinstance(value, str), "text"),
+    "prompt_index": _whole(0, SEEDS),
+    "replicate": _whole(0, SEEDS),
+    "seed": _whole(0, SEEDS),
+    "threads": _whole(1, SEEDS),
+    "weights_sha256": (_is_digest, _DIGEST),
+    "pixels_sha256": (_is_digest, _DIGEST),
+    "lora_sha256": (lambda value: value is None or _is_digest(value), _DIGEST),
+    "scheduler_config": (lambda value: isinstance(value, dict), "an object"),
+    "versions": _TEXTS,
+}
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:200]}…"
