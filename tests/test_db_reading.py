@@ -318,7 +318,7 @@ def test_values_of_postgresql(url: str, capsys: pytest.CaptureFixture[str]) -> N
         print_rows(rows, "json", columns=columns)
         found = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(name))[0]
         assert found == {
-            "day": "2026-01-02", "time": "2026-01-02T03:04:00", "total": 2, "n": "NaN", "m": "NaN", "list": [1, 2],
+            "day": "2026-01-02", "time": "2026-01-02T03:04:00", "total": 2, "n": None, "m": None, "list": [1, 2],
             "tree": {"a": [1.5]}, "span": "1 day, 0:00:00", "none": False, "address": "10.0.0.1", "range": "[1, 3)",
         }  # fmt: skip
         for day in ("'infinity'::date", "'4000-01-01 BC'::date", "'12345-01-01'::timestamp"):

@@ -116,8 +116,8 @@ def test_what_can_be_measured_or_is_not_asked_for(
 
 SUMMARY = Summary(
     run="a" * 32, name="made", experiment="t2i", status="finished", mlflow_run_id=None, guidance=1.0, steps=1,
-    scheduler="pndm", folder="images/made", images=1, made=1, truncated=0, flagged=0, seconds=1.0,
-    images_per_second=1.0, unsent=False,
+    scheduler="pndm", folder="images/made", images=1, made=1, truncated=0, flagged=0, not_finite=0, mended=0,
+    seconds=1.0, images_per_second=1.0, unsent=False,
 )  # fmt: skip
 
 
