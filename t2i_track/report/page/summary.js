@@ -23,12 +23,12 @@ function drawRanking() {
   const second = DATA.second;
   const axes = ["guidance", "steps", ...DATA.axes.map((axis) => axis.name).filter((name) => !["guidance", "steps"].includes(name))];
   const margin = found.ranking.some((row) => row.standing) ? [`within ${found.margin.text}`] : [];
-  const titles = ["tier", ...axes.map(words), found.by, `${found.level * 100} % interval`, "from the best", ...margin, ...(second ? [second] : []), "images", "s/image", "run"];
+  const titles = ["tier", ...axes.map(words), found.by, `${found.level * 100} % interval`, "from the best", ...margin, ...(second ? [second] : []), "run", "s/image", "images"];
   const rows = found.ranking.map((row) => [
     row.tier ?? "?", ...axes.map((axis) => shown(row[axis])), format(row.score.value), bounds(row.score.ci_low, row.score.ci_high),
     row.to_best ? change(row.to_best) : "the best",
     ...margin.map(() => row.standing?.verdict ?? "?"),
-    ...(second ? [format(row.scores[second]?.value) + (DATA.marked[row.run] ?? "")] : []), format(row.images), format(row.seconds_per_image), row.name,
+    ...(second ? [format(row.scores[second]?.value) + (DATA.marked[row.run] ?? "")] : []), row.name, format(row.seconds_per_image), format(row.images),
   ]);
   const table = tableOf(titles, rows, `Runs ranked by ${found.by}`);
   table.querySelectorAll("tbody tr").forEach((line, place) => {
