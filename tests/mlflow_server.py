@@ -63,6 +63,7 @@ class FaultyServer:
 def application(store: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Iterable[bytes]]:
     """MLflow's server over that SQLite store, its artifacts beside it."""
     from mlflow.server import app, constants, handlers
+    from mlflow.tracking._tracking_service import utils
 
     uri, files = f"sqlite:///{store}", str(store.parent / "artifacts")
     for name, value in (
@@ -72,6 +73,10 @@ def application(store: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., I
         (constants.SERVE_ARTIFACTS_ENV_VAR, "true"),
     ):
         monkeypatch.setenv(name, value)
+    # The application sets the address of its own store for the whole process.
+    monkeypatch.setattr(utils, "_tracking_uri", utils._tracking_uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
     for name in ("_tracking_store", "_artifact_repo"):
         monkeypatch.setattr(handlers, name, None)
     return app

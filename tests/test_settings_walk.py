@@ -75,7 +75,10 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 def store(session: Session, settings: Settings) -> Run:
     """A finished run in the database; nothing of it is made."""
     plan = Plan(settings=settings, manifest=from_prompts(["a", "b"]), experiment="walk", run_name="run")
-    loaded: Any = SimpleNamespace(revision=settings.revision or "", weights_sha256="w" * 64, pipeline_class="P")
+    pipe = SimpleNamespace(tokenizer=_Tokenizer(), maybe_convert_prompt=lambda text, _: text)
+    loaded: Any = SimpleNamespace(
+        revision=settings.revision or "", weights_sha256="w" * 64, pipeline_class="P", pipe=pipe
+    )
     run = create_run(session, plan, resolved(settings), loaded)
     run.seconds_per_image = 1.0
     session.flush()

@@ -151,8 +151,6 @@ def _what(error: Exception) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return f"the disk is full ({text}): make room there, then run the same command again"
-    if "database or disk is full" in text:
-        return "the disk of the database is full: make room there, then run the same command again"
     return f"unexpected {type(error).__name__}: {text[:300]}"
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from t2i_track.cli.metric_help import DECIDES, ScoreOption
-from t2i_track.cli.options import blank, format_option, workspace_options
+from t2i_track.cli.options import Whole, blank, format_option, workspace_options
 from t2i_track.cli.output import print_rows
 from t2i_track.workspace import Workspace
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--detect", type=float, metavar="DIFFERENCE", help="The difference to find, in units of the score.")
-@click.option("--num", type=int, help="Instead of --detect: so many images a run, to see what they can find.")
+@click.option("--num", type=Whole(), help="Instead of --detect: so many images a run, to see what they can find.")
 @click.option("--by", cls=ScoreOption, callback=blank, show_default=DECIDES, help="Score to plan by:")
 @click.option("--run", "runs", multiple=True, metavar="RUN", help="A pilot run; may be repeated.")
 @click.option("--experiment", callback=blank, help="All runs of this experiment are pilots.")
-@click.option("--settings", type=int, show_default="as many as there are pilots", help="How many will be compared.")
+@click.option("--settings", type=Whole(), show_default="as many as there are pilots", help="How many will be compared.")
 @click.option("--price", type=float, help="Money that an hour of the machine costs.")
 @click.option("--watts", type=float, help="Power that the machine draws.")
 @format_option("table", "json", "csv", "markdown")

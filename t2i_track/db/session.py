@@ -176,7 +176,12 @@ def explained(address: Address) -> Iterator[None]:
         ) from None
 
 
+_FULL = ("database or disk is full", "No space left on device")
+
+
 def _complaint(address: Address, why: str) -> str:
+    if any(words in why for words in _FULL):
+        return f"the disk of the database at {where(address)} is full ({why}): make room there"
     return f"cannot use the database at {where(address)} ({why}): check --home or --db-url"
 
 

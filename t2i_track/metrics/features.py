@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from t2i_track.metrics.cache import INFO, SHARD, Features, FeatureStore
 from t2i_track.metrics.extractors import Extractor, Network
 from t2i_track.metrics.inputs import ImageItem, Size, read
-from t2i_track.pictures import UnreadablePicture
 
 PASS = 16
 """Inputs of every pass of a network. Rounding depends on tensor shapes, so the last pass is padded to this number too:
@@ -76,6 +75,8 @@ def _extract(
     shard = _Shard(store)
     done = 0
     # What is extracted is kept, also when a later picture or the user ends it.
+    from t2i_track.pictures import UnreadablePicture
+
     with _inference(), shard, ThreadPoolExecutor(READERS) as readers:
         for chunk in _ahead(readers, wanted, lambda value: load(network, value)):
             ready = []

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from t2i_track.errors import MetricError
-from t2i_track.pictures import ENDINGS
 
 NAMED = 3
 """Files named for each reason; the rest are counted."""
@@ -103,6 +102,8 @@ def _of_file(path: Path, names: set[str]) -> str | None:
     copy = _COPY.fullmatch(path.stem)
     if path.name.endswith("~") or (copy is not None and copy["of"] + path.suffix in names):
         return COPIES
+    from t2i_track.pictures import ENDINGS
+
     return None if path.suffix.lower() in ENDINGS else OTHER_ENDINGS
 
 

@@ -18,7 +18,7 @@ from t2i_track.db import lineage
 from t2i_track.db.models import Image, Run, RunStatus
 from t2i_track.db.types import utc_now
 from t2i_track.environment import peak_memory_bytes
-from t2i_track.errors import Busy, Interrupted, ModelError, SettingsError, T2IError
+from t2i_track.errors import Busy, DatabaseError, Interrupted, ModelError, SettingsError, T2IError
 from t2i_track.files import TEMPORARY
 from t2i_track.images import writing
 from t2i_track.images.decoding import Note
@@ -233,10 +233,10 @@ class Generator:
             raise Interrupted(
                 f"interrupted; what is made is kept. Go on with: t2i generate --resume {run.uuid[:12]}{self._where()}"
             ) from None
-        except (OSError, SQLAlchemyError) as error:
+        except (OSError, SQLAlchemyError, DatabaseError) as error:
             reason = self._what_failed(error)
             # A full disk may have no place for this either; a run that is left as running is resumed all the same.
-            with contextlib.suppress(OSError, SQLAlchemyError):
+            with contextlib.suppress(OSError, SQLAlchemyError, DatabaseError):
                 self._close(run, RunStatus.FAILED, reason)
             raise T2IError(
                 f"run {run.uuid[:12]} stopped ({reason}); put that right, then: t2i generate --resume {run.uuid[:12]}"
@@ -245,7 +245,9 @@ class Generator:
             self._close(run, RunStatus.FAILED, f"{type(error).__name__}: {error}")
             raise
 
-    def _what_failed(self, error: OSError | SQLAlchemyError) -> str:
+    def _what_failed(self, error: OSError | SQLAlchemyError | DatabaseError) -> str:
+        if isinstance(error, DatabaseError):
+            return str(error)
         if isinstance(error, SQLAlchemyError):
             return f"the database of {self._workspace.home}: {getattr(error, 'orig', None) or error}"
         return f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
