@@ -8,6 +8,7 @@ from typing import Any
 
 import PIL.Image
 import pytest
+from summaries import summary
 
 from t2i_track import api
 from t2i_track.cli import cli
@@ -17,7 +18,6 @@ from t2i_track.metrics import extractors
 from t2i_track.runs.evaluate import before_generation
 from t2i_track.runs.grid import build
 from t2i_track.runs.launch import Outcome
-from t2i_track.runs.plan import Summary
 from t2i_track.runs.request import Request
 from t2i_track.runs.sweep import CellOutcome, SweepOutcome, run_sweep
 from t2i_track.settings import Settings
@@ -114,11 +114,7 @@ def test_what_can_be_measured_or_is_not_asked_for(
     ask(workspace, prompts, wanted, pictures if reference == "pictures" else reference, **settings)
 
 
-SUMMARY = Summary(
-    run="a" * 32, name="made", experiment="t2i", status="finished", mlflow_run_id=None, guidance=1.0, steps=1,
-    scheduler="pndm", folder="images/made", images=1, made=1, truncated=0, flagged=0, seconds=1.0,
-    images_per_second=1.0, unsent=False,
-)  # fmt: skip
+SUMMARY = summary(images=1, made=1)
 
 
 @pytest.mark.parametrize("fmt", ["json", "table"])
@@ -130,7 +126,7 @@ def test_what_was_made_is_told_where_it_cannot_be_scored(
     with pytest.raises(T2IError, match=r"^the reference is gone$"):
         cli.main(["generate", "--format", fmt], standalone_mode=False)
     printed = capsys.readouterr().out
-    assert "images/made" in printed
+    assert SUMMARY.folder in printed
     if fmt == "json":
         assert json.loads(printed) | {"unscored": "the reference is gone", "images": 1} == json.loads(printed)
 
@@ -170,7 +166,7 @@ def test_a_run_whose_scoring_fails_is_still_returned(
 
     def generated() -> Outcome:
         return api.generate(
-            prompt=CAPTIONS[0], steps=1, batch_size=1, device="cpu", reference=pictures, tracking_uri=tracking_uri,
+            prompt=CAPTIONS[0], steps=2, batch_size=1, device="cpu", reference=pictures, tracking_uri=tracking_uri,
             home=workspace.home,
         )  # fmt: skip
 
