@@ -11,9 +11,9 @@ import pytest
 from mlflow.tracking import MlflowClient
 from sqlalchemy import select
 
-from t2i_track.api import Evaluation
 from t2i_track.db.models import MetricValue, Run, RunStatus
 from t2i_track.errors import MetricError, ProtocolMismatch
+from t2i_track.results import Evaluation
 from t2i_track.runs import launch
 from t2i_track.runs.content import metric_name
 from t2i_track.runs.evaluate import Request, score

@@ -15,6 +15,7 @@ from t2i_track.cli import cli
 from t2i_track.cli.sweep import print_swept
 from t2i_track.errors import Interrupted, MetricError, T2IError
 from t2i_track.metrics import extractors
+from t2i_track.results import SweepResult
 from t2i_track.runs.evaluate import before_generation
 from t2i_track.runs.grid import build
 from t2i_track.runs.launch import Outcome
@@ -138,7 +139,7 @@ def test_a_sweep_that_cannot_be_compared_tells_its_cells(
         CellOutcome(0, Settings(), "made", "a" * 32),
         CellOutcome(1, Settings(), "failed", "b" * 32, "the reference is gone"),
     )
-    found = api.SweepResult(SweepOutcome("c" * 32, "s", "d" * 32, cells), None, "no fid")
+    found = SweepResult(SweepOutcome("c" * 32, "s", "d" * 32, cells), None, "no fid")
     with pytest.raises(T2IError, match="1 of 2 cells failed"):
         print_swept(found, workspace, "json")
     assert json.loads(capsys.readouterr().out) == [
