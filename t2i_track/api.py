@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from t2i_track.errors import CompareError, T2IError
+from t2i_track.errors import CompareError
 from t2i_track.results import Evaluation, Forecast, SweepResult
 from t2i_track.settings import DECLARED, Settings
 from t2i_track.workspace import DEFAULT_HOME, Workspace
@@ -171,17 +171,9 @@ def sweep(
     sweeping.require_yes(grid, yes)
     with Tracker(tracking_uri, workspace.outbox) as tracker:
         outcome = sweeping.run_sweep(workspace, tracker, grid, fresh=fresh, allow_pickle=allow_pickle)
-    done = [cell.run for cell in outcome.cells if cell.run is not None and cell.state != "failed"]
     page = None if report is None else Path(report)
-    if not done:
-        return SweepResult(outcome, None, "no cell was made")
-    try:
-        ranked = comparing.ranking(workspace, done, by=_metric(by), report=page)
-    except T2IError as error:
-        # The runs are made whether or not they can be ranked: without scores, or where no cell was made.
-        return SweepResult(outcome, None, str(error))
-    comparing.log_comparison(workspace, tracking_uri, outcome.mlflow_run_id, ranked.comparison, page)
-    return SweepResult(outcome, ranked.comparison, None)
+    found, reason = comparing.of_sweep(workspace, outcome, by=_metric(by), report=page, tracking_uri=tracking_uri)
+    return SweepResult(outcome, found, reason)
 
 
 def evaluate(
