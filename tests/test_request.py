@@ -32,11 +32,6 @@ LARGE = {"model": "somebody/model", "height": 512, "width": 512}
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return Workspace(home=tmp_path / "home")
-
-
-@pytest.fixture
 def pictures(tmp_path: Path) -> str:
     (tmp_path / "pictures").mkdir()
     PIL.Image.new("RGB", (64, 64), "red").save(tmp_path / "pictures" / "one.png")
