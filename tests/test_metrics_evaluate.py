@@ -16,9 +16,10 @@ from PIL import Image
 
 from t2i_track.errors import ExtractorUnavailable, MetricError
 from t2i_track.metrics.cache import FeatureStore, prune_cache
-from t2i_track.metrics.evaluate import EvaluationResult, default_metrics, evaluate, plan
+from t2i_track.metrics.evaluate import EvaluationResult, evaluate, plan
 from t2i_track.metrics.extractors import resolve
 from t2i_track.metrics.features import picture_features
+from t2i_track.metrics.measurable import default_metrics
 from t2i_track.metrics.reference import Reference, open_reference
 from t2i_track.metrics.scores.fid import statistics
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from t2i_track.errors import MetricError
-from t2i_track.metrics.evaluate import default_metrics, plan
+from t2i_track.metrics.evaluate import plan
 from t2i_track.metrics.inputs import ImageItem
+from t2i_track.metrics.measurable import default_metrics
 from t2i_track.metrics.metric import Parameters
 from t2i_track.metrics.prompts import GROUPS, Prompts
 from t2i_track.metrics.rows import Score
