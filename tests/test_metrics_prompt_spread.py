@@ -90,5 +90,6 @@ def test_runs_with_an_image_a_prompt_cannot_have_it(tmp_path: Path) -> None:
 
 
 def test_as_many_images_of_fewer_prompts_are_another_protocol(tmp_path: Path) -> None:
-    assert planned(images(12, 2), tmp_path) == {"distance": "euclidean", "version": 1, "prompts": 12}
-    assert planned(images(6, 4), tmp_path) == {"distance": "euclidean", "version": 1, "prompts": 6}
+    said = {"distance": "euclidean", "version": 1}
+    assert planned(images(12, 2), tmp_path) == {**said, "prompts": 12, "images_per_prompt": 2}
+    assert planned(images(6, 4), tmp_path) == {**said, "prompts": 6, "images_per_prompt": 4}
