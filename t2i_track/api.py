@@ -10,12 +10,11 @@ import functools
 import inspect
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from t2i_track.errors import CompareError, T2IError
-from t2i_track.notebook import Shown
+from t2i_track.errors import CompareError
+from t2i_track.results import Evaluation, Forecast, SweepResult
 from t2i_track.settings import DECLARED, Settings
 from t2i_track.workspace import DEFAULT_HOME, Workspace
 
@@ -23,69 +22,12 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from t2i_track.ranking import Comparison, PairComparison
-    from t2i_track.runs.evaluate import Scored
     from t2i_track.runs.launch import Outcome
-    from t2i_track.runs.rates import Total
     from t2i_track.runs.reproduce import Reproduction
     from t2i_track.runs.sample_size import SweepPlan
-    from t2i_track.runs.sweep import CellForecast, SweepOutcome
 
 Home = str | Path | None
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-@dataclass(frozen=True)
-class Evaluation(Shown):
-    """The scores of some runs, those that were known and those measured now."""
-
-    runs: tuple[Scored, ...]
-
-    def rows(self) -> list[dict[str, Any]]:
-        return [{"run": found.name, **score} for found in self.runs for score in found.scores]
-
-    def lines(self) -> list[str]:
-        references = dict.fromkeys(found.reference for found in self.runs if found.reference)
-        return [*references, *(f"{found.name}: {warning}" for found in self.runs for warning in found.warnings)]
-
-
-@dataclass(frozen=True)
-class Forecast(Shown):
-    """What a sweep would make, a row a cell; its seconds are None where no run of equal work has been timed.
-
-    ``total`` is all of it, with the loading of the models: ``total.seconds.low`` to ``total.seconds.high``.
-    """
-
-    cells: tuple[CellForecast, ...]
-    axes: tuple[str, ...]
-    total: Total
-
-    def rows(self) -> list[dict[str, Any]]:
-        from t2i_track.runs.sweep import listed
-
-        return list(listed(self.cells, self.axes))
-
-
-@dataclass(frozen=True)
-class SweepResult(Shown):
-    """What became of a sweep's cells, and how they compare.
-
-    ``comparison`` is None where they cannot be compared, and ``reason`` says why.
-    """
-
-    outcome: SweepOutcome
-    comparison: Comparison | None
-    reason: str | None
-
-    def rows(self) -> Sequence[Any]:
-        if self.comparison is not None:
-            return self.comparison.rows()
-        names = ("cell", "state", "run", "error")
-        return [{name: getattr(cell, name) for name in names} for cell in self.outcome.cells]
-
-    def lines(self) -> list[str]:
-        failed = [f"cell {cell.cell} failed: {cell.error}" for cell in self.outcome.failed]
-        said = self.comparison.lines() if self.comparison is not None else [f"Not compared: {self.reason}"]
-        return [*failed, *said]
 
 
 def _settings_named(function: F) -> F:
@@ -229,17 +171,9 @@ def sweep(
     sweeping.require_yes(grid, yes)
     with Tracker(tracking_uri, workspace.outbox) as tracker:
         outcome = sweeping.run_sweep(workspace, tracker, grid, fresh=fresh, allow_pickle=allow_pickle)
-    done = [cell.run for cell in outcome.cells if cell.run is not None and cell.state != "failed"]
     page = None if report is None else Path(report)
-    if not done:
-        return SweepResult(outcome, None, "no cell was made")
-    try:
-        ranked = comparing.ranking(workspace, done, by=_metric(by), report=page)
-    except T2IError as error:
-        # The runs are made whether or not they can be ranked: without scores, or where no cell was made.
-        return SweepResult(outcome, None, str(error))
-    comparing.log_comparison(workspace, tracking_uri, outcome.mlflow_run_id, ranked.comparison, page)
-    return SweepResult(outcome, ranked.comparison, None)
+    found, reason = comparing.of_sweep(workspace, outcome, by=_metric(by), report=page, tracking_uri=tracking_uri)
+    return SweepResult(outcome, found, reason)
 
 
 def evaluate(

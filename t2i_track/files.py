@@ -36,9 +36,8 @@ def replacing(path: Path, *, parents: bool = False) -> Iterator[IO[bytes]]:
             os.fsync(stream.fileno())
             temporary.replace(path)
         except BaseException as error:
-            if (
-                isinstance(error, OSError) and error.errno is not None and error.filename is None
-            ):  # of a full disk the system names none
+            # Of a full disk the system names no file.
+            if isinstance(error, OSError) and error.errno is not None and error.filename is None:
                 error.filename = str(path)
             with suppress(OSError):
                 temporary.unlink()

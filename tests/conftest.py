@@ -6,14 +6,21 @@ import json
 import os
 import selectors
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from t2i_track.tracking import Tracker
+    from t2i_track.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = {"warm", "serve", "ui", "browser"}
@@ -62,6 +69,38 @@ def fresh_mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("mlflow-template") / "mlflow.db"
     MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """A home folder that is still to be made."""
+    from t2i_track.workspace import Workspace
+
+    return Workspace(home=tmp_path / "home")
+
+
+@pytest.fixture
+def session(workspace: Workspace) -> Iterator[Session]:
+    """Its database, open for writing."""
+    with workspace.begin() as opened:
+        yield opened
+
+
+@pytest.fixture
+def tracker(workspace: Workspace, tracking_uri: str) -> Iterator[Tracker]:
+    """MLflow's side of what is made there."""
+    from t2i_track.tracking import Tracker
+
+    with Tracker(tracking_uri, workspace.outbox) as opened:
+        yield opened
+
+
+@pytest.fixture
+def port() -> int:
+    """One of this machine that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 @dataclass(frozen=True)

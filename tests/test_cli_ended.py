@@ -5,29 +5,18 @@ from typing import Any
 
 import pytest
 from cli_console import drawn
+from summaries import RUN, summary
 
 from t2i_track.cli.ended import duration, following, made, run_lines, sweep_lines
 from t2i_track.cli.output import draw_section
 from t2i_track.cli.scores import headline, score_section
 from t2i_track.runs.evaluate import Scored
 from t2i_track.runs.launch import Outcome
-from t2i_track.runs.plan import Summary
 from t2i_track.runs.sweep import CellOutcome, SweepOutcome
 from t2i_track.settings import Settings
 from t2i_track.workspace import Workspace
 
-RUN = "0123456789abcdef0123456789abcdef"
 HERE = Workspace()
-
-
-def summary(**fields: Any) -> Summary:
-    given: dict[str, Any] = {
-        "run": RUN, "name": "a run", "experiment": "two words", "status": "finished", "mlflow_run_id": "m",
-        "guidance": 12.0, "steps": 30, "scheduler": "pndm", "folder": "t2i-data/images/0123456789ab", "images": 64,
-        "made": 64, "truncated": 0,
-        "flagged": 0, "not_finite": 0, "mended": 0, "seconds": 13.2, "images_per_second": 4.848, "unsent": 0,
-    }  # fmt: skip
-    return Summary(**{**given, **fields})
 
 
 def score(

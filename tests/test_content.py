@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,17 +22,6 @@ from t2i_track.workspace import Workspace
 GRAY = replace(FID, reference="gray", reference_sha256="4" * 64, reference_n=8)
 CLIP = replace(FID, metric="clip", extractor="clip", reference=None, reference_sha256=None, reference_n=None)
 OTHER_CLIP = replace(CLIP, weights_sha256="7" * 64)
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return Workspace(tmp_path / "home")
-
-
-@pytest.fixture
-def session(workspace: Workspace) -> Iterator[Session]:
-    with workspace.begin() as opened:
-        yield opened
 
 
 def sent(session: Session, workspace: Workspace, run: Run) -> tuple[float | None, str, str]:

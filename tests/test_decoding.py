@@ -12,12 +12,13 @@ import pytest
 import torch
 from sqlalchemy import select
 
+import t2i_track
 from t2i_track.db.models import Image
 from t2i_track.errors import BadImages
 from t2i_track.images.decoding import Note, in_fp32, is_half
 from t2i_track.images.loading import LoadedPipeline, load
 from t2i_track.images.sampling import Job, Picture, PromptEncoder, jobs, sample
-from t2i_track.runs import evaluate, launch
+from t2i_track.runs import evaluate
 from t2i_track.runs.launch import Outcome
 from t2i_track.runs.reproduce import reproduce
 from t2i_track.settings import Settings
@@ -117,20 +118,8 @@ def test_the_weights_are_left_as_they_were(half: LoadedPipeline) -> None:
 
 def run(workspace: Workspace, tracking_uri: str, **settings: Any) -> Outcome:
     """A run over embedded captions, which are scored unless something speaks against it."""
-    return launch.generate(
-        workspace,
-        settings={"steps": 2, "batch_size": 2, "device": "cpu", "num": 4, **settings},
-        manifest=None,
-        prompts=[],
-        tracking_uri=tracking_uri,
-        outdir=None,
-        experiment="tests",
-        run_name=None,
-        resume=None,
-        evaluate=None,
-        reference=None,
-        allow_pickle=False,
-    )
+    where: dict[str, Any] = {"home": workspace.home, "tracking_uri": tracking_uri, "experiment": "tests"}
+    return t2i_track.generate(**where, **{"steps": 2, "batch_size": 2, "device": "cpu", "num": 4, **settings})
 
 
 def rows(workspace: Workspace) -> list[tuple[bool, str | None, int | None, str | None]]:

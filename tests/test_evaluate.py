@@ -11,10 +11,10 @@ import pytest
 from mlflow.tracking import MlflowClient
 from sqlalchemy import select
 
-from t2i_track.api import Evaluation
+import t2i_track
 from t2i_track.db.models import MetricValue, Run, RunStatus
 from t2i_track.errors import MetricError, ProtocolMismatch
-from t2i_track.runs import launch
+from t2i_track.results import Evaluation
 from t2i_track.runs.content import metric_name
 from t2i_track.runs.evaluate import Request, score
 from t2i_track.runs.gate import gate
@@ -37,20 +37,10 @@ def store(tmp_path_factory: pytest.TempPathFactory, fresh_mlflow_store: Path) ->
 def workspace(tmp_path_factory: pytest.TempPathFactory, store: str) -> Workspace:
     """One run of the embedded model, scored as `t2i generate` scores it."""
     workspace = Workspace(home=tmp_path_factory.mktemp("evaluation-home"))
-    launch.generate(
-        workspace,
-        settings={"steps": 4, "guidance": 2, "batch_size": 8, "device": "cpu", "num": NUM},
-        manifest=None,
-        prompts=[],
-        tracking_uri=store,
-        outdir=None,
-        experiment="tests",
-        run_name="scored",
-        resume=None,
-        evaluate=None,
-        reference=None,
-        allow_pickle=False,
-    )
+    t2i_track.generate(
+        steps=4, guidance=2, batch_size=8, device="cpu", num=NUM, experiment="tests", run_name="scored",
+        tracking_uri=store, home=workspace.home,
+    )  # fmt: skip
     return workspace
 
 

@@ -91,7 +91,8 @@ def pixels(workspace: Workspace) -> list[str]:
         return list(session.scalars(select(Image.pixels_sha256).order_by(Image.prompt_index)))
 
 
-STOPS = {
+FULL = "the disk of the database at "
+STOPS = {"a picture": "images/", "a row": FULL, "the database altogether": FULL}
     "a picture": "images/",
     "a row": "the disk of the database at ",
     "the database altogether": "the disk of the database at ",

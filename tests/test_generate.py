@@ -32,17 +32,6 @@ FAST: dict[str, Any] = {"steps": 2, "batch_size": 2, "device": "cpu", "guidance"
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return Workspace(home=tmp_path / "home")
-
-
-@pytest.fixture
-def tracker(workspace: Workspace, tracking_uri: str) -> Iterator[Tracker]:
-    with Tracker(tracking_uri, workspace.outbox) as opened:
-        yield opened
-
-
-@pytest.fixture
 def generator(workspace: Workspace, tracker: Tracker) -> Generator:
     return Generator(workspace, tracker)
 

@@ -28,17 +28,6 @@ PROMPTS = ["one big red circle on a white background"]
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return Workspace(home=tmp_path / "home")
-
-
-@pytest.fixture
-def tracker(workspace: Workspace, tracking_uri: str) -> Iterator[Tracker]:
-    with Tracker(tracking_uri, workspace.outbox) as opened:
-        yield opened
-
-
-@pytest.fixture
 def opened(tracking_uri: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """A run of MLflow's in an experiment of its own, as `mlflow run` leaves it to this process."""
     client = MlflowClient(tracking_uri)

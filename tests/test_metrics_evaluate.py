@@ -5,26 +5,24 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from drawn_pictures import SIDE, draw, items_of, run
 from PIL import Image
 
-from t2i_track.errors import BadImages, ExtractorUnavailable, MetricError
+from t2i_track.errors import ExtractorUnavailable, MetricError
 from t2i_track.metrics.cache import FeatureStore, prune_cache
-from t2i_track.metrics.evaluate import EvaluationResult, default_metrics, evaluate, plan
+from t2i_track.metrics.evaluate import EvaluationResult, evaluate, plan
 from t2i_track.metrics.extractors import resolve
 from t2i_track.metrics.features import picture_features
-from t2i_track.metrics.inputs import ImageItem
-from t2i_track.metrics.protocol import ProtocolRecord
+from t2i_track.metrics.measurable import default_metrics
 from t2i_track.metrics.reference import Reference, open_reference
 from t2i_track.metrics.scores.fid import statistics
 
-SIDE = 64
 FID_GROUP = ["fid", "is", "kid", "prc"]
 THEIRS = {
     "fid": "frechet_inception_distance",
@@ -35,23 +33,6 @@ THEIRS = {
     "precision": "precision",
     "recall": "recall",
 }
-
-
-def draw(folder: Path, number: int, seed: int, size: tuple[int, int] = (SIDE, SIDE), top: int = 256) -> Path:
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(seed)
-    for i in range(number):
-        small = Image.fromarray(rng.integers(0, top, (5, 5, 3)).astype(np.uint8))
-        small.resize(size, Image.Resampling.BICUBIC).save(folder / f"{i:06d}.png")
-    return folder
-
-
-def items_of(folder: Path) -> list[ImageItem]:
-    paths = sorted(folder.iterdir())
-    return [
-        ImageItem(path, hashlib.sha256(path.read_bytes()).hexdigest(), f"a red circle {i}", i, 0, 1000 + i)
-        for i, path in enumerate(paths)
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -82,10 +63,6 @@ def result(ours: Path, reference: Reference, cache: Path) -> EvaluationResult:
 
 def values(found: EvaluationResult) -> dict[str, float]:
     return {r.name: r.value for r in found.results}
-
-
-def run(images: Sequence[ImageItem], cache: Path, **changes: Any) -> EvaluationResult:
-    return evaluate(images, **{"metrics": ["is"], "cache_dir": cache, **changes})
 
 
 def test_equals_torch_fidelity(ours: Path, theirs: Path, result: EvaluationResult) -> None:
@@ -207,77 +184,6 @@ def test_a_picture_that_appears_twice_is_extracted_once(ours: Path, tmp_path: Pa
     found = run(twice, tmp_path, progress=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (20, 20)
     assert found.results[0].n == 40
-
-
-@pytest.fixture
-def some(tmp_path: Path) -> list[ImageItem]:
-    return items_of(draw(tmp_path / "some", 12, 3))
-
-
-def spoil(image: ImageItem, how: str) -> ImageItem:
-    if how == "truncated":
-        image.path.write_bytes(image.path.read_bytes()[:200])
-    elif how == "not a picture":
-        image.path.write_text("hello")
-    elif how == "missing":
-        image.path.unlink()
-    elif how == "wrong size":
-        Image.new("RGB", (32, 64)).save(image.path)
-    return replace(image, sha256=hashlib.sha256(how.encode()).hexdigest())
-
-
-@pytest.mark.parametrize(
-    ("how", "reason"),
-    [
-        ("truncated", "truncated"),
-        ("not a picture", "cannot identify image file"),
-        ("missing", "No such file"),
-        ("wrong size", "32x64, not 64x64"),
-    ],
-)
-def test_bad_images(some: list[ImageItem], cache: Path, how: str, reason: str) -> None:
-    some[4] = spoil(some[4], how)
-    with pytest.raises(BadImages, match=f"1 of 12 pictures cannot be scored: 000004.png.*{reason}.*--skip-bad"):
-        run(some, cache)
-    found = run(some, cache, skip_bad=True)
-    assert [r.n for r in found.results] == [11, 11]
-    assert found.results[0].protocol.n == 11
-    assert found.warnings[0].startswith("1 of 12 pictures were left out: 000004.png")
-
-
-def test_many_bad_images_are_counted(some: list[ImageItem], cache: Path) -> None:
-    spoilt = [replace(spoil(i, "not a picture"), sha256=f"{n:064x}") for n, i in enumerate(some[:7])]
-    with pytest.raises(BadImages, match=r"7 of 12 .*000004.png \(.*\) and 2 more; repair"):
-        run([*spoilt, *some[7:]], cache)
-
-
-def test_nothing_readable(some: list[ImageItem], cache: Path) -> None:
-    spoilt = [spoil(i, "not a picture") for i in some]
-    with pytest.raises(BadImages, match="none of the 12 pictures can be read"):
-        run(spoilt, cache, skip_bad=True)
-
-
-def test_bad_reference_pictures(ours: Path, tmp_path: Path) -> None:
-    folder = draw(tmp_path / "reference", 10, 5)
-    (folder / "000003.png").write_text("hello")
-    bad = open_reference(folder, tmp_path)
-    with pytest.raises(BadImages, match=r"1 of 10 reference pictures cannot be scored: 000003\.png"):
-        run(items_of(ours), tmp_path, metrics=["fid"], reference=bad)
-    fid = run(items_of(ours), tmp_path, metrics=["fid"], reference=bad, skip_bad=True).results[0]
-    assert fid.protocol.reference_n == 9
-    assert fid.protocol.reference_sha256 != bad.sha256
-
-
-def test_black_images_count_and_are_reported(some: list[ImageItem], cache: Path) -> None:
-    Image.new("RGB", (SIDE, SIDE)).save(some[2].path)
-    some[2] = replace(some[2], sha256="0" * 64)
-    for _ in range(2):  # from the picture, then from the cache
-        found = run(some, cache)
-        assert found.warnings == ["1 of 12 pictures are all black, as a safety checker leaves them; they count"]
-        assert found.results[0].n == 12
-        assert found.results[0].note == (
-            "no interval: 12 images in 10 splits score at most 1.2, 5 to a split are needed; 1 all black"
-        )
 
 
 def test_a_metric_that_these_images_do_not_allow(ours: Path, reference: Reference, cache: Path) -> None:
@@ -436,62 +342,6 @@ def test_infinity_has_its_fit_error_and_no_interval(ours: Path, reference: Refer
     assert [r.name for r in found] == ["fid", "fid_infinity"]
     assert (found[1].ci_low, found[1].replicates) == (None, None)
     assert (found[1].note or "").startswith("no interval; fit error")
-
-
-def several(folder: Path, per_prompt: int) -> list[ImageItem]:
-    """The pictures of a folder as so many of each prompt."""
-    return [
-        replace(item, prompt=f"a red circle {place // per_prompt}", prompt_index=place // per_prompt,
-                replicate=place % per_prompt)
-        for place, item in enumerate(items_of(folder))
-    ]  # fmt: skip
-
-
-def fingerprint(images: Sequence[ImageItem], cache: Path, **changes: Any) -> str:
-    return plan(images, metrics=["is"], cache_dir=cache, **changes)["is"].fingerprint
-
-
-def test_as_many_images_of_fewer_prompts_are_another_protocol(ours: Path, cache: Path) -> None:
-    found = [fingerprint(several(ours, number), cache) for number in (1, 2, 5)]
-    assert len(set(found)) == 3
-    assert found[0] == fingerprint(items_of(ours), cache)
-    [scored] = {one.protocol.fingerprint for one in run(several(ours, 2), cache).results}
-    assert scored == found[1]
-
-
-def test_pictures_of_other_prompts_have_the_same_protocol(ours: Path, theirs: Path, cache: Path) -> None:
-    """Runs over different manifests are compared, unpaired."""
-    others = [replace(item, prompt=f"another {item.prompt}") for item in items_of(theirs)[:50]]
-    assert fingerprint(others, cache) == fingerprint(items_of(ours), cache)
-
-
-@pytest.mark.parametrize("lost", [(0,), (49,), (3, 7)])
-def test_which_pictures_were_lost_is_in_the_protocol(
-    ours: Path, tmp_path: Path, cache: Path, lost: Sequence[int]
-) -> None:
-    def without(*places: int) -> ProtocolRecord:
-        images = [
-            replace(item, path=tmp_path / "gone.png", sha256=hashlib.sha256(f"gone {place}".encode()).hexdigest())
-            if place in places
-            else item
-            for place, item in enumerate(items_of(ours))
-        ]
-        return run(images, cache, skip_bad=True).results[0].protocol
-
-    protocol, other = without(*lost), without(*(place + 1 if place < 49 else 1 for place in lost))
-    assert protocol.n == other.n == 50 - len(lost)
-    assert protocol.fingerprint != other.fingerprint
-    assert replace(protocol, parameters={}).fingerprint == replace(other, parameters={}).fingerprint
-    assert protocol.fingerprint == without(*lost).fingerprint
-
-
-def test_the_class_of_the_device_is_in_the_protocol(ours: Path, cache: Path) -> None:
-    found = {device: fingerprint(items_of(ours), cache, device=device) for device in ("cpu", "cuda", "cuda:1", "mps")}
-    assert found["cuda"] == found["cuda:1"]
-    assert len(set(found.values())) == 3
-    assert found["cpu"] == fingerprint(items_of(ours), cache)
-    folders = [resolve("shapes", cache).folder(cache, (SIDE, SIDE), device) for device in ("cpu", "cuda", "cuda:1")]
-    assert folders[0] != folders[1] == folders[2]
 
 
 def test_a_rule_does_not_depend_on_what_is_kept(ours: Path, reference: Reference, tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ from PIL import Image
 
 from t2i_track import shapes
 from t2i_track.errors import ExtractorUnavailable, MetricError
-from t2i_track.metrics.evaluate import default_metrics, evaluate, plan
+from t2i_track.metrics.evaluate import evaluate, plan
 from t2i_track.metrics.extractors import INCEPTION_FILE, resolve, resolve_clip
 from t2i_track.metrics.features import text_features
 from t2i_track.metrics.inputs import ImageItem, read
+from t2i_track.metrics.measurable import default_metrics
 from t2i_track.metrics.reference import open_reference
 
 

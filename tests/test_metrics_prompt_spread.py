@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from t2i_track.errors import MetricError
-from t2i_track.metrics.evaluate import default_metrics, plan
+from t2i_track.metrics.evaluate import plan
 from t2i_track.metrics.inputs import ImageItem
+from t2i_track.metrics.measurable import default_metrics
 from t2i_track.metrics.metric import Parameters
 from t2i_track.metrics.prompts import GROUPS, Prompts
 from t2i_track.metrics.rows import Score
@@ -89,15 +90,6 @@ def test_runs_with_an_image_a_prompt_cannot_have_it(tmp_path: Path) -> None:
 
 
 def test_as_many_images_of_fewer_prompts_are_another_protocol(tmp_path: Path) -> None:
-    assert planned(images(12, 2), tmp_path) == {
-        "distance": "euclidean",
-        "version": 1,
-        "prompts": 12,
-        "images_per_prompt": 2,
-    }
-    assert planned(images(6, 4), tmp_path) == {
-        "distance": "euclidean",
-        "version": 1,
-        "prompts": 6,
-        "images_per_prompt": 4,
-    }
+    said = {"distance": "euclidean", "version": 1}
+    assert planned(images(12, 2), tmp_path) == {**said, "prompts": 12, "images_per_prompt": 2}
+    assert planned(images(6, 4), tmp_path) == {**said, "prompts": 6, "images_per_prompt": 4}

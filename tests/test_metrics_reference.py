@@ -16,9 +16,10 @@ import pytest
 from PIL import Image
 
 from t2i_track.errors import BadImages, MetricError
-from t2i_track.metrics.evaluate import default_metrics, evaluate, too_small_for
+from t2i_track.metrics.evaluate import evaluate
 from t2i_track.metrics.folder import look_through
 from t2i_track.metrics.inputs import ImageItem
+from t2i_track.metrics.measurable import default_metrics, too_small_for
 from t2i_track.metrics.reference import Reference, open_reference
 
 

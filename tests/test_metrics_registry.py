@@ -13,9 +13,10 @@ import pytest
 import t2i_track
 from t2i_track import assets
 from t2i_track.errors import MetricError
-from t2i_track.metrics.evaluate import default_metrics, plan
+from t2i_track.metrics.evaluate import plan
 from t2i_track.metrics.extractors import kinds, resolve, resolve_clip
 from t2i_track.metrics.inputs import ImageItem
+from t2i_track.metrics.measurable import default_metrics
 from t2i_track.metrics.metric import Metric
 from t2i_track.metrics.prompts import GROUPS
 from t2i_track.metrics.reference import Reference
@@ -102,7 +103,7 @@ def test_stored_protocols_mean_what_they_meant(extractor: str, weights: Path, tm
 
 def test_a_newer_formula_has_another_fingerprint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     newer = replace(METRICS["is"], version=2)
-    monkeypatch.setattr("t2i_track.metrics.evaluate.METRICS", {"is": newer})
+    monkeypatch.setattr("t2i_track.metrics.measurable.METRICS", {"is": newer})
     planned = plan(ITEMS, metrics=["is"], cache_dir=tmp_path, size=(64, 64))["is"]
     first = METRICS["is"].settled({}, ITEMS, None)
     assert planned.parameters == {**first, "version": 2}
@@ -182,7 +183,7 @@ def test_what_an_extractor_does_not_give(weights: Path, tmp_path: Path) -> None:
 
 def test_a_metric_that_refuses_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     picky = replace(METRICS["is"], word="picky", refuses=lambda images: f"wants more than {len(images)} images")
-    monkeypatch.setattr("t2i_track.metrics.evaluate.METRICS", {"picky": picky})
+    monkeypatch.setattr("t2i_track.metrics.measurable.METRICS", {"picky": picky})
     assert default_metrics("shapes", None, None, ITEMS) == []
     with pytest.raises(MetricError, match="picky wants more than 24 images; or leave picky out"):
         plan(ITEMS, metrics=["picky"], cache_dir=tmp_path, size=(64, 64))

@@ -9,32 +9,22 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+import t2i_track
 from t2i_track import assets
 from t2i_track.db.models import Image, Model
 from t2i_track.errors import ModelError, SettingsError
-from t2i_track.runs import launch
+from t2i_track.runs.launch import Outcome
 from t2i_track.runs.plan import folder_name
 from t2i_track.runs.reproduce import reproduce
 from t2i_track.settings import Settings
 from t2i_track.workspace import Workspace
 
 
-def generate(workspace: Workspace, tracking_uri: str, resume: str | None = None, **settings: Any) -> launch.Outcome:
+def generate(workspace: Workspace, tracking_uri: str, resume: str | None = None, **settings: Any) -> Outcome:
     given = {"steps": 2, "batch_size": 1, "device": "cpu", "num": 1, "guidance": 1.0} if resume is None else {}
-    return launch.generate(
-        workspace,
-        settings={**given, **settings},
-        manifest=None,
-        prompts=[] if resume else ["a red circle"],
-        tracking_uri=tracking_uri,
-        outdir=None,
-        experiment="tests",
-        run_name=None,
-        resume=resume,
-        evaluate=False,
-        reference=None,
-        allow_pickle=False,
-    )
+    where: dict[str, Any] = {"home": workspace.home, "tracking_uri": tracking_uri, "experiment": "tests"}
+    prompt = () if resume else "a red circle"
+    return t2i_track.generate(prompt=prompt, resume=resume, evaluate=False, **where, **given, **settings)
 
 
 def stored(workspace: Workspace) -> str:

@@ -34,22 +34,11 @@ PROMPTS = ["one big red circle on a white background", "one small blue square on
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return Workspace(home=tmp_path / "home")
-
-
-@pytest.fixture
 def other_uri(tmp_path: Path, fresh_mlflow_store: Path) -> str:
     """A team's store."""
     (tmp_path / "team").mkdir()
     shutil.copyfile(fresh_mlflow_store, tmp_path / "team" / "mlflow.db")
     return f"sqlite:///{tmp_path / 'team' / 'mlflow.db'}"
-
-
-@pytest.fixture
-def tracker(workspace: Workspace, tracking_uri: str) -> Iterator[Tracker]:
-    with Tracker(tracking_uri, workspace.outbox) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -16,17 +15,10 @@ from t2i_track.db import lineage
 from t2i_track.db.models import Image, Run
 from t2i_track.runs.rates import NEWEST, START, Range, Rates, Total
 from t2i_track.settings import Settings
-from t2i_track.workspace import Workspace
 
 SIZE = {"height": 64, "width": 64, "dtype": "fp32", "device": "cpu"}
 PASSES = 2 * (10 + 1)
 """Of the stored runs: guidance on, ten steps of pndm."""
-
-
-@pytest.fixture
-def session(tmp_path: Path) -> Iterator[Session]:
-    with Workspace(home=tmp_path / "home").begin() as opened:
-        yield opened
 
 
 def timed(session: Session, name: str, batches: Sequence[tuple[int, float]], **changes: Any) -> Run:

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image as PilImage
 from sqlalchemy import select
 
+import t2i_track
 from t2i_track.db.models import Image
 from t2i_track.errors import ModelError, NotFound, SettingsError
 from t2i_track.images import png
-from t2i_track.runs import launch
 from t2i_track.runs.reproduce import reproduce
 from t2i_track.workspace import Workspace
 
@@ -24,20 +24,11 @@ def made(tmp_path_factory: pytest.TempPathFactory, fresh_mlflow_store: Path) -> 
     folder = tmp_path_factory.mktemp("reproduce")
     shutil.copyfile(fresh_mlflow_store, folder / "mlflow.db")
     workspace = Workspace(home=folder / "home")
-    launch.generate(
-        workspace,
-        settings={"steps": 3, "batch_size": 2, "device": "cpu", "negative_prompt": "grey", "scheduler": "euler-a"},
-        manifest=None,
-        prompts=["a red circle", "a blue star", "two green squares"],
+    t2i_track.generate(
+        prompt=["a red circle", "a blue star", "two green squares"], steps=3, batch_size=2, device="cpu",
+        negative_prompt="grey", scheduler="euler-a", evaluate=False, experiment="tests", home=workspace.home,
         tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",
-        outdir=None,
-        experiment="tests",
-        run_name=None,
-        resume=None,
-        evaluate=False,
-        reference=None,
-        allow_pickle=False,
-    )
+    )  # fmt: skip
     with workspace.reading() as session:
         images = session.scalars(select(Image).order_by(Image.prompt_index))
         return workspace, [workspace.image_path(image) for image in images]

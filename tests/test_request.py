@@ -8,16 +8,17 @@ from typing import Any
 
 import PIL.Image
 import pytest
+from summaries import summary
 
 from t2i_track import api
 from t2i_track.cli import cli
 from t2i_track.cli.sweep import print_swept
 from t2i_track.errors import Interrupted, MetricError, T2IError
 from t2i_track.metrics import extractors
+from t2i_track.results import SweepResult
 from t2i_track.runs.evaluate import before_generation
 from t2i_track.runs.grid import build
 from t2i_track.runs.launch import Outcome
-from t2i_track.runs.plan import Summary
 from t2i_track.runs.request import Request
 from t2i_track.runs.sweep import CellOutcome, SweepOutcome, run_sweep
 from t2i_track.settings import Settings
@@ -28,11 +29,6 @@ CAPTIONS, OTHERS = (
     ["a dog on a beach"],
 )
 LARGE = {"model": "somebody/model", "height": 512, "width": 512}
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return Workspace(home=tmp_path / "home")
 
 
 @pytest.fixture
@@ -114,11 +110,7 @@ def test_what_can_be_measured_or_is_not_asked_for(
     ask(workspace, prompts, wanted, pictures if reference == "pictures" else reference, **settings)
 
 
-SUMMARY = Summary(
-    run="a" * 32, name="made", experiment="t2i", status="finished", mlflow_run_id=None, guidance=1.0, steps=1,
-    scheduler="pndm", folder="images/made", images=1, made=1, truncated=0, flagged=0, not_finite=0, mended=0,
-    seconds=1.0, images_per_second=1.0, unsent=False,
-)  # fmt: skip
+SUMMARY = summary(images=1, made=1)
 
 
 @pytest.mark.parametrize("fmt", ["json", "table"])
@@ -130,7 +122,7 @@ def test_what_was_made_is_told_where_it_cannot_be_scored(
     with pytest.raises(T2IError, match=r"^the reference is gone$"):
         cli.main(["generate", "--format", fmt], standalone_mode=False)
     printed = capsys.readouterr().out
-    assert "images/made" in printed
+    assert SUMMARY.folder in printed
     if fmt == "json":
         assert json.loads(printed) | {"unscored": "the reference is gone", "images": 1} == json.loads(printed)
 
@@ -142,7 +134,7 @@ def test_a_sweep_that_cannot_be_compared_tells_its_cells(
         CellOutcome(0, Settings(), "made", "a" * 32),
         CellOutcome(1, Settings(), "failed", "b" * 32, "the reference is gone"),
     )
-    found = api.SweepResult(SweepOutcome("c" * 32, "s", "d" * 32, cells), None, "no fid")
+    found = SweepResult(SweepOutcome("c" * 32, "s", "d" * 32, cells), None, "no fid")
     with pytest.raises(T2IError, match="1 of 2 cells failed"):
         print_swept(found, workspace, "json")
     assert json.loads(capsys.readouterr().out) == [
@@ -170,7 +162,7 @@ def test_a_run_whose_scoring_fails_is_still_returned(
 
     def generated() -> Outcome:
         return api.generate(
-            prompt=CAPTIONS[0], steps=1, batch_size=1, device="cpu", reference=pictures, tracking_uri=tracking_uri,
+            prompt=CAPTIONS[0], steps=2, batch_size=1, device="cpu", reference=pictures, tracking_uri=tracking_uri,
             home=workspace.home,
         )  # fmt: skip
 

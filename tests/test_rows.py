@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from sqlalchemy.orm import Session
@@ -24,17 +22,6 @@ GRAY = replace(FID, reference="gray", reference_sha256="4" * 64, reference_n=8)
 OF_RUN = replace(FID, reference="run 0123456789ab", reference_sha256="5" * 64, reference_n=8)
 CLIP = replace(FID, metric="clip", extractor="clip", reference=None, reference_sha256=None, reference_n=None)
 OTHER_CLIP = replace(CLIP, weights_sha256="7" * 64)
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return Workspace(tmp_path / "home")
-
-
-@pytest.fixture
-def session(workspace: Workspace) -> Iterator[Session]:
-    with workspace.begin() as opened:
-        yield opened
 
 
 def test_all_values_of_a_score_are_read(session: Session) -> None:

@@ -23,17 +23,6 @@ from t2i_track.workspace import Workspace
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return Workspace(home=tmp_path / "home")
-
-
-@pytest.fixture
-def tracker(workspace: Workspace, tracking_uri: str) -> Iterator[Tracker]:
-    with Tracker(tracking_uri, workspace.outbox) as opened:
-        yield opened
-
-
 def grid(**changes: Any) -> Experiment:
     values = {
         "name": "small",

@@ -23,7 +23,7 @@ from t2i_track.texts import clean
 from t2i_track.workspace import Workspace
 
 if TYPE_CHECKING:
-    from t2i_track.api import Forecast, SweepResult
+    from t2i_track.results import Forecast, SweepResult
 
 
 @click.command()
@@ -64,13 +64,14 @@ def sweep(workspace: Workspace, file: Path | None, fmt: str, **options: Any) -> 
       t2i sweep --guidance 1,3,7.5,12 --steps 15,30,60 --num 128 --dry-run
     """
     from t2i_track import api
+    from t2i_track.results import Forecast
 
     settings = given_settings(options)
     zipped, prompt = options.pop("zipped"), options.pop("prompts")
     found = api.sweep(
         file, **options, **settings, zip=zipped, prompt=prompt, home=workspace.home, db_url=workspace.db_url
     )
-    if isinstance(found, api.Forecast):
+    if isinstance(found, Forecast):
         print_forecast(found, fmt)
     else:
         print_swept(found, workspace, fmt)

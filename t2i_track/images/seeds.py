@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-SEED_BITS = 32
-
 
 def image_seed(base_seed: int, prompt_index: int, replicate: int) -> int:
     """The 32-bit seed of one image.

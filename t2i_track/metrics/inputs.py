@@ -17,8 +17,6 @@ from t2i_track.metrics.cache import sha256
 Size = tuple[int, int]
 """Width and height, in pixels."""
 
-FILTER = "bilinear"
-
 
 @dataclass(frozen=True, slots=True)
 class ImageItem:

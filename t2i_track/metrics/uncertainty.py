@@ -115,23 +115,6 @@ def paired_difference(
     return jackknife(a_value - b_value, differences, level)
 
 
-def unpaired_difference(
-    a_value: float, a_replicates: Replicates, b_value: float, b_replicates: Replicates, level: float = 0.95
-) -> Interval:
-    """``a - b`` for two runs over different prompts: variances add, degrees of freedom by Welch and Satterthwaite."""
-    a, b = jackknife(a_value, a_replicates, level), jackknife(b_value, b_replicates, level)
-    difference = a_value - b_value
-    if a.standard_error is None or b.standard_error is None:
-        return without_interval(difference)
-    a_variance, b_variance = a.standard_error**2, b.standard_error**2
-    total = a_variance + b_variance
-    if total == 0.0:
-        return student(difference, 0.0, 1.0, level)
-    a_freedom, b_freedom = (sum(r is not None for r in reps) - 1 for reps in (a_replicates, b_replicates))
-    freedom = total**2 / (a_variance**2 / a_freedom + b_variance**2 / b_freedom)
-    return student(difference, math.sqrt(total), freedom, level)
-
-
 def mean_interval(scores: Vector, clusters: Groups, level: float = 0.95) -> Interval:
     """Mean of per-image scores with Student's t on one degree less than there are prompts.
 

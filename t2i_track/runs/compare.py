@@ -6,18 +6,22 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy.orm import Session
 
 from t2i_track.db import lineage
 from t2i_track.db.types import utc_now
-from t2i_track.errors import CompareError
+from t2i_track.errors import CompareError, T2IError
 from t2i_track.metrics.registry import SECONDS, rankable
 from t2i_track.ranking import Comparison, ImageRow, PairComparison, RunRow, compare, compare_two
 from t2i_track.ranking.protocols import settled
 from t2i_track.ranking.where import where as matching
 from t2i_track.runs.rows import image_rows, run_rows
 from t2i_track.workspace import Workspace
+
+if TYPE_CHECKING:
+    from t2i_track.runs.sweep import SweepOutcome
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,22 @@ def _draw(path: Path, found: PairComparison) -> None:
         side_by_side(found).save(path)
     except (OSError, ValueError) as error:
         raise CompareError(f"cannot write the picture {path} ({error}): give a .png in a folder that exists") from None
+
+
+def of_sweep(
+    workspace: Workspace, outcome: SweepOutcome, *, by: str | None, report: Path | None, tracking_uri: str | None
+) -> tuple[Comparison | None, str | None]:
+    """How the cells of a sweep compare, which its MLflow run is told too; or None, and why they cannot be ranked."""
+    done = [cell.run for cell in outcome.cells if cell.run is not None and cell.state != "failed"]
+    if not done:
+        return None, "no cell was made"
+    try:
+        comparison = ranking(workspace, done, by=by, report=report).comparison
+    except T2IError as error:
+        # The runs are made whether or not they can be ranked.
+        return None, str(error)
+    log_comparison(workspace, tracking_uri, outcome.mlflow_run_id, comparison, report)
+    return comparison, None
 
 
 def log_comparison(

@@ -16,9 +16,10 @@ from t2i_track.db.models import Image, MetricValue, Protocol, Run, RunStatus
 from t2i_track.errors import BadImages, MetricError, T2IError
 from t2i_track.images.decoding import Note
 from t2i_track.images.loading import choose_device, device_kind
-from t2i_track.metrics.evaluate import EvaluationResult, default_metrics, evaluate, plan, too_small_for
+from t2i_track.metrics.evaluate import EvaluationResult, evaluate, plan
 from t2i_track.metrics.extractors import resolve
 from t2i_track.metrics.inputs import ImageItem
+from t2i_track.metrics.measurable import default_metrics, too_small_for
 from t2i_track.metrics.protocol import ProtocolRecord
 from t2i_track.metrics.reference import Reference, open_reference
 from t2i_track.metrics.registry import METRICS
