@@ -93,10 +93,6 @@ def pixels(workspace: Workspace) -> list[str]:
 
 FULL = "the disk of the database at "
 STOPS = {"a picture": "images/", "a row": FULL, "the database altogether": FULL}
-    "a picture": "images/",
-    "a row": "the disk of the database at ",
-    "the database altogether": "the disk of the database at ",
-}
 
 
 @pytest.mark.parametrize("place", [*STOPS, "the temporary folder", "the locks", "MLflow"])
