@@ -274,14 +274,14 @@ def test_long_prompts_are_counted(workspace: Workspace, generator: Generator) ->
 
 
 def test_a_negative_prompt_that_is_cut_is_said(workspace: Workspace, generator: Generator) -> None:
-    from t2i_track.runs.launch import _notes
+    from t2i_track.runs.launch import notes_on
 
     note = "the negative prompt is longer than the encoder's window and was cut"
     long = "blurred and dark " * 60
     for text, cut in (("", False), ("blurred", False), (long, True)):
         summary = generator.generate(plan(["one"], guidance=5.0, negative_prompt=text))
         again = generator.resume(summary.run)
-        assert [note in _notes(one) for one in (summary, again)] == [cut, cut]
+        assert [note in notes_on(one) for one in (summary, again)] == [cut, cut]
 
 
 def test_the_record_is_enough(workspace: Workspace, generator: Generator) -> None:

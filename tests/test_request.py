@@ -38,7 +38,8 @@ def workspace(tmp_path: Path) -> Workspace:
 @pytest.fixture
 def pictures(tmp_path: Path) -> str:
     (tmp_path / "pictures").mkdir()
-    PIL.Image.new("RGB", (64, 64), "red").save(tmp_path / "pictures" / "one.png")
+    for colour in ("red", "blue"):
+        PIL.Image.new("RGB", (64, 64), colour).save(tmp_path / "pictures" / f"{colour}.png")
     return str(tmp_path / "pictures")
 
 
@@ -95,6 +96,17 @@ def test_a_reference_that_is_missing_is_found_out_first(
         ask(workspace, prompts, wanted, reference)
 
 
+@pytest.mark.parametrize("wanted", [None, True])
+def test_a_reference_that_is_too_small_is_found_out_first(
+    workspace: Workspace, pictures: str, wanted: bool | None
+) -> None:
+    ask(workspace, CAPTIONS, wanted, pictures)
+    (Path(pictures) / "red.png").unlink()
+    with pytest.raises(MetricError, match=r"nothing was made, .* needs a reference of 2 pictures, .* has 1 picture"):
+        ask(workspace, CAPTIONS, wanted, pictures)
+    ask(workspace, CAPTIONS, False, pictures)
+
+
 @pytest.mark.usefixtures("no_inception")
 @pytest.mark.parametrize(
     ("prompts", "wanted", "reference", "settings"),
@@ -116,8 +128,8 @@ def test_what_can_be_measured_or_is_not_asked_for(
 
 SUMMARY = Summary(
     run="a" * 32, name="made", experiment="t2i", status="finished", mlflow_run_id=None, guidance=1.0, steps=1,
-    scheduler="pndm", folder="images/made", images=1, made=1, truncated=0, flagged=0, seconds=1.0,
-    images_per_second=1.0, unsent=False,
+    scheduler="pndm", folder="images/made", images=1, made=1, truncated=0, flagged=0, not_finite=0, mended=0,
+    seconds=1.0, images_per_second=1.0, unsent=False,
 )  # fmt: skip
 
 

@@ -131,12 +131,16 @@ class Generator:
         made = self._require_pictures(run)
         self._workspace.require_writable()
         if run.status == RunStatus.FINISHED and made == run.num * run.images_per_prompt:
-            return self._summary(run, 0, 0.0, projection.send(self._workspace, self._tracker, run))
+            return self.finished(run)
         self._tracker.check()
         with self._workspace.begin() as session:
             run = lineage.find_run(session, run.uuid)
             self._require_same_model(run, stored)
         return self._carry_out(run, join=None)
+
+    def finished(self, run: Run) -> Summary:
+        """What there is of a finished run; MLflow is sent what it lacks, as where it was killed after its last row."""
+        return self._summary(run, 0, 0.0, projection.send(self._workspace, self._tracker, run))
 
     def _pipeline(self, settings: Values) -> tuple[LoadedPipeline, dict[str, Any]]:
         """The pipeline for these settings, loaded once, with their scheduler and memory format."""
