@@ -182,7 +182,7 @@ def test_a_run_whose_scoring_fails_is_still_returned(
 
     def generated() -> Outcome:
         return api.generate(
-            prompt=CAPTIONS[0], steps=1, batch_size=1, device="cpu", reference=pictures, tracking_uri=tracking_uri,
+            prompt=CAPTIONS[0], steps=2, batch_size=1, device="cpu", reference=pictures, tracking_uri=tracking_uri,
             home=workspace.home,
         )  # fmt: skip
 
