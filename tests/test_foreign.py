@@ -223,6 +223,15 @@ def test_a_record_whose_values_together_take_days_is_refused(tmp_path: Path, cha
         again(path)
 
 
+@pytest.mark.parametrize("name", ["prompt", "negative_prompt"])
+@pytest.mark.parametrize("text", ["x" * 900_000, "a red circle " * 10_000])
+def test_texts_that_take_minutes_to_count_are_refused(tmp_path: Path, name: str, text: str) -> None:
+    path = write(tmp_path / "x.png", json.dumps(GOOD | {name: text}))
+    with pytest.raises(SettingsError, match=f"its {name} has {len(text)} characters"):
+        again(path)
+    foreign.require_bounded(foreign.validated(GOOD | {name: text[:10_000]}))
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -23,6 +23,9 @@ MOST_PIXELS_AT_ONCE = 2**26
 MOST_WORK = 2**32
 """Pixels of a whole batch times passes of the network: 16 pictures of 1024 x 1024 in 128 steps with guidance."""
 
+MOST_TEXT = 2**14
+"""Characters of a prompt: the encoder's window takes 77 tokens, and to count those of a million takes minutes."""
+
 
 def read(path: Path) -> dict[str, Any] | None:
     """The record of a PNG, every value of it checked; None where there is no record or no picture.
@@ -52,6 +55,12 @@ def require_bounded(record: Mapping[str, Any]) -> None:
     Raises:
         SettingsError: names the values and what may be done.
     """
+    for name in ("prompt", "negative_prompt"):
+        if len(record[name]) > MOST_TEXT:
+            raise SettingsError(
+                f"its {name} has {len(record[name])} characters, more than the {MOST_TEXT} that are taken of a"
+                " stranger's picture: reproduce it in the home that has its run"
+            )
     at_once = record["batch_size"] * record["height"] * record["width"]
     passes = Values.stored(record).passes
     if at_once > MOST_PIXELS_AT_ONCE or at_once * passes > MOST_WORK:
