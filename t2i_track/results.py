@@ -66,4 +66,4 @@ class SweepResult(Shown):
     def lines(self) -> list[str]:
         failed = [f"cell {cell.cell} failed: {cell.error}" for cell in self.outcome.failed]
         said = self.comparison.lines() if self.comparison is not None else [f"Not compared: {self.reason}"]
-        return [*failed, *said]
+        return [*self.outcome.notes(), *failed, *said]

@@ -31,7 +31,9 @@ SCHEDULERS: Mapping[str, SchedulerKind] = {
     # PLMS, as latent diffusion uses it: the Runge-Kutta warm-up is left out (Liu et al. 2022, arXiv:2202.09778).
     "pndm": SchedulerKind(diffusers="PNDMScheduler", changes={"skip_prk_steps": True}, sampler="PLMS", passes="n + 1"),
     "ddim": SchedulerKind(diffusers="DDIMScheduler", sampler="DDIM"),
-    "dpm++2m": SchedulerKind(diffusers="DPMSolverMultistepScheduler", changes=_DPM, sampler="DPM++ 2M"),
+    "dpm++2m": SchedulerKind(
+        diffusers="DPMSolverMultistepScheduler", changes={**_DPM, "use_karras_sigmas": False}, sampler="DPM++ 2M"
+    ),
     "dpm++2m-karras": SchedulerKind(
         diffusers="DPMSolverMultistepScheduler",
         changes={**_DPM, "use_karras_sigmas": True},

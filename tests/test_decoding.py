@@ -19,8 +19,10 @@ from t2i_track.images.decoding import Note, in_fp32, is_half
 from t2i_track.images.loading import LoadedPipeline, load
 from t2i_track.images.sampling import Job, Picture, PromptEncoder, jobs, sample
 from t2i_track.runs import evaluate
+from t2i_track.runs.content import image_frame
 from t2i_track.runs.launch import Outcome
 from t2i_track.runs.reproduce import reproduce
+from t2i_track.runs.rows import _shown
 from t2i_track.settings import Settings
 from t2i_track.tracking import Tracker
 from t2i_track.workspace import Workspace
@@ -133,13 +135,15 @@ def test_a_run_of_nothing_finite_says_so_and_is_not_scored(tmp_path: Path, track
     outcome = run(workspace, tracking_uri, guidance=1e38, steps=4)
     assert outcome.scored is None
     assert outcome.notes == [
-        "4 of 4 images are not finite, so black, and will not be scored: try less --guidance, or --dtype fp32"
+        "4 of 4 images are not finite in fp32, so black, and will not be scored: try less --guidance"
     ]
     assert (outcome.summary.flagged, outcome.summary.not_finite, outcome.summary.mended) == (4, 4, 0)
     assert rows(workspace) == [(True, Note.NOT_FINITE, None, None)] * 4
     with (
         Tracker(tracking_uri, workspace.outbox) as tracker,
-        pytest.raises(BadImages, match=r"^4 of 4 pictures of run .* are not finite, so black: .* --dtype fp32$"),
+        pytest.raises(
+            BadImages, match=r"^4 of 4 pictures of run .* are not finite, so black: .* with less --guidance$"
+        ),
     ):
         evaluate.score(workspace, tracker, ["latest"], evaluate.Request(skip_bad=True))
 
@@ -193,3 +197,11 @@ def test_a_run_in_half_precision_counts_what_was_mended(
     assert outcome.scored is not None
     assert rows(workspace) == [(False, Note.DECODED, None, None)] * 4
     assert reproduce(workspace, "1").equal
+    with workspace.begin() as session:
+        frame = image_frame(session.scalars(select(Image)))
+        assert list(frame["note"]) == [Note.DECODED] * 4
+        image = session.scalars(select(Image)).first()
+        assert image is not None
+        image.dtype, image.batch_size, image.note = "fp32", 1, Note.REMADE.value
+        shown = _shown(image, workspace)
+    assert (shown["dtype"], shown["batch_size"], shown["note"]) == ("fp32", 1, Note.REMADE)

@@ -205,3 +205,62 @@ def test_a_record_is_either_usable_or_refused_in_words(changes: dict[str, Any], 
 
 def test_a_record_of_ours_is_taken_as_it_is() -> None:
     assert foreign.validated(GOOD) == GOOD
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"batch_size": 4096, "steps": 10_000},
+        {"batch_size": 4096, "steps": 500, "guidance": 1.0},
+        {"batch_size": 8, "height": 4096, "width": 4096},
+        {"batch_size": 4096, "height": 2048, "width": 2048, "steps": 1},
+        {"batch_size": 64, "height": 1024, "width": 1024, "steps": 33},
+    ],
+)
+def test_a_record_whose_values_together_take_days_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    path = write(tmp_path / "x.png", json.dumps(GOOD | change))
+    with pytest.raises(SettingsError, match=rf"asks for batch_size {change['batch_size']} of .* pixels in \d+ steps"):
+        again(path)
+
+
+@pytest.mark.parametrize("name", ["prompt", "negative_prompt"])
+@pytest.mark.parametrize("text", ["x" * 900_000, "a red circle " * 10_000])
+def test_texts_that_take_minutes_to_count_are_refused(tmp_path: Path, name: str, text: str) -> None:
+    path = write(tmp_path / "x.png", json.dumps(GOOD | {name: text}))
+    with pytest.raises(SettingsError, match=f"its {name} has {len(text)} characters"):
+        again(path)
+    foreign.require_bounded(foreign.validated(GOOD | {name: text[:10_000]}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"batch_size": 32, "height": 512, "width": 512, "steps": 100},
+        {"batch_size": 16, "height": 1024, "width": 1024, "steps": 100},
+        {"batch_size": 256, "height": 64, "width": 64, "steps": 1000},
+        {"batch_size": 1, "height": 64, "width": 64, "steps": 10_000},
+    ],
+)
+def test_records_of_usual_runs_are_within_bounds(change: dict[str, Any]) -> None:
+    foreign.require_bounded(foreign.validated(GOOD | change))
+
+
+def test_a_run_of_the_home_may_be_as_large_as_it_was(
+    tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from t2i_track.prompts.manifest import from_prompts
+    from t2i_track.runs.generate import Generator
+    from t2i_track.runs.plan import Plan
+    from t2i_track.settings import Settings
+    from t2i_track.tracking import Tracker
+
+    workspace = Workspace(home=tmp_path / "home")
+    chosen = Settings(steps=2, batch_size=2, device="cpu")
+    plan = Plan(settings=chosen, manifest=from_prompts(["a", "b"]), experiment="tests")
+    with Tracker(tracking_uri, workspace.outbox) as tracker:
+        made = Generator(workspace, tracker).generate(plan)
+    monkeypatch.setattr(foreign, "MOST_WORK", 1)
+    picture = next(Path(made.folder).glob("*.png"))
+    assert reproduce(workspace, str(picture)).equal
+    with pytest.raises(SettingsError, match="asks for batch_size 2"):
+        reproduce(Workspace(home=tmp_path / "other"), str(picture))

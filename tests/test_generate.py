@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 from sqlalchemy import select
 
+from t2i_track import assets
 from t2i_track.db.models import Image, Run, RunStatus
 from t2i_track.errors import Busy, Interrupted, ModelError, NotFound, SettingsError, T2IError, TrackingError
 from t2i_track.images import png
@@ -210,6 +212,26 @@ def test_resume_refuses_changes(workspace: Workspace, generator: Generator, monk
         generator.resume(summary.run)
 
 
+def test_resume_refuses_another_scheduler_configuration(
+    workspace: Workspace, generator: Generator, tracker: Tracker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The weights' hash is over the tensors, so a model's scheduler_config.json may change under it."""
+    model = tmp_path / "sd"
+    shutil.copytree(assets.shapes_sd(), model)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2, KeyboardInterrupt())
+        with pytest.raises(Interrupted):
+            generator.generate(plan(run_name="stopped", model=str(model)))
+    file = model / "scheduler" / "scheduler_config.json"
+    before = file.read_text()
+    for key, value in (("beta_end", 0.02), ("prediction_type", "v_prediction"), ("timestep_spacing", "trailing")):
+        file.write_text(json.dumps({**json.loads(before), key: value}))
+        with pytest.raises(ModelError, match=rf"scheduler configuration .* has changed .* \({key}\): put it back"):
+            Generator(workspace, tracker).resume("stopped")
+    file.write_text(before)
+    assert Generator(workspace, tracker).resume("stopped").made == 3
+
+
 def test_a_joined_run_keeps_what_was_typed(workspace: Workspace, tracker: Tracker, tracking_uri: str) -> None:
     client = MlflowClient(tracking_uri)
     opened = client.create_run(client.create_experiment("project"))
@@ -241,14 +263,14 @@ def test_long_prompts_are_counted(workspace: Workspace, generator: Generator) ->
 
 
 def test_a_negative_prompt_that_is_cut_is_said(workspace: Workspace, generator: Generator) -> None:
-    from t2i_track.runs.launch import _notes
+    from t2i_track.runs.launch import notes_on
 
     note = "the negative prompt is longer than the encoder's window and was cut"
     long = "blurred and dark " * 60
     for text, cut in (("", False), ("blurred", False), (long, True)):
         summary = generator.generate(plan(["one"], guidance=5.0, negative_prompt=text))
         again = generator.resume(summary.run)
-        assert [note in _notes(one) for one in (summary, again)] == [cut, cut]
+        assert [note in notes_on(one) for one in (summary, again)] == [cut, cut]
 
 
 def test_the_record_is_enough(workspace: Workspace, generator: Generator) -> None:

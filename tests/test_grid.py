@@ -196,3 +196,18 @@ def test_exclude_may_not_leave_nothing() -> None:
     experiment = build({"axes": {"steps": [1]}, "exclude": [{"steps": 1}]}, "test")
     with pytest.raises(SettingsError, match="has no cells"):
         cells_of(experiment, from_prompts(["a"]))
+
+
+@pytest.mark.parametrize("key", ["name", "experiment", "description", "manifest", "reference"])
+@pytest.mark.parametrize(("text", "reason"), [("a\0b", "contains a NUL character"), ("\ud800", "is not a character")])
+def test_texts_that_cannot_be_stored_are_refused(key: str, text: str, reason: str) -> None:
+    with pytest.raises(SettingsError, match=rf"^here: {key} .* cannot be stored \(.*{reason}\): take that out$"):
+        build({key: text, "axes": {"guidance": [1, 2]}}, "here")
+    assert getattr(build({key: "naïve 名\x1b", "axes": {"guidance": [1, 2]}}, "here"), key) == "naïve 名\x1b"
+
+
+@pytest.mark.parametrize("key", ["name", "experiment"])
+@pytest.mark.parametrize("text", ["", "  ", "\n"])
+def test_empty_names_are_refused(key: str, text: str) -> None:
+    with pytest.raises(SettingsError, match=f"^here: {key} .* is empty: give one, or leave it out$"):
+        build({key: text, "axes": {"guidance": [1, 2]}}, "here")

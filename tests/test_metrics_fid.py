@@ -114,7 +114,7 @@ def test_one_picture_has_no_covariance() -> None:
 
 
 def test_another_extractor_is_refused() -> None:
-    with pytest.raises(MetricError, match="4 dimensions, the reference 8"):
+    with pytest.raises(MetricError, match=r"have 8 dimensions and the images. 4: give the --extractor"):
         fid.fid(features(9, 4), groups(9), fid.gaussian(np.zeros(8), np.eye(8)))
 
 

@@ -34,7 +34,8 @@ LARGE = {"model": "somebody/model", "height": 512, "width": 512}
 @pytest.fixture
 def pictures(tmp_path: Path) -> str:
     (tmp_path / "pictures").mkdir()
-    PIL.Image.new("RGB", (64, 64), "red").save(tmp_path / "pictures" / "one.png")
+    for colour in ("red", "blue"):
+        PIL.Image.new("RGB", (64, 64), colour).save(tmp_path / "pictures" / f"{colour}.png")
     return str(tmp_path / "pictures")
 
 
@@ -89,6 +90,17 @@ def test_a_reference_that_is_missing_is_found_out_first(
 ) -> None:
     with pytest.raises(MetricError, match=message):
         ask(workspace, prompts, wanted, reference)
+
+
+@pytest.mark.parametrize("wanted", [None, True])
+def test_a_reference_that_is_too_small_is_found_out_first(
+    workspace: Workspace, pictures: str, wanted: bool | None
+) -> None:
+    ask(workspace, CAPTIONS, wanted, pictures)
+    (Path(pictures) / "red.png").unlink()
+    with pytest.raises(MetricError, match=r"nothing was made, .* needs a reference of 2 pictures, .* has 1 picture"):
+        ask(workspace, CAPTIONS, wanted, pictures)
+    ask(workspace, CAPTIONS, False, pictures)
 
 
 @pytest.mark.usefixtures("no_inception")

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import pytest
 from mlflow.tracking import MlflowClient
 from sqlalchemy import select
 
+from t2i_track.cli.ended import sweep_lines
 from t2i_track.db.models import Image, Run, RunStatus, Sweep
 from t2i_track.errors import CompareError, Interrupted, NotFound
 from t2i_track.runs import compare as comparing
@@ -116,6 +118,31 @@ def test_a_failed_cell_does_not_stop_the_others(
     assert states(outcome) == ["failed", "made"]
     assert "no model folder" in outcome.failed[0].error
     assert MlflowClient(tracking_uri).get_run(outcome.mlflow_run_id).info.status == "FAILED"
+
+
+def test_what_a_run_would_say_a_cell_says_too(workspace: Workspace, tracker: Tracker) -> None:
+    """Cells that were taken over say it again; scores that nobody asked for are not tried where they are refused."""
+    black = (
+        "note of cell 1: 3 of 3 images are not finite in fp32, so black, and will not be scored: try less --guidance"
+    )
+    axes = {"guidance": [3, 1e38], "steps": [2]}
+    for state in ("made", "taken over"):
+        outcome = sweep(workspace, tracker, grid(axes=axes, prompts=[], evaluate=None, settings={"num": 3}))
+        assert states(outcome) == [state, state]
+        assert black in outcome.notes()
+        assert sweep_lines(outcome)[1 : 1 + len(outcome.notes())] == outcome.notes()
+
+
+def test_what_is_used_of_a_reference_is_said_once(workspace: Workspace, tracker: Tracker, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name in ("a.png", "b.png", "a copy.png"):
+        PIL.Image.new("RGB", (64, 64), "red" if name[0] == "a" else "blue").save(folder / name)
+    changes = {"prompts": [], "settings": {"num": 3}, "axes": {"guidance": [2, 3], "steps": [2]}, "evaluate": None}
+    outcome = sweep(workspace, tracker, grid(**changes, reference=str(folder)))
+    said = [note for note in outcome.notes() if "pictures used" in note]
+    assert len(said) == 1
+    assert said[0].startswith(f"note: reference {folder}: 2 pictures used, 1 file left out")
 
 
 def test_an_unexpected_error_is_a_failed_cell(

@@ -49,7 +49,7 @@ def sweep_lines(outcome: SweepOutcome) -> list[str]:
     states = [cell.state for cell in outcome.cells]
     counted = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     lines = [f"sweep {outcome.name}: {len(states)} cell{'s' * (len(states) != 1)}, {counted}"]
-    return lines + [f"cell {cell.cell} failed: {cell.error}" for cell in outcome.failed]
+    return [*lines, *outcome.notes(), *(f"cell {cell.cell} failed: {cell.error}" for cell in outcome.failed)]
 
 
 def following(commands: Sequence[str], workspace: Workspace) -> str:

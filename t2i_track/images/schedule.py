@@ -33,7 +33,7 @@ def _fault(scheduler: Any, steps: int) -> str | None:
     try:
         trial = _trial(scheduler, steps)
         return _schedule_fault(trial, steps) or _walk_fault(trial)
-    except (ArithmeticError, AssertionError, IndexError, RuntimeError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 - a configuration by someone else makes them raise all kinds
         return " ".join(f"it fails with {type(error).__name__} {error}".split())[:100]
 
 

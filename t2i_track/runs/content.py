@@ -190,11 +190,11 @@ def _write_tables(session: Session, run: Run, images: list[Image], folder: Path)
 
 
 def image_frame(images: Iterable[Image]) -> pd.DataFrame:
-    """One row an image: place, prompt, seed, hashes, path."""
+    """One row an image: place, prompt, seed, hashes, path; ``dtype`` and ``batch_size`` where not the run's."""
     import pandas as pd
 
     columns = ["prompt_index", "replicate", "seed", "path", "sha256", "pixels_sha256", "width", "height", "tokens"]
-    columns += ["truncated", "flagged", "seconds"]
+    columns += ["truncated", "flagged", "note", "dtype", "batch_size", "seconds"]
     return pd.DataFrame(
         [{"prompt": image.prompt.text, **{name: getattr(image, name) for name in columns}} for image in images]
     )

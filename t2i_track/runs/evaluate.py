@@ -82,14 +82,17 @@ def before_generation(
     size = (settings.height, settings.width)
     embedded = are_embedded(settings.model, size, prompts)
     known = embedded or None not in size or not are_embedded(EMBEDDED_MODEL, size, prompts)
+    opened = None
     try:
         if reference is not None:
             with workspace.reading() if reference.startswith(RUN_REFERENCE) else contextlib.nullcontext() as session:
-                _opened(session, workspace, reference)
+                opened = _opened(session, workspace, reference)
         elif known and not embedded:
             raise MetricError(f"there is nothing to measure these by, so {GIVE_REFERENCE}")
         if known:
-            resolve(Request().networks(embedded)[0], workspace.cache)
+            extractor, clip = Request().networks(embedded)
+            resolve(extractor, workspace.cache)
+            default_metrics(extractor, opened, clip)  # a reference may be too small for all of them
     except T2IError as error:
         raise MetricError(
             f"nothing was made, for its scores could not be measured: {error}; --no-evaluate leaves them out"
@@ -195,7 +198,7 @@ def _finite(session: Session, run: Run, items: list[ImageItem], skip_bad: bool) 
     what = f"{len(black)} of {len(items)} pictures of run {run.name} are not finite, so black"
     if not skip_bad or len(black) == len(items):
         way_on = "" if len(black) == len(items) else ", or score the rest with --skip-bad"
-        raise BadImages(f"{what}: make them again with less --guidance or --dtype fp32{way_on}")
+        raise BadImages(f"{what}: make them again with less --guidance{way_on}")
     return [item for item in items if item.key not in black], [f"{what}: they were left out"]
 
 

@@ -13,11 +13,18 @@ from PIL import Image as PilImage
 from t2i_track.errors import SettingsError
 from t2i_track.images import png
 from t2i_track.runs.record import RECORD_VERSION
-from t2i_track.settings import DECLARED, RECORDED, Settings
+from t2i_track.settings import DECLARED, RECORDED, Settings, Values
 
 MOST_RECORD = 2**20
 """Characters of a record's JSON; ours have a few thousand and the prompt."""
 SEEDS = 2**64
+MOST_PIXELS_AT_ONCE = 2**26
+"""Pixels of a whole batch: 64 pictures of 1024 x 1024."""
+MOST_WORK = 2**32
+"""Pixels of a whole batch times passes of the network: 16 pictures of 1024 x 1024 in 128 steps with guidance."""
+
+MOST_TEXT = 2**14
+"""Characters of a prompt: the encoder's window takes 77 tokens, and to count those of a million takes minutes."""
 
 
 def read(path: Path) -> dict[str, Any] | None:
@@ -40,6 +47,28 @@ def read(path: Path) -> dict[str, Any] | None:
         return validated(record)
     except SettingsError as error:
         raise SettingsError(f"{path}: no picture can be made of its record: {_short(str(error))}") from None
+
+
+def require_bounded(record: Mapping[str, Any]) -> None:
+    """Refuse a checked record that would take days, or all memory: each of its values may be one of ours, and not all.
+
+    Raises:
+        SettingsError: names the values and what may be done.
+    """
+    for name in ("prompt", "negative_prompt"):
+        if len(record[name]) > MOST_TEXT:
+            raise SettingsError(
+                f"its {name} has {len(record[name])} characters, more than the {MOST_TEXT} that are taken of a"
+                " stranger's picture: reproduce it in the home that has its run"
+            )
+    at_once = record["batch_size"] * record["height"] * record["width"]
+    passes = Values.stored(record).passes
+    if at_once > MOST_PIXELS_AT_ONCE or at_once * passes > MOST_WORK:
+        raise SettingsError(
+            f"its record asks for batch_size {record['batch_size']} of {record['width']} x {record['height']} pixels in"
+            f" {record['steps']} steps, which is more than a picture of a stranger may take: make one like it with"
+            " 't2i generate', or reproduce it in the home that has its run"
+        )
 
 
 def validated(record: Any) -> dict[str, Any]:

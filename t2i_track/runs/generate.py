@@ -31,7 +31,7 @@ from t2i_track.images.loading import (
 )
 from t2i_track.images.sampling import Job, Picture, PromptEncoder, jobs, refuse_ignored, sample
 from t2i_track.images.schedule import require_schedule
-from t2i_track.images.schedulers import set_scheduler
+from t2i_track.images.schedulers import require_trained, set_scheduler
 from t2i_track.images.writing import Record
 from t2i_track.progress import progress
 from t2i_track.runs import joining, projection, record
@@ -67,10 +67,13 @@ class Generator:
         """Load the plan's model and make every open choice.
 
         Raises:
-            SettingsError: a setting that this model or scheduler would ignore, or steps that the scheduler cannot do.
+            SettingsError: a setting that this model or scheduler would ignore, how the model was trained and the
+                scheduler would, or steps that it cannot do.
         """
         settings = self._workspace.stored_settings(plan.settings)
         loaded, scheduler_config = self._pipeline(settings)
+        assert self._loaded is not None
+        require_trained(self._loaded[2], settings.scheduler)
         refuse_ignored(loaded.pipe, settings)
         require_schedule(loaded.pipe.scheduler, settings.scheduler, settings.steps)
         height, width = loaded.size(settings)
@@ -128,12 +131,16 @@ class Generator:
         made = self._require_pictures(run)
         self._workspace.require_writable()
         if run.status == RunStatus.FINISHED and made == run.num * run.images_per_prompt:
-            return self._summary(run, 0, 0.0, projection.send(self._workspace, self._tracker, run))
+            return self.finished(run)
         self._tracker.check()
         with self._workspace.begin() as session:
             run = lineage.find_run(session, run.uuid)
             self._require_same_model(run, stored)
         return self._carry_out(run, join=None)
+
+    def finished(self, run: Run) -> Summary:
+        """What there is of a finished run; MLflow is sent what it lacks, as where it was killed after its last row."""
+        return self._summary(run, 0, 0.0, projection.send(self._workspace, self._tracker, run))
 
     def _pipeline(self, settings: Values) -> tuple[LoadedPipeline, dict[str, Any]]:
         """The pipeline for these settings, loaded once, with their scheduler and memory format."""
@@ -162,11 +169,17 @@ class Generator:
         return self._encoders[key]
 
     def _require_same_model(self, run: Run, settings: Values) -> None:
-        loaded, _ = self._pipeline(settings)
+        loaded, now = self._pipeline(settings)
         if loaded.weights_sha256 != run.model.weights_sha256 or loaded.lora_sha256 != run.config["lora_sha256"]:
             raise ModelError(
                 f"the weights of '{settings.model}' have changed since run {run.uuid[:12]} began"
                 f" ({run.model.weights_sha256[:12]} then, {loaded.weights_sha256[:12]} now): start a new run"
+            )
+        # Keys that a later version of diffusers adds have their neutral value, and are not in what was stored.
+        if changed := sorted(key for key, value in run.scheduler_config.items() if now.get(key) != value):
+            raise ModelError(
+                f"the scheduler configuration of '{settings.model}' has changed since run {run.uuid[:12]} began"
+                f" ({', '.join(changed)}): put it back, or start a new run without --resume"
             )
         if (loaded.device, loaded.dtype) != (run.device, run.dtype):
             raise SettingsError(

@@ -17,6 +17,7 @@ import yaml
 from t2i_track.errors import SettingsError
 from t2i_track.runs.plain_yaml import yaml_values
 from t2i_track.settings import AXES, DECLARED, Settings, suggestion
+from t2i_track.texts import unstorable
 
 MOST_CELLS = 10_000
 """More cells than this are refused before any is made: to list a billion takes hours."""
@@ -69,6 +70,7 @@ class Experiment:
         Raises:
             SettingsError: names the key, its value and what it may be.
         """
+        _check_texts(self)
         if self.size > MOST_CELLS:
             raise SettingsError(
                 f"{self.counted} are more than the {MOST_CELLS:,} that a sweep may have: take fewer values, or several"
@@ -226,6 +228,16 @@ def _check_place(place: str, name: str) -> None:
     """A key of the file's top level, written among the settings."""
     if name in KEYS and name not in DECLARED:
         raise SettingsError(f"'{name}' belongs at the top level of the file, not under '{place}'")
+
+
+def _check_texts(experiment: Experiment) -> None:
+    for key in KEYS:
+        value = getattr(experiment, key)
+        if isinstance(value, str) and (reason := unstorable(value)):
+            raise SettingsError(f"{key} {value!r:.60} cannot be stored ({reason}): take that out")
+    for key in ("name", "experiment"):
+        if (value := getattr(experiment, key)) is not None and not value.strip():
+            raise SettingsError(f"{key} {value!r} is empty: give one, or leave it out")
 
 
 def _check_axis(name: str, values: list[Any], settings: Mapping[str, Any]) -> None:

@@ -132,11 +132,9 @@ def generate(
             summary = generator.resume(resume, {name: getattr(chosen, name) for name in settings})
         else:
             summary = generator.generate(plan)
-        notes = _notes(summary)
+        notes = notes_on(summary)
         scored = unscored = None
-        # Scores that nobody asked for are left out where they would be refused; the notes say why.
-        asked = evaluate is not None or reference is not None
-        if evaluate is not False and (asked or not summary.not_finite):
+        if is_scored(summary, evaluate, reference):
             scored, unscored = _scored(workspace, tracker, summary, evaluate, reference)
     return Outcome(summary, scored, notes, unscored)
 
@@ -161,7 +159,14 @@ def _scored(
         return None, f"{type(error).__name__}: {error}"
 
 
-def _notes(summary: Summary) -> list[str]:
+def is_scored(summary: Summary, evaluate: bool | None, reference: str | None) -> bool:
+    """Whether scores are due; those that nobody asked for are not where they would be refused, as the notes say."""
+    asked = evaluate is not None or reference is not None
+    return evaluate is not False and (asked or not summary.not_finite)
+
+
+def notes_on(summary: Summary) -> list[str]:
+    """What must be said of a run's pictures."""
     notes = []
     if summary.truncated:
         notes.append(
@@ -173,8 +178,8 @@ def _notes(summary: Summary) -> list[str]:
         notes.append(f"{unsafe} images were blacked out by the model's safety checker")
     if summary.not_finite:
         notes.append(
-            f"{summary.not_finite} of {summary.images} images are not finite, so black, and will not be scored: try"
-            " less --guidance, or --dtype fp32"
+            f"{summary.not_finite} of {summary.images} images are not finite in fp32, so black, and will not be scored:"
+            " try less --guidance"
         )
     if summary.mended:
         notes.append(f"{summary.mended} of {summary.images} images overflowed in half precision and were made in fp32")

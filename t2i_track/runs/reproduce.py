@@ -116,6 +116,8 @@ def _record(workspace: Workspace, address: str) -> tuple[dict[str, Any], Pixels 
     if path.is_file():
         record = foreign.read(path)
         if record is not None:
+            if not _is_ours(workspace, record):
+                foreign.require_bounded(record)
             return record, *_pixels(path, record)
     from t2i_track.db import lineage
 
@@ -130,6 +132,20 @@ def _record(workspace: Workspace, address: str) -> tuple[dict[str, Any], Pixels 
             ) from None
         raise
     return record, *(_pixels(file, record) if file.is_file() else (None, []))
+
+
+def _is_ours(workspace: Workspace, record: Mapping[str, Any]) -> bool:
+    """Whether a run of the database has asked for what the record asks for."""
+    from t2i_track.db.models import Run
+    from t2i_track.runs.record import picture_record
+
+    try:
+        with workspace.reading() as session:
+            run = session.scalars(select(Run).where(Run.uuid == str(record.get("run")))).first()
+            ours = {} if run is None else picture_record(run)
+    except DatabaseError:
+        return False
+    return all(ours.get(name) == record[name] for name in ("steps", "batch_size", "height", "width", "scheduler"))
 
 
 def _pixels(path: Path, record: Mapping[str, Any]) -> tuple[Pixels | None, list[str]]:

@@ -204,6 +204,8 @@ def _shown(image: Image, workspace: Workspace) -> dict[str, object]:
         "prompt": image.prompt.text,
         "seed": image.seed,
         **{name: value for name, value in values_of(run).to_dict().items() if name in RECORDED},
+        **{name: own for name in ("dtype", "batch_size") if (own := getattr(image, name)) is not None},
+        **({} if image.note is None else {"note": image.note}),
         "weights_sha256": run.model.weights_sha256,
         "tokens": image.tokens,
         "truncated": image.truncated,

@@ -19,7 +19,7 @@ from t2i_track.runs import joining, projection
 from t2i_track.runs.content import STATE
 from t2i_track.runs.generate import Generator
 from t2i_track.runs.grid import Experiment
-from t2i_track.runs.launch import experiment_name, open_manifest, with_default_num
+from t2i_track.runs.launch import experiment_name, is_scored, notes_on, open_manifest, with_default_num
 from t2i_track.runs.plan import Plan, Summary
 from t2i_track.runs.rates import Range, Rates, Total
 from t2i_track.settings import DECLARED, Settings, Stage
@@ -52,6 +52,8 @@ class CellOutcome:
     """made, resumed, taken over, or failed."""
     run: str | None
     error: str | None = None
+    notes: tuple[str, ...] = ()
+    """What must be said of its pictures and scores, as of a run by itself."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +66,17 @@ class SweepOutcome:
     @property
     def failed(self) -> list[CellOutcome]:
         return [cell for cell in self.cells if cell.state == "failed"]
+
+    def notes(self) -> list[str]:
+        """The notes of the cells, each once, with the cells that it is of unless it is of all."""
+        cells: dict[str, list[int]] = {}
+        for cell in self.cells:
+            for note in dict.fromkeys(cell.notes):
+                cells.setdefault(note, []).append(cell.cell)
+        return [
+            f"note: {note}" if len(of) == len(self.cells) else f"note of cell {', '.join(map(str, of))}: {note}"
+            for note, of in cells.items()
+        ]
 
 
 def cells_of(experiment: Experiment, manifest: Manifest) -> list[Settings]:
@@ -179,24 +192,29 @@ def _run_cell(
 ) -> CellOutcome:
     assert plan.cell is not None
     run: str | None = None
+    notes: list[str] = []
     try:
-        state, run = _make(workspace, tracker, generator, sweep, plan, fresh)
-        if experiment.evaluate is not False:
+        state, summary = _make(workspace, tracker, generator, sweep, plan, fresh)
+        run = summary.run
+        notes += notes_on(summary)
+        if is_scored(summary, experiment.evaluate, experiment.reference):
             from t2i_track.runs.evaluate import after_generation
 
-            after_generation(workspace, tracker, run, wanted=experiment.evaluate, reference=experiment.reference)
+            wanted, reference = experiment.evaluate, experiment.reference
+            scored = after_generation(workspace, tracker, run, wanted=wanted, reference=reference)
+            notes += scored.notes() if scored else ()
     except (Interrupted, KeyboardInterrupt):
         raise
     except T2IError as error:
-        return CellOutcome(plan.cell, plan.settings, "failed", run, " ".join(str(error).split()))
+        return CellOutcome(plan.cell, plan.settings, "failed", run, " ".join(str(error).split()), tuple(notes))
     except Exception as error:  # noqa: BLE001 - whatever one cell meets must not stop the others; it is reported
-        return CellOutcome(plan.cell, plan.settings, "failed", run, f"{type(error).__name__}: {error}")
-    return CellOutcome(plan.cell, plan.settings, state, run)
+        return CellOutcome(plan.cell, plan.settings, "failed", run, f"{type(error).__name__}: {error}", tuple(notes))
+    return CellOutcome(plan.cell, plan.settings, state, run, notes=tuple(notes))
 
 
 def _make(
     workspace: Workspace, tracker: Tracker, generator: Generator, sweep: Sweep, plan: Plan, fresh: bool
-) -> tuple[str, str]:
+) -> tuple[str, Summary]:
     """What was done for the cell, and its run."""
     assert plan.cell is not None
     fingerprint = generator.resolve(plan).fingerprint
@@ -210,11 +228,9 @@ def _make(
                 lineage.add_to_sweep(session, sweep.id, own, plan.cell)
     if own is not None and own.settings_sha256 == fingerprint:
         if own.status == RunStatus.FINISHED:
-            projection.send(workspace, tracker, own)  # it may have been killed after its last row was stored
-            return "taken over", own.uuid
-        return "resumed", generator.resume(own.uuid).run
-    summary: Summary = generator.generate(plan)
-    return "made", summary.run
+            return "taken over", generator.finished(own)
+        return "resumed", generator.resume(own.uuid)
+    return "made", generator.generate(plan)
 
 
 def _open(workspace: Workspace, tracker: Tracker, experiment: Experiment, fresh: bool) -> Sweep:

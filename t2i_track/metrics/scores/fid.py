@@ -103,7 +103,10 @@ def fid(rows: Rows, groups: Groups, reference: Gaussian) -> tuple[float, list[fl
     if len(rows) < 2:
         raise MetricError(f"fid needs at least 2 pictures, not {len(rows)}; add pictures")
     if (dimension := rows[:1].shape[1]) != len(reference.mu):
-        raise MetricError(f"features have {dimension} dimensions, the reference {len(reference.mu)}; use one extractor")
+        raise MetricError(
+            f"the reference's features have {len(reference.mu)} dimensions and the images' {dimension}: give the"
+            " --extractor that its statistics were made with, or name statistics by this one"
+        )
     members = [np.flatnonzero(groups == g) for g in range(GROUPS)]
     covariances = _by_gram if len(rows) <= reference.root.shape[1] else _by_scatter
     distances = covariances(rows, members, reference)
