@@ -91,7 +91,7 @@ def pixels(workspace: Workspace) -> list[str]:
         return list(session.scalars(select(Image.pixels_sha256).order_by(Image.prompt_index)))
 
 
-STOPS = {"a picture": "images/", "a row": "the database of ", "the database altogether": "the database of "}
+STOPS = {"a picture": "images/", "a row": "the database at ", "the database altogether": "the database at "}
 
 
 @pytest.mark.parametrize("place", [*STOPS, "the temporary folder", "the locks", "MLflow"])

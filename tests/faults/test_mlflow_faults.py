@@ -374,7 +374,7 @@ def test_a_run_whose_pictures_are_gone_stays_what_it_is(
         shutil.rmtree(tmp_path / "elsewhere")
         (tmp_path / "elsewhere").write_text("in the way")
     with pytest.raises(
-        SettingsError, match=f"{1 if gone == 'one' else 3} of 3 pictures of run .* are not there any more"
+        SettingsError, match=f"{1 if gone == 'one' else 3} of 3 pictures of run .* are not what was made"
     ):
         resume(workspace, tracking_uri)
     assert (row(workspace).status, row(workspace).error) == (RunStatus.FINISHED, None)
