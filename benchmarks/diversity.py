@@ -19,7 +19,7 @@ from t2i_track.metrics.cache import FeatureStore
 from t2i_track.metrics.extractors import resolve
 from t2i_track.metrics.scores.prompt_spread import spreads
 from t2i_track.metrics.uncertainty import student
-from t2i_track.runs.evaluate import run_items
+from t2i_track.runs.recorded import run_items
 from t2i_track.runs.rows import image_rows, run_rows
 from t2i_track.workspace import Workspace
 

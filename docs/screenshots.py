@@ -40,9 +40,9 @@ def served(tracking_uri: str) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = server_command(tracking_uri, "127.0.0.1", port)
+    command, environment = server_command(tracking_uri, "127.0.0.1", port)
     # The server starts workers of its own, which end with its process group.
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     server = subprocess.Popen(command, start_new_session=True, env=environment, **quiet)  # type: ignore[call-overload]
     try:

@@ -203,7 +203,7 @@ def evaluate(
         resize: side of the square to which all pictures are brought first, in pixels.
         protocol: a named protocol: refuse runs that do not follow it, and measure as it says.
         device: where features are made; default: cuda, else mps, else cpu.
-        skip_bad: score the rest where pictures are unreadable or of another size.
+        skip_bad: score the rest where pictures are unreadable, changed or of another size.
         tracking_uri, home, db_url: as for ``generate``.
 
     Raises:

@@ -20,7 +20,7 @@ T2IError
 │   ├── Unreachable        it does not answer, or not in time
 │   ├── Refused            it will never take this
 │   └── Missing            it has no such run, or it is deleted
-├── Busy                   another process is making or sending this run
+├── Busy                   another process is making or sending this run, or running this sweep
 └── Interrupted            stopped by the user; resumable
 
 Every message is one line: what is wrong, the offending value, and what to do next. The library raises these and

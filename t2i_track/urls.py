@@ -29,6 +29,11 @@ _SHORT = 4
 """A secret of fewer characters is no word of its own: it would be found in the middle of others."""
 
 
+def is_address(text: str) -> bool:
+    """Whether it begins as an address does: what was to be a file or folder is not one."""
+    return _SCHEME.match(text) is not None
+
+
 def shown(url: str) -> str:
     """The address without user, password, token and whatever else a query may hold; any text, however malformed.
 

@@ -156,9 +156,11 @@ def test_a_server_that_goes_away_loses_nothing(
 
 
 def test_the_ui_is_served_from_the_same_store(tracking_uri: str, tmp_path: Path) -> None:
-    command = server_command(tracking_uri, "127.0.0.1", 5001)
+    command, environment = server_command(tracking_uri, "127.0.0.1", 5001)
     assert command[:4] == [sys.executable, "-m", "mlflow", "server"]
-    assert command[4:10] == ["--backend-store-uri", tracking_uri, "--host", "127.0.0.1", "--port", "5001"]
+    assert command[4:8] == ["--host", "127.0.0.1", "--port", "5001"]
+    assert environment["MLFLOW_BACKEND_STORE_URI"] == tracking_uri
+    assert tracking_uri not in " ".join(command)  # which `ps` shows to everyone
     with pytest.raises(TrackingError, match="has a UI already: open http://mlflow:5000 in a browser"):
         server_command("http://me:secret@mlflow:5000", "127.0.0.1", 5001)
     with pytest.raises(TrackingError, match="there is no such file"):

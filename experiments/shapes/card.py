@@ -10,7 +10,7 @@ from t2i_track import open_database
 from t2i_track.db import lineage
 from t2i_track.ranking.rows import RunRow
 from t2i_track.report.grid import grid
-from t2i_track.runs.evaluate import run_items
+from t2i_track.runs.recorded import run_items
 from t2i_track.runs.rows import run_rows
 from t2i_track.workspace import Workspace
 

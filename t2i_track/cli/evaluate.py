@@ -61,7 +61,9 @@ def _names(_ctx: click.Context, _param: click.Parameter, value: str | None) -> t
 @click.option("--resize", type=Whole(8), help="Bring all pictures to a square of this side first.")
 @click.option("--protocol", help="A named protocol: refuse runs that do not follow it, and measure as it says.")
 @click.option("--device", show_default="cuda, else mps, else cpu", help="Where features are made.")
-@click.option("--skip-bad", is_flag=True, help="Score the rest where pictures are unreadable or of another size.")
+@click.option(
+    "--skip-bad", is_flag=True, help="Score the rest where pictures are unreadable, changed or of another size."
+)
 @format_option("table", "json", "csv", "markdown")
 @tracking_option
 @workspace_options

@@ -10,6 +10,7 @@ import click
 
 from t2i_track.errors import SettingsError
 from t2i_track.settings import DECLARED, Decides, Setting, Settings, Stage, option
+from t2i_track.urls import is_address, shown
 from t2i_track.workspace import DEFAULT_HOME, Workspace
 
 
@@ -33,7 +34,17 @@ _WHOLE = Setting(help="", kind=int, stage=Stage.NONE, decides=Decides.NOTHING)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-PATH = click.Path(path_type=Path)
+
+class Place(click.Path):
+    """A file or folder. An address is none: a folder would be made with its password in the name."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if is_address(str(value)):
+            self.fail(f"'{shown(str(value))}' is an address: give a file or folder", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PATH = Place(path_type=Path)
 DEFAULTS = Settings().to_dict()
 
 
@@ -63,7 +74,7 @@ def workspace_options(command: F) -> F:
     )
     @click.option(
         "--home-in",
-        type=click.Path(path_type=Path, exists=True, file_okay=False),
+        type=Place(path_type=Path, exists=True, file_okay=False),
         hidden=True,
         help="Folder from which a relative --home leads; MLproject gives the one in which `mlflow run` was typed.",
     )

@@ -48,6 +48,6 @@ def ui(host: str, port: int, tracking_uri: str | None) -> None:
     """MLflow's UI on the store that the runs are in; Ctrl-C ends it."""
     from t2i_track.tracking import server_command
 
-    command = server_command(tracking_uri, host, port)
+    command, environment = server_command(tracking_uri, host, port)
     click.echo(f"http://{host}:{port}", err=True)
-    os.execvp(command[0], command)
+    os.execvpe(command[0], command, environment)

@@ -163,7 +163,8 @@ def find_image(session: Session, address: str, home: Path) -> Image:
     Raises:
         NotFound, Ambiguous: as for runs.
     """
-    found = list(session.scalars(select(Image).where(Image.path.in_(_paths(address, home)))))
+    at = image_at(session, address, home)
+    found = [] if at is None else [at]
     if not found and address.isdigit() and len(address) < 12:
         found = list(session.scalars(select(Image).where(Image.id == int(address))))
     if not found and len(address) >= 6:
@@ -172,6 +173,11 @@ def find_image(session: Session, address: str, home: Path) -> Image:
     if not found:
         raise NotFound(f"no image '{address}': give its id, its path, or six or more characters of a hash")
     return _only(found, "image", address, lambda image: f"{image.id} ({image.path})")
+
+
+def image_at(session: Session, path: str, home: Path) -> Image | None:
+    """The image that was written there, by its path as stored or as the user sees it."""
+    return session.scalars(select(Image).where(Image.path.in_(_paths(path, home)))).first()
 
 
 def is_taken(session: Session, mlflow_run_id: str) -> bool:

@@ -18,6 +18,7 @@ from t2i_track.metrics.measurement import Measurement
 from t2i_track.metrics.metric import Kind, Metric
 from t2i_track.metrics.prompts import GROUPING
 from t2i_track.metrics.protocol import ProtocolRecord, of_device, of_pictures, versions
+from t2i_track.metrics.recorded import changed
 from t2i_track.metrics.reference import Reference
 from t2i_track.metrics.rows import Score
 
@@ -132,7 +133,7 @@ def evaluate(
         resize: side of the square to which all pictures are brought first; default: reference pictures are brought to
             the size of the run's.
         parameters: of metrics, by torch-fidelity's names (``isc_splits``, ``kid_subset_size``, …).
-        skip_bad: score the rest where some pictures are unreadable or of another size.
+        skip_bad: score the rest where some pictures are unreadable, changed or of another size.
         known: pairs of score name and protocol fingerprint (as keys of a mapping, or in a set) to leave out.
         progress: called with inputs done and in all while features are made.
 
@@ -240,15 +241,19 @@ def _measure(
     images = sorted(images, key=lambda image: (image.prompt_index, image.replicate, image.sha256))
     stores: dict[Kind, FeatureStore] = {}
     unreadable: dict[str, str] = {}
+    compared = plan.reference.items if plan.reference else ()
+    others = changed([*images, *compared], cache_dir)
     for read in _by_extractor(plan, wanted):
         needs_reference = any(metric.reference for metric in wanted if set(metric.layers) & set(read))
-        items = [*images, *(plan.reference.items if plan.reference and needs_reference else ())]
+        items = [item for item in [*images, *(compared if needs_reference else ())] if item.key not in others]
         store, failed = picture_features(plan.extractors[read[0]], items, plan.size, cache_dir, device, progress)
         stores |= dict.fromkeys(read, store)
         unreadable |= failed
     warnings: list[str] = []
-    good, note = _good_images(images, plan, next(iter(stores.values())), unreadable, skip_bad, warnings)
-    reference = _good_reference(plan.reference, unreadable, skip_bad, warnings)
+    reasons = ((item, others.get(item.key) or unreadable.get(item.sha256)) for item in [*images, *compared])
+    bad = {item: reason for item, reason in reasons if reason}
+    good, note = _good_images(images, plan, next(iter(stores.values())), bad, skip_bad, warnings)
+    reference = _good_reference(plan.reference, bad, skip_bad, warnings)
     return Measurement(good, reference, plan.size, cache_dir, device, progress, plan.extractors, stores, warnings, note)
 
 
@@ -264,13 +269,13 @@ def _good_images(
     images: Sequence[ImageItem],
     plan: _Plan,
     store: FeatureStore,
-    unreadable: Mapping[str, str],
+    unreadable: Mapping[ImageItem, str],
     skip_bad: bool,
     warnings: list[str],
 ) -> tuple[list[ImageItem], str | None]:
     """The images to score, and what every score of them must say."""
-    readable = [image for image in images if image.sha256 not in unreadable]
-    bad = [f"{image.path.name} ({unreadable[image.sha256]})" for image in images if image.sha256 in unreadable]
+    readable = [image for image in images if image not in unreadable]
+    bad = [f"{image.path.name} ({unreadable[image]})" for image in images if image in unreadable]
     # A store that has no picture at all knows no fields.
     info = store.rows([image.sha256 for image in readable]).info().tolist() if readable else []
     good = []
@@ -288,19 +293,15 @@ def _good_images(
 
 
 def _good_reference(
-    reference: Reference | None, unreadable: Mapping[str, str], skip_bad: bool, warnings: list[str]
+    reference: Reference | None, unreadable: Mapping[ImageItem, str], skip_bad: bool, warnings: list[str]
 ) -> Reference | None:
     if reference is None:
         return None
-    bad = [
-        f"{reference.name_of(item)} ({unreadable[item.sha256]})"
-        for item in reference.items
-        if item.sha256 in unreadable
-    ]
+    bad = [f"{reference.name_of(item)} ({unreadable[item]})" for item in reference.items if item in unreadable]
     if not bad:
         return reference
     _complain(f"{len(bad)} of {reference.n} reference pictures", bad, skip_bad, warnings)
-    return reference.without(set(unreadable))
+    return reference.without(unreadable)
 
 
 def _complain(what: str, bad: Sequence[str], skip: bool, warnings: list[str]) -> None:

@@ -28,6 +28,8 @@ class ImageItem:
     replicate: int = 0
     key: int | str = ""
     """The database's id of the image; it only comes back in ``MetricResult.per_image``."""
+    file_sha256: str = ""
+    """Of a run's image: of its file's bytes, as recorded. Where ``sha256`` is of the file as it is now, nothing."""
 
 
 @dataclass(frozen=True, slots=True)

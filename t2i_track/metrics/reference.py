@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -32,9 +32,9 @@ class Reference:
     root: Path | None = field(default=None, compare=False)
     """The folder that was named."""
 
-    def without(self, unreadable: set[str]) -> Reference:
-        """The same without some pictures, by their sha256."""
-        kept = _of(self.label, [item for item in self.items if item.sha256 not in unreadable])
+    def without(self, unreadable: Container[ImageItem]) -> Reference:
+        """The same without some pictures."""
+        kept = _of(self.label, [item for item in self.items if item not in unreadable])
         return replace(kept, said=self.said, root=self.root)
 
     def name_of(self, item: ImageItem) -> str:

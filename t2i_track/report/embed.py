@@ -7,10 +7,13 @@ import io
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
+from t2i_track.images.png import pixels_sha256
 from t2i_track.pictures import UnreadablePicture, decode
 from t2i_track.ranking import ImageRow
 
@@ -35,8 +38,16 @@ class Picture:
     height: int
 
 
-def pictures(images: Sequence[ImageRow], folder: Path | None) -> list[Picture | None]:
-    """A picture for each image, None where its file is gone or no picture.
+class Lost(StrEnum):
+    """Why an image has no picture, as the page says it."""
+
+    MISSING = "file missing"
+    UNREADABLE = "file unreadable"
+    CHANGED = "file is another picture"
+
+
+def pictures(images: Sequence[ImageRow], folder: Path | None) -> list[Picture | Lost]:
+    """A picture for each image, or why there is none: another picture in its place is not shown as this one.
 
     With a ``folder`` the originals are copied into it, otherwise everything is a ``data:`` URL: the originals up to
     ``EMBEDDED_BYTES``, else WebP previews of at most 256 px.
@@ -45,11 +56,13 @@ def pictures(images: Sequence[ImageRow], folder: Path | None) -> list[Picture | 
     return [_picture(image, folder, originals=folder is not None or total <= EMBEDDED_BYTES) for image in images]
 
 
-def _picture(image: ImageRow, folder: Path | None, originals: bool) -> Picture | None:
+def _picture(image: ImageRow, folder: Path | None, originals: bool) -> Picture | Lost:
     try:
         rgb = decode(image.path)
     except UnreadablePicture:
-        return None
+        return Lost.UNREADABLE if image.path.exists() else Lost.MISSING
+    if image.record.get("pixels_sha256") not in (None, pixels_sha256(np.asarray(rgb))):
+        return Lost.CHANGED
     look = base64.b64encode(rgb.resize((LOOK_SIDE, LOOK_SIDE), Image.Resampling.BOX).tobytes()).decode()
     large = max(rgb.size) > PREVIEW_SIDE
     if folder is None:

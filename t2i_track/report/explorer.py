@@ -22,7 +22,7 @@ from t2i_track.ranking.frontier import alignment_metric
 from t2i_track.ranking.protocols import MARK, alike, otherwise
 from t2i_track.ranking.rows import varied
 from t2i_track.report.charts import charts, labels
-from t2i_track.report.embed import Picture, pictures
+from t2i_track.report.embed import Lost, Picture, pictures
 from t2i_track.settings import AXES
 
 SCRIPTS = ("dom.js", "pictures.js", "summary.js", "charts.js", "grid.js", "viewer.js", "changes.js", "main.js")
@@ -42,7 +42,7 @@ def write_report(
         path: a name that ends in ``.html`` makes one file with everything inside (large collections: previews of at
             most 256 px); any other name makes a folder with ``index.html`` and the original pictures.
         rows: the runs, ranked and excluded; only those that have images are shown in the grid.
-        images: their images. Files that are gone are shown as missing.
+        images: their images. Files that are gone, unreadable or not what was recorded are shown as that.
 
     Returns:
         The HTML file, replaced atomically.
@@ -69,7 +69,7 @@ def _title(rows: Sequence[RunRow]) -> str:
 
 
 def _explored(
-    comparison: Comparison, rows: Sequence[RunRow], images: Sequence[ImageRow], found: Sequence[Picture | None]
+    comparison: Comparison, rows: Sequence[RunRow], images: Sequence[ImageRow], found: Sequence[Picture | Lost]
 ) -> dict[str, Any]:
     """Runs, axes, prompts and images as the page's scripts read them."""
     ranks = {entry.row.run: entry for entry in comparison.ranking}
@@ -96,7 +96,7 @@ def _explored(
         ],
         "prompts": [{"index": index, "replicate": replicate, "text": text} for index, replicate, text in prompts],
         "image_metrics": sorted({name for image in images for name in image.scores}),
-        "missing": sum(picture is None for picture in found),
+        "missing": sum(isinstance(picture, Lost) for picture in found),
     }
 
 
@@ -121,11 +121,13 @@ def _run(row: RunRow, label: str, ranks: Mapping[str, Any], by: str, mark: str) 
     }
 
 
-def _image(image: ImageRow, picture: Picture | None, places: Mapping[Any, int], number: int) -> dict[str, Any]:
+def _image(image: ImageRow, found: Picture | Lost, places: Mapping[Any, int], number: int) -> dict[str, Any]:
     record = {key: _plain(value) for key, value in image.record.items()}
+    picture = None if isinstance(found, Lost) else found
     return {
         "prompt": places[image.prompt_index, image.replicate, image.prompt],
         "picture": None if picture is None else number,
+        "lost": found if isinstance(found, Lost) else None,
         "seed": image.seed,
         # A path names its run, where an id would be another image in another database.
         "address": str(image.record.get("path") or image.record.get("id") or image.path),
@@ -156,11 +158,11 @@ def _shared(images: list[dict[str, Any]]) -> dict[str, Any]:
     return {"record": same, "images": images}
 
 
-def _urls(images: Sequence[ImageRow], found: Sequence[Picture | None]) -> dict[str, dict[int, list[str]]]:
+def _urls(images: Sequence[ImageRow], found: Sequence[Picture | Lost]) -> dict[str, dict[int, list[str]]]:
     """For each run, picture number to its small and (where another) full URL; read by the page when first needed."""
     urls: dict[str, dict[int, list[str]]] = defaultdict(dict)
     for number, (image, picture) in enumerate(zip(images, found, strict=True)):
-        if picture is not None:
+        if not isinstance(picture, Lost):
             urls[image.run][number] = [picture.small] + ([picture.full] if picture.full != picture.small else [])
     return urls
 

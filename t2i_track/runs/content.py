@@ -20,8 +20,10 @@ from sqlalchemy.orm import Session, joinedload
 from t2i_track.db.models import Image, ManifestEntry, MetricValue, Run, RunStatus, Sweep, SweepRun
 from t2i_track.errors import CompareError
 from t2i_track.jsontext import json_text
+from t2i_track.metrics.recorded import changed
 from t2i_track.runs.protocols import usual_values
 from t2i_track.runs.record import parameters
+from t2i_track.runs.recorded import item_of
 from t2i_track.tracking import RUN_TAG, SWEEP_TAG, Content, Grid, Table
 from t2i_track.workspace import Workspace
 
@@ -143,14 +145,16 @@ def _images(session: Session, workspace: Workspace, run: Run) -> Content:
         **run.config.get("cost", {}),
     }
     ended = run.ended_at or images[-1].created_at
-    there = [image for image in images if workspace.image_path(image).exists()]
-    shown = [image for image in there if image.replicate == 0][:GRID_IMAGES]
+    first = [image for image in images if image.replicate == 0][:GRID_IMAGES]
+    needed = dict.fromkeys([*first, *images[:TABLE_IMAGES]])
+    lost = changed([item_of(workspace, image) for image in needed], workspace.cache)
+    shown, tabled = ([image for image in some if image.id not in lost] for some in (first, images[:TABLE_IMAGES]))
     picture = partial(sample_grid, workspace, shown)
     return Content(
         metrics={f"{COST}{name}": (value, ended) for name, value in cost.items()},
         files=partial(_write_tables, session, run, images),
         grid=Grid(picture, GRID_KEY, run.started_at or run.created_at, run.uuid) if shown else None,
-        table=Table([_table_row(workspace, image) for image in there[:TABLE_IMAGES]]) if there else None,
+        table=Table([_table_row(workspace, image) for image in tabled]) if tabled else None,
         manifest=_Listed(run.manifest.name, run.manifest.sha256, run.manifest.size),
     )
 

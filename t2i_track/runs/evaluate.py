@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy.orm import Session
 
 from t2i_track.db import lineage
 from t2i_track.db.models import Image, MetricValue, Protocol, Run, RunStatus
@@ -21,10 +21,12 @@ from t2i_track.metrics.extractors import resolve
 from t2i_track.metrics.inputs import ImageItem
 from t2i_track.metrics.measurable import default_metrics, too_small_for
 from t2i_track.metrics.protocol import ProtocolRecord
+from t2i_track.metrics.recorded import changed
 from t2i_track.metrics.reference import Reference, open_reference
 from t2i_track.metrics.registry import METRICS
 from t2i_track.progress import Report, progress
 from t2i_track.runs import projection
+from t2i_track.runs.recorded import run_items
 from t2i_track.runs.request import (
     EMBEDDED,
     EVALUATED,
@@ -170,7 +172,7 @@ def _score_one(
     }
     planned = plan(items, **shared, device=device_kind(request.device))
     if _all_known(planned, known):
-        found = EvaluationResult([], [])
+        found = EvaluationResult([], _since_scored(run, items, workspace))
     else:
         with _Bars(run.name) as bars:
             device = choose_device(request.device)
@@ -202,29 +204,17 @@ def _finite(session: Session, run: Run, items: list[ImageItem], skip_bad: bool) 
     return [item for item in items if item.key not in black], [f"{what}: they were left out"]
 
 
+def _since_scored(run: Run, items: Sequence[ImageItem], workspace: Workspace) -> list[str]:
+    """Of a run whose stored scores are shown: a line on pictures that are not any more what was scored."""
+    lost = changed(items, workspace.cache)
+    first = next((f"{item.path.name} ({lost[item.key]})" for item in items if item.key in lost), "")
+    what = f"{len(lost)} of {len(items)} pictures of run {run.name} are not what was scored, the first is {first}"
+    return [f"{what}: these scores are of the recorded ones"] if lost else []
+
+
 def _all_known(protocols: Mapping[str, ProtocolRecord], known: set[tuple[str, str]]) -> bool:
     """Asked before torch is imported: a second evaluation only reads."""
     return all(METRICS[metric].is_known(protocol.fingerprint, known) for metric, protocol in protocols.items())
-
-
-def run_items(session: Session, workspace: Workspace, run: Run) -> list[ImageItem]:
-    images = session.scalars(
-        select(Image)
-        .where(Image.run_id == run.id)
-        .options(joinedload(Image.prompt))
-        .order_by(Image.prompt_index, Image.replicate)
-    )
-    return [
-        ImageItem(
-            path=workspace.image_path(image),
-            sha256=image.pixels_sha256,
-            prompt=image.prompt.text,
-            prompt_index=image.prompt_index,
-            replicate=image.replicate,
-            key=image.id,
-        )
-        for image in images
-    ]
 
 
 def known_scores(session: Session, run: Run) -> set[tuple[str, str]]:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 from sqlalchemy import select
-from sqlalchemy.exc import SQLAlchemyError
 
 from t2i_track.db import lineage
 from t2i_track.db.models import Image, Run, RunStatus
@@ -33,12 +32,14 @@ from t2i_track.images.sampling import Job, Picture, PromptEncoder, jobs, refuse_
 from t2i_track.images.schedule import require_schedule
 from t2i_track.images.schedulers import require_trained, set_scheduler
 from t2i_track.images.writing import Record
+from t2i_track.metrics.recorded import changed
 from t2i_track.progress import progress
 from t2i_track.runs import joining, projection, record
 from t2i_track.runs.content import PROGRESS
 from t2i_track.runs.plan import NEGATIVE_TRUNCATED, Plan, Summary, create_run, settings_of, stored_prompts, values_of
 from t2i_track.runs.projection import Sent
 from t2i_track.runs.rates import START
+from t2i_track.runs.recorded import run_items
 from t2i_track.settings import Resolved, Values
 from t2i_track.workspace import Workspace
 
@@ -128,8 +129,8 @@ class Generator:
                     f"run {run.uuid[:12]} was made with {key} {getattr(stored, key)}, not {value}: leave the option out"
                     " to resume it, or start a new run without --resume"
                 )
-        made = self._require_pictures(run)
         self._workspace.require_writable()
+        made = self._require_pictures(run)
         if run.status == RunStatus.FINISHED and made == run.num * run.images_per_prompt:
             return self.finished(run)
         self._tracker.check()
@@ -188,17 +189,19 @@ class Generator:
             )
 
     def _require_pictures(self, run: Run) -> int:
-        """The number of pictures made; raises SettingsError where one is gone: the rest would be no whole run."""
+        """The number of pictures made; raises SettingsError where one is gone or another: it would be no whole run."""
         with self._workspace.reading() as session:
-            images = session.scalars(select(Image).where(Image.run_id == run.id))
-            paths = [self._workspace.image_path(image) for image in images]
-        gone = [path for path in paths if not path.exists()]
-        if gone:
+            items = run_items(session, self._workspace, run)
+        reasons = changed(items, self._workspace.cache)
+        lost = [item for item in items if item.key in reasons]
+        if lost:
+            first = lost[0]
             raise SettingsError(
-                f"{len(gone)} of {len(paths)} pictures of run {run.uuid[:12]} are not there any more, the first is"
-                f" {gone[0]}: bring them back, or make them in a new run without --resume"
+                f"{len(lost)} of {len(items)} pictures of run {run.uuid[:12]} are not what was made, the first is"
+                f" {first.path} ({reasons[first.key]}): bring them back, make each again as by `t2i reproduce"
+                f" {first.key} --out {shlex.quote(str(first.path))}`, or make them in a new run without --resume"
             )
-        return len(paths)
+        return len(items)
 
     def _carry_out(self, run: Run, *, join: str | None) -> Summary:
         folder = self._workspace.run_folder(run)
@@ -246,10 +249,10 @@ class Generator:
             raise Interrupted(
                 f"interrupted; what is made is kept. Go on with: t2i generate --resume {run.uuid[:12]}{self._where()}"
             ) from None
-        except (OSError, SQLAlchemyError, DatabaseError) as error:
+        except (OSError, DatabaseError) as error:
             reason = self._what_failed(error)
             # A full disk may have no place for this either; a run that is left as running is resumed all the same.
-            with contextlib.suppress(OSError, SQLAlchemyError, DatabaseError):
+            with contextlib.suppress(OSError, DatabaseError):
                 self._close(run, RunStatus.FAILED, reason)
             raise T2IError(
                 f"run {run.uuid[:12]} stopped ({reason}); put that right, then: t2i generate --resume {run.uuid[:12]}"
@@ -258,11 +261,9 @@ class Generator:
             self._close(run, RunStatus.FAILED, f"{type(error).__name__}: {error}")
             raise
 
-    def _what_failed(self, error: OSError | SQLAlchemyError | DatabaseError) -> str:
+    def _what_failed(self, error: OSError | DatabaseError) -> str:
         if isinstance(error, DatabaseError):
             return str(error)
-        if isinstance(error, SQLAlchemyError):
-            return f"the database of {self._workspace.home}: {getattr(error, 'orig', None) or error}"
         return f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
 
     def _close(

@@ -116,6 +116,7 @@ def _record(workspace: Workspace, address: str) -> tuple[dict[str, Any], Pixels 
     if path.is_file():
         record = foreign.read(path)
         if record is not None:
+            record = _as_recorded(workspace, path, record)
             if not _is_ours(workspace, record):
                 foreign.require_bounded(record)
             return record, *_pixels(path, record)
@@ -146,6 +147,20 @@ def _is_ours(workspace: Workspace, record: Mapping[str, Any]) -> bool:
     except DatabaseError:
         return False
     return all(ours.get(name) == record[name] for name in ("steps", "batch_size", "height", "width", "scheduler"))
+
+
+def _as_recorded(workspace: Workspace, path: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """The record in the file, or the database's, where another picture of ours lies in the recorded one's place."""
+    from t2i_track.db import lineage
+
+    try:
+        with workspace.reading() as session:
+            image = lineage.image_at(session, str(path), workspace.home)
+            if image is not None and image.pixels_sha256 != record["pixels_sha256"]:
+                return _stored(image)
+    except DatabaseError:  # a PNG needs no database
+        pass
+    return record
 
 
 def _pixels(path: Path, record: Mapping[str, Any]) -> tuple[Pixels | None, list[str]]:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import Timeout
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from t2i_track.db import lineage
 from t2i_track.db.models import Run, RunStatus, Sweep, SweepRun
 from t2i_track.db.types import utc_now
-from t2i_track.errors import DatabaseError, Interrupted, SettingsError, T2IError
+from t2i_track.errors import Busy, DatabaseError, Interrupted, SettingsError, T2IError
+from t2i_track.files import alone
 from t2i_track.prompts.manifest import Manifest
 from t2i_track.runs import joining, projection
 from t2i_track.runs.content import STATE
@@ -133,7 +138,8 @@ def run_sweep(
     has made with the same settings, weights and manifest is taken over. ``fresh`` makes a new sweep with new runs.
 
     Raises:
-        Interrupted: Ctrl-C. MetricError: its scores could not be measured, found out before the first image.
+        Interrupted: Ctrl-C. MetricError: its scores could not be measured, found out before the first image. Busy:
+            another process runs the same sweep.
     """
     manifest = open_manifest(experiment.manifest, experiment.prompts)
     cells = cells_of(experiment, manifest)
@@ -142,6 +148,35 @@ def run_sweep(
     generator = Generator(workspace, tracker, allow_pickle=allow_pickle)
     joining.check(tracker, joining.joined_run())
     experiment = placed(experiment, tracker.uri)
+    with contextlib.nullcontext() if fresh else _alone(workspace, experiment):
+        return _run_cells(workspace, tracker, generator, experiment, manifest, cells, fresh)
+
+
+@contextlib.contextmanager
+def _alone(workspace: Workspace, experiment: Experiment) -> Iterator[None]:
+    """Two processes would both make the sweep, and each of its cells."""
+    spec = json.dumps(experiment.spec(), sort_keys=True, default=str)
+    lock = workspace.home / f".sweep-{hashlib.sha256(spec.encode()).hexdigest()[:12]}.lock"
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(alone(lock, timeout=0))
+        except Timeout:
+            raise Busy(
+                f"sweep {experiment.name} is being run by another process: wait for it to end, then the same command"
+                " goes on where it stopped"
+            ) from None
+        yield
+
+
+def _run_cells(
+    workspace: Workspace,
+    tracker: Tracker,
+    generator: Generator,
+    experiment: Experiment,
+    manifest: Manifest,
+    cells: Sequence[Settings],
+    fresh: bool,
+) -> SweepOutcome:
     sweep = _open(workspace, tracker, experiment, fresh)
     outcomes: list[CellOutcome] = []
     try:

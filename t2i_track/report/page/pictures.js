@@ -48,7 +48,7 @@ function describe(run, image) {
 
 function thumbnail(run, image, onclick) {
   if (!image || image.picture === null) {
-    return el("div", { class: "thumb" }, el("span", { class: "gone" }, image ? "file missing" : "no picture"));
+    return el("div", { class: "thumb" }, el("span", { class: "gone" }, image ? image.lost : "no picture"));
   }
   const small = Math.max(image.width, image.height) <= 128;
   const picture = el("img", { alt: describe(run, image), width: image.width, height: image.height, decoding: "async", class: small ? "pixelated" : null });

@@ -10,7 +10,7 @@ function drawSummary() {
     byId("recommendation").append(el("p", { class: "callout" }, el("b", {}, "Recommended setting"), found.recommendation.sentence));
   }
   const notes = [...found.notes];
-  if (DATA.missing) notes.push(`${DATA.missing} picture files were missing when this report was made.`);
+  if (DATA.missing) notes.push(`${DATA.missing} picture files were missing, unreadable or not the recorded ones when this report was made.`);
   const sentences = [found.tradeoff, found.knee, ...found.effects].map((one) => one?.sentence).filter(Boolean);
   sentences.unshift(...DATA.found_within);
   byId("findings").append(

@@ -30,7 +30,7 @@ function side(run, index) {
     const links = urls(run.run, image);
     stage.append(el("img", { src: links[1] ?? links[0], alt: describe(run, image), draggable: "false", class: Math.max(image.width, image.height) <= 256 ? "pixelated" : null }));
   } else {
-    stage.append(el("span", { class: "gone" }, "no picture"));
+    stage.append(el("span", { class: "gone" }, image?.lost ?? "no picture"));
   }
   return el("div", { class: "side" }, choose, stage, image ? command(image) : null);
 }
