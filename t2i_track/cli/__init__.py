@@ -9,6 +9,7 @@ import gc
 import importlib
 import io
 import os
+import signal
 import sys
 from typing import Any, NoReturn
 
@@ -97,6 +98,7 @@ def cli() -> None:
 def run() -> NoReturn:
     """`main` as a process of its own."""
     gc.set_threshold(COLLECT_EVERY)
+    _end_in_order()
     status: list[int] = []
     # Registered first, so called last: when threads have ended and everybody's exit functions have run.
     atexit.register(_end, status)
@@ -105,6 +107,18 @@ def run() -> NoReturn:
     except SystemExit as stop:
         status.append(stop.code if isinstance(stop.code, int) else 1)
         raise
+
+
+def _end_in_order() -> None:
+    """Let what stops a program from outside do as Ctrl-C does: what was begun is marked, sent and closed.
+
+    Slurm and other supervisors stop a job with SIGTERM, and a terminal that is closed sends SIGHUP, unless `nohup` says
+    that it is to be ignored.
+    """
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
 
 
 def _end(status: list[int]) -> None:
