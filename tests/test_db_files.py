@@ -144,7 +144,7 @@ def test_eight_programs_make_or_upgrade_one_database_at_once(url: str, before: s
     engine.dispose()
 
 
-KILLS = int(os.environ.get("T2I_TEST_KILLS", "5"))
+KILLS = int(os.environ.get("T2I_TEST_KILLS", "10")) // 2
 
 
 @pytest.mark.slow

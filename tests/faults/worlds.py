@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -191,7 +192,7 @@ class Stage:
     def __init__(self, folder: Path, run: Runner, store: Path) -> None:
         self.folder, self._run, self._store = folder / "work", run, store
         self._kept = folder / "kept"
-        self._ends: dict[tuple[Any, ...], dict[str, Any]] = {}
+        self._ends: dict[tuple[Any, ...], tuple[dict[str, Any], float]] = {}
 
     def run(self, command: Command, **stopped: Any) -> Any:
         (self.folder / "tmp").mkdir(exist_ok=True)
@@ -215,15 +216,24 @@ class Stage:
 
     def undisturbed(self, name: str) -> dict[str, Any]:
         """How that world ends when nothing is stopped."""
+        return self._end(name)[0]
+
+    def seconds(self, name: str) -> float:
+        """For which the last command of that then runs."""
+        return self._end(name)[1]
+
+    def _end(self, name: str) -> tuple[dict[str, Any], float]:
         world = WORLDS[name]
         commands = world.undisturbed or (*(command for command, _ in world.before), world.command)
         if (commands, world.home) not in self._ends:
             shutil.rmtree(self.folder, ignore_errors=True)
             self._begin(replace(world, store=True))
             for command in commands:
+                begun = time.monotonic()
                 ended = self.run(command)
                 assert ended.code == 0, ended.err
-            self._ends[commands, world.home] = state(self.folder)
+            seconds = time.monotonic() - begun
+            self._ends[commands, world.home] = state(self.folder), seconds
         return self._ends[commands, world.home]
 
     def _begin(self, world: World) -> None:
