@@ -107,6 +107,14 @@ def run() -> NoReturn:
     except SystemExit as stop:
         status.append(stop.code if isinstance(stop.code, int) else 1)
         raise
+    except KeyboardInterrupt:  # a second one, while the first was being told
+        status.append(1)
+        raise SystemExit(1) from None
+    finally:
+        # All is said and done: what comes now ends the process as it stands, instead of as a traceback.
+        for number in _ending_signals():
+            if signal.getsignal(number) == signal.default_int_handler:
+                signal.signal(number, signal.SIG_DFL)
 
 
 def _end_in_order() -> None:
@@ -115,10 +123,13 @@ def _end_in_order() -> None:
     Slurm and other supervisors stop a job with SIGTERM, and a terminal that is closed sends SIGHUP, unless `nohup` says
     that it is to be ignored.
     """
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)  # Windows has no SIGHUP
-        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+    for number in _ending_signals():
+        if signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, signal.default_int_handler)
+
+
+def _ending_signals() -> list[signal.Signals]:
+    return [number for number in signal.Signals if number.name in ("SIGINT", "SIGTERM", "SIGHUP")]
 
 
 def _end(status: list[int]) -> None:

@@ -19,6 +19,8 @@ class Moment:
     """The function that it stands at (``stopping.arm``)."""
     call: int = 1
     when: tuple[str, ...] = ("before", "after")
+    last: bool = False
+    """Whether all is said and done, so that any signal ends the program as it stands."""
 
 
 MOMENTS = (
@@ -57,7 +59,7 @@ MOMENTS = (
     Moment("generate", "MLflow's status", "t2i_track.tracking.writing:_write_status"),
     Moment("generate", "what was sent is remembered", "t2i_track.runs.projection:remember", 2),
     Moment("generate", "what is said at the end", "t2i_track.cli.generate:print_outcome"),
-    Moment("generate", "the database's log", "t2i_track.db.sqlite:_checkpoint"),
+    Moment("generate", "the database's log", "t2i_track.db.sqlite:_checkpoint", last=True),
     Moment("resume", "the pictures are looked for", "t2i_track.runs.generate:Generator._require_pictures"),
     Moment("resume", "the model", "t2i_track.runs.generate:Generator._require_same_model"),
     Moment("resume", "MLflow's run is opened again", "t2i_track.runs.projection:start"),

@@ -80,8 +80,12 @@ TIMES = {"created_at", "started_at", "ended_at", "seconds", "seconds_per_image"}
 """Columns of which only whether they are empty must be equal."""
 OWN = {"uuid", "mlflow_run_id", "sha256"}
 """Columns that name a run, and of a picture's file, which holds the run's name; they are checked by themselves."""
-TIMED = ("progress/", "system/", "cost/")
-"""Metrics of MLflow that measure time and load."""
+TIMED = ("progress/", "system/")
+"""Metrics of MLflow that measure time and load while a run is made."""
+COST = "cost/"
+"""Those that say what it cost: only which there are must be equal, but for the last process's."""
+ITS_PROCESS = {"images_per_second", "start_seconds"}
+"""What only the process that made pictures, or loaded the model, has measured."""
 
 
 def state(folder: Path) -> dict[str, Any]:
@@ -141,7 +145,7 @@ def _settled(config: dict[str, Any]) -> str:
     """A run's configuration with the names of what was sent and what it cost, without their values."""
     for name in ("cost", "mlflow"):
         if name in config:
-            config[name] = sorted(config[name].get("sent", config[name]))
+            config[name] = sorted(set(config[name].get("sent", config[name])) - ITS_PROCESS)
     return json.dumps(config, sort_keys=True)
 
 
@@ -175,12 +179,11 @@ def _mlflow(path: Path, names: dict[str, str]) -> dict[str, Any]:
 
 def _plain(found: Iterable[dict[str, Any]], names: dict[str, str]) -> Iterator[str]:
     for row in found:
-        timed = str(row.get("key", "")).startswith(TIMED)
-        if timed:
+        key = str(row.get("key", ""))
+        if key.startswith(COST):
             row = {name: value for name, value in row.items() if name not in ("value", "points")}
-            if row["key"].startswith(("progress/", "system/")):
-                continue
-        yield _named(json.dumps(row), names)
+        if not key.startswith(TIMED) and key.removeprefix(COST) not in ITS_PROCESS:
+            yield _named(json.dumps(row), names)
 
 
 Runner = Callable[..., Any]
