@@ -6,9 +6,10 @@ BIN := $(CURDIR)/$(VENV)/bin
 READY := $(VENV)/.ready
 RUN := PATH="$(BIN):$$PATH"
 NUM ?= 64
+KILLS ?= 150
 GENERATED := docs/api.md docs/cli.md docs/database.md docs/experiments.md docs/metrics.md
 
-.PHONY: demo test quick lint unit docs docs-check migration lock train-shapes clean
+.PHONY: demo test soak quick lint unit docs docs-check migration lock train-shapes clean
 
 $(READY): requirements-dev.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -42,6 +43,10 @@ unit: $(READY)
 # All tests but those that start whole programs, or make and score whole runs.
 quick: $(READY)
 	$(RUN) pytest -m "not slow"
+
+# Many more kills than `make test` tries, for a machine that is free for a quarter of an hour.
+soak: $(READY)
+	$(RUN) T2I_TEST_KILLS=$(KILLS) pytest tests/faults tests/test_db_files.py
 
 docs: $(READY)
 	$(RUN) cog -r $(GENERATED)

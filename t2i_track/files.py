@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 TEMPORARY = ".tmp"
 """How the name of a half-written file ends; a process that is killed leaves such a file, and a resume removes it."""
@@ -48,6 +48,13 @@ def write_atomically(path: Path, content: bytes, *, parents: bool = False) -> No
     """All of the bytes at ``path``, on the disk, or what was there before."""
     with replacing(path, parents=parents) as stream:
         stream.write(content)
+
+
+def remove_left(lock: Path) -> None:
+    """Remove the file of a lock that nobody holds: its holder was killed, and nobody has wanted it since."""
+    if lock.exists():
+        with suppress(Timeout, OSError), alone(lock, timeout=0):
+            pass
 
 
 @contextmanager

@@ -141,5 +141,9 @@ class Workspace:
     def image_path(self, image: Image) -> Path:
         return self.home / image.path
 
+    def run_lock(self, run: Run) -> Path:
+        """Held by the process that makes the run."""
+        return self.run_folder(run) / ".lock"
+
     def run_folder(self, run: Run) -> Path:
         return self.images_folder(run.uuid, Path(run.config["outdir"]) if run.config.get("outdir") else None)

@@ -117,9 +117,13 @@ class Warm:
         self._folder = folder
         self._process: subprocess.Popen[str] | None = None
 
-    def run(self, arguments: Sequence[object], cwd: Path, env: Mapping[str, str], timeout: float = 240) -> Result:
+    def run(
+        self, arguments: Sequence[object], cwd: Path, env: Mapping[str, str], timeout: float = 240, **stopped: Any
+    ) -> Result:
+        """``stopped`` is a ``stop`` or ``blows``, see ``warm.py``."""
         out, err = self._folder / "out", self._folder / "err"
         request = {"arguments": [str(word) for word in arguments], "cwd": str(cwd), "env": {**os.environ, **env}}
+        request |= stopped
         answer = self._ask({**request, "out": str(out), "err": str(err)}, timeout)
         errors = err.read_text(encoding="utf-8")
         assert "Traceback" not in errors, errors

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from t2i_track.cli import _end_in_order
 from t2i_track.cli import cli as command
 from t2i_track.settings import DECLARED, Settings
 
@@ -172,3 +174,16 @@ def test_a_session_from_start_to_end(cli: Cli) -> None:
     unchanged = cli("evaluate", "latest", "--metrics", "fid", "--format", "csv")
     assert unchanged.code == 0, unchanged.err
     assert cli("cache", "prune", "--max-size", "0").code == 0
+
+
+def test_nohup_is_heard() -> None:
+    before = {name: signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        _end_in_order()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) == signal.default_int_handler
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)

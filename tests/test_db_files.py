@@ -33,7 +33,6 @@ from t2i_track.errors import T2IError
 from t2i_track.workspace import Workspace
 
 def command(**_):
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     workspace = Workspace(Path("home"))
     for number in range(20):
         with workspace.begin() as session:
@@ -49,6 +48,7 @@ ENDINGS = {
     "with an unexpected error": ("raise RuntimeError('a bug')", 1),
     "by Ctrl-C": ("raise KeyboardInterrupt", 1),
     "by SIGTERM": ("os.kill(os.getpid(), signal.SIGTERM)", 1),
+    "by a terminal that is closed": ("os.kill(os.getpid(), signal.SIGHUP)", 1),
     "in a unit of work": ("workspace.begin().__enter__(); raise T2IError('an error')", 1),
 }
 
@@ -144,7 +144,7 @@ def test_eight_programs_make_or_upgrade_one_database_at_once(url: str, before: s
     engine.dispose()
 
 
-KILLS = int(os.environ.get("T2I_TEST_KILLS", "5"))
+KILLS = int(os.environ.get("T2I_TEST_KILLS", "10")) // 2
 
 
 @pytest.mark.slow

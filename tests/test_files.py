@@ -5,8 +5,9 @@ import stat
 from pathlib import Path
 
 import pytest
+from filelock import Timeout
 
-from t2i_track.files import replacing, write_atomically
+from t2i_track.files import alone, remove_left, replacing, write_atomically
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -63,3 +64,18 @@ def test_missing_folders_are_made_only_when_asked(tmp_path: Path) -> None:
         write_atomically(tmp_path / "gone" / "a", b"")
     write_atomically(tmp_path / "new" / "folder" / "a", b"1", parents=True)
     assert (tmp_path / "new" / "folder" / "a").read_bytes() == b"1"
+
+
+def test_the_lock_of_a_killed_process_is_removed_and_a_held_one_stays(tmp_path: Path) -> None:
+    lock = tmp_path / "a.lock"
+    remove_left(lock)
+    assert not lock.exists()
+    lock.touch()
+    remove_left(lock)
+    assert not lock.exists()
+    with alone(lock):
+        remove_left(lock)
+        assert lock.exists()
+        with pytest.raises(Timeout), alone(lock, timeout=0):
+            pass
+    assert not lock.exists()

@@ -2,7 +2,8 @@
 
 It reads a request a line (JSON: arguments, cwd, env, out, err) and answers each with the exit code. It has started no
 thread and run no tensor operation, so that a child has nothing to inherit but modules; a child ends as a process of
-its own does, its exit functions included. Tests of starting, of signals and of kills start processes of their own.
+its own does, its exit functions included. A request may have its child stopped: at a moment of the program (stop, see
+``faults/stopping.py``) or by the clock (blows: pairs of seconds to wait and a signal's name).
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 import sys
 import threading
+import time
 from typing import Any
 
 WARM = (
@@ -36,8 +39,12 @@ def main() -> None:
     print(json.dumps({"threads": threads}), flush=True)
     while line := sys.stdin.readline():
         child = os.fork()
+        request = json.loads(line)
         if child == 0:
-            start(json.loads(line))
+            start(request)
+        for seconds, name in request.get("blows", ()):
+            time.sleep(seconds)
+            os.kill(child, signal.Signals[name])  # one that has ended keeps its number until it is waited for
         _, status = os.waitpid(child, 0)
         print(json.dumps({"code": os.waitstatus_to_exitcode(status)}), flush=True)
 
@@ -55,6 +62,10 @@ def start(request: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(request["env"])
     sys.argv = ["t2i", *request["arguments"]]
+    if "stop" in request:
+        from faults.stopping import arm
+
+        arm(**request["stop"])
     from t2i_track.cli import run
 
     run()

@@ -9,6 +9,7 @@ import gc
 import importlib
 import io
 import os
+import signal
 import sys
 from typing import Any, NoReturn
 
@@ -97,6 +98,7 @@ def cli() -> None:
 def run() -> NoReturn:
     """`main` as a process of its own."""
     gc.set_threshold(COLLECT_EVERY)
+    _end_in_order()
     status: list[int] = []
     # Registered first, so called last: when threads have ended and everybody's exit functions have run.
     atexit.register(_end, status)
@@ -105,6 +107,29 @@ def run() -> NoReturn:
     except SystemExit as stop:
         status.append(stop.code if isinstance(stop.code, int) else 1)
         raise
+    except KeyboardInterrupt:  # a second one, while the first was being told
+        status.append(1)
+        raise SystemExit(1) from None
+    finally:
+        # All is said and done: what comes now ends the process as it stands, instead of as a traceback.
+        for number in _ending_signals():
+            if signal.getsignal(number) == signal.default_int_handler:
+                signal.signal(number, signal.SIG_DFL)
+
+
+def _end_in_order() -> None:
+    """Let what stops a program from outside do as Ctrl-C does: what was begun is marked, sent and closed.
+
+    Slurm and other supervisors stop a job with SIGTERM, and a terminal that is closed sends SIGHUP, unless `nohup` says
+    that it is to be ignored.
+    """
+    for number in _ending_signals():
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
+
+
+def _ending_signals() -> list[signal.Signals]:
+    return [number for number in signal.Signals if number.name in ("SIGINT", "SIGTERM", "SIGHUP")]
 
 
 def _end(status: list[int]) -> None:

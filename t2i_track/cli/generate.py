@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,8 +73,6 @@ def generate(ctx: click.Context, /, workspace: Workspace, **options: Any) -> Non
     """
     from t2i_track import api
 
-    # Slurm and other supervisors stop a job with SIGTERM: it ends as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if options["resume"]:  # a run keeps its settings: only what was typed is held against them
         typed = {name for name in DECLARED if ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE}
         options = {name: value for name, value in options.items() if name not in DECLARED or name in typed}

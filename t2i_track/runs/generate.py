@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from sqlalchemy import select
 
 from t2i_track.db import lineage
@@ -18,7 +18,7 @@ from t2i_track.db.models import Image, Run, RunStatus
 from t2i_track.db.types import utc_now
 from t2i_track.environment import peak_memory_bytes
 from t2i_track.errors import Busy, DatabaseError, Interrupted, ModelError, SettingsError, T2IError
-from t2i_track.files import TEMPORARY
+from t2i_track.files import TEMPORARY, alone
 from t2i_track.images import writing
 from t2i_track.images.decoding import Note
 from t2i_track.images.loading import (
@@ -46,7 +46,6 @@ from t2i_track.workspace import Workspace
 if TYPE_CHECKING:
     from t2i_track.tracking import Tracker
 
-LOCK = ".lock"
 PROGRESS_SECONDS = 2.0
 """Progress metrics go to MLflow this often at most: a chart of a run needs no more points."""
 
@@ -206,31 +205,24 @@ class Generator:
     def _carry_out(self, run: Run, *, join: str | None) -> Summary:
         folder = self._workspace.run_folder(run)
         new = run.started_at is None  # one that goes on, and cannot, stays what it was
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(folder / LOCK)
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise Busy(f"run {run.uuid[:12]} is being made by another process: wait for it to end") from None
-        except OSError as error:
-            if new:
-                self._close(run, RunStatus.FAILED, f"cannot write {folder}: {error.strerror}")
-            raise SettingsError(
-                f"cannot write {folder} ({error.strerror}): choose another --outdir or --home"
-            ) from None
-        try:
+        with contextlib.ExitStack() as held:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                held.enter_context(alone(self._workspace.run_lock(run), timeout=0))
+            except Timeout:
+                raise Busy(f"run {run.uuid[:12]} is being made by another process: wait for it to end") from None
+            except OSError as error:
+                if new:
+                    self._close(run, RunStatus.FAILED, f"cannot write {folder}: {error.strerror}")
+                raise SettingsError(
+                    f"cannot write {folder} ({error.strerror}): choose another --outdir or --home"
+                ) from None
             if not new:
                 self._open(run, join)
             with self._marking(run):
                 if new:
                     self._open(run, join)
                 return self._make_and_report(run, folder)
-        finally:
-            # Removed while it is held: filelock lets nobody have a file that is gone. Removed after its release, one
-            # process could hold the removed file and another a new one.
-            with contextlib.suppress(OSError):  # Windows removes no open file
-                (folder / LOCK).unlink()
-            lock.release()
 
     def _open(self, run: Run, join: str | None) -> None:
         """Mark the run running in both stores, joining or making its MLflow run; idempotent."""

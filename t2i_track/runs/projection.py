@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 from t2i_track import tracking
 from t2i_track.db.models import Run, Sweep
 from t2i_track.errors import Missing, Refused, T2IError, TrackingError
+from t2i_track.files import alone, remove_left
 from t2i_track.runs import joining
 from t2i_track.runs.content import STATE, Part, cell_of, parts, sweep_title
 from t2i_track.tracking import RUN_TAG, SWEEP_TAG, Opening, RunInfo, Tracker
@@ -165,6 +166,8 @@ def _send(
     with _alone(workspace, uuid):
         with workspace.reading() as session:
             row = row_of(session, uuid)
+            if isinstance(row, Run):  # of a process that was killed after its last row
+                remove_left(workspace.run_lock(row))
             if not whole and not _missing(session, workspace, row, state_of(row)["sent"]):
                 return str(row.mlflow_run_id), []
             uri, info = _found(row, uri, anew)
@@ -231,10 +234,5 @@ def _joined_parent(row: Run | Sweep, uri: str) -> str | None:
 def _alone(workspace: Workspace, uuid: str) -> Iterator[None]:
     """One process at a time: an older state must not be written over a newer one."""
     workspace.outbox.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(workspace.outbox / f"{uuid}.lock")
-    with lock.acquire(timeout=0):
-        try:
-            yield
-        finally:
-            # While it is held: another process that has the file open sees that it has no name any more.
-            (workspace.outbox / f"{uuid}.lock").unlink(missing_ok=True)
+    with alone(workspace.outbox / f"{uuid}.lock", timeout=0):
+        yield

@@ -12,6 +12,7 @@ from t2i_track import tracking
 from t2i_track.db import lineage
 from t2i_track.db.models import Run, Sweep
 from t2i_track.errors import NotFound, TrackingError
+from t2i_track.files import remove_left
 from t2i_track.runs.content import cell_of
 from t2i_track.runs.projection import Sent, pending, row_of, sent, state_of
 from t2i_track.workspace import Workspace
@@ -34,6 +35,8 @@ def resync(workspace: Workspace, addresses: Sequence[str], to: str | None) -> li
     """
     workspace.require_changeable()
     uri = tracking.resolve(to)
+    for lock in workspace.outbox.glob("*.lock"):  # of a process that was killed when all was sent
+        remove_left(lock)
     earlier = [_sent_earlier(workspace, run_id, to) for run_id in tracking.unsent(workspace.outbox)]
     with workspace.reading() as session:
         if addresses:

@@ -71,7 +71,7 @@ def fill(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     elif place == "the temporary folder":
         monkeypatch.setattr(tempfile, "TemporaryDirectory", full_folder)
     elif place == "the locks":
-        monkeypatch.setattr("t2i_track.runs.projection.FileLock", full_folder)
+        monkeypatch.setattr("t2i_track.runs.projection.alone", full_folder)
     else:
         monkeypatch.setattr(SqlAlchemyStore, "log_batch", full_database)
 
