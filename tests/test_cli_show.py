@@ -37,7 +37,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, fresh_mlflow_store: Path) -> 
     with Tracker(f"sqlite:///{folder / 'mlflow.db'}", workspace.outbox) as tracker:
         generator = Generator(workspace, tracker)
         for guidance, experiment in ((3.0, "guidance"), (12.0, "guidance"), (7.5, "steps")):
-            settings = Settings(guidance=guidance, steps=1, batch_size=2, device="cpu")
+            settings = Settings(guidance=guidance, steps=2, batch_size=2, device="cpu")
             manifest = open_manifest(None, [HOSTILE, "a blue circle"])
             generator.generate(Plan(settings=settings, manifest=manifest, experiment=experiment))
     with workspace.begin() as session:
@@ -82,7 +82,7 @@ def on_terminal(home: Path, *arguments: str, columns: int = 80, **env: str) -> s
 def test_a_run_is_shown_in_sections(home: Path) -> None:
     lines = piped(home, "show", "latest").stdout.splitlines()
     titles = [line for line in lines if line and not line.startswith(" ")]
-    assert titles == ["pndm-g7.5-s1-seed42", "Settings", "Model", "Prompts", "Scores", "Environment", "Pictures"]
+    assert titles == ["pndm-g7.5-s2-seed42", "Settings", "Model", "Prompts", "Scores", "Environment", "Pictures"]
     assert "  guidance           7.5" in lines
     assert "  memory format      channels-last" in lines
     assert "  fid     12.5  [10.0, 15.0]       2  [1]" in lines

@@ -121,7 +121,7 @@ FORMS = [
     "nonsense://u:{}@h",
 ]
 COMMANDS: list[list[str]] = [["runs"], ["db", "upgrade"], ["db", "current"], ["db", "query", "SELECT 1"], ["doctor"]]
-COMMANDS += [["compare"], ["show", "latest"], ["resync"], ["generate", "--num", "1", "--steps", "1"]]
+COMMANDS += [["compare"], ["show", "latest"], ["resync"], ["generate", "--num", "1", "--steps", "2"]]
 TRACKED = {"doctor", "generate", "resync"}
 
 

@@ -60,7 +60,7 @@ def planting(path: tuple[str, ...]) -> list[tuple[list[str], dict[str, str]]]:
     return found + [([], {name: planted()}) for name in (*others, patience.VARIABLE)]
 
 
-MADE = ["--num", "1", "--steps", "1", "--device", "cpu"]
+MADE = ["--num", "1", "--steps", "2", "--device", "cpu"]
 NEEDED: dict[tuple[str, ...], list[str]] = {
     ("data", "coco"): ["--images-root", ".", "--annotations", "none.json", "--out-csv", "out.csv"],
     ("data", "shapes"): ["--out", "shapes", "--num", "1"],
