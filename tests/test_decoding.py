@@ -28,10 +28,10 @@ from t2i_track.tracking import Tracker
 from t2i_track.workspace import Workspace
 
 PROMPTS = ["one big red circle", "two small blue stars", "a green cross"]
-TODO = list(jobs(PROMPTS, 42, 1))
+JOBS = list(jobs(PROMPTS, 42, 1))
 
 
-def make(loaded: LoadedPipeline, todo: list[Job] = TODO, **more: Any) -> list[Picture]:
+def make(loaded: LoadedPipeline, todo: list[Job] = JOBS, **more: Any) -> list[Picture]:
     settings = Settings(**{"steps": 2, "height": 64, "width": 64, "batch_size": 2, "guidance": 3.0, **more})
     return list(sample(loaded.pipe, PromptEncoder(loaded.pipe, settings), todo, settings))
 
@@ -82,7 +82,7 @@ def test_a_network_that_overflows_is_run_again_in_fp32(half: LoadedPipeline, val
     assert [picture.note for picture in found] == [Note.REMADE, None, Note.REMADE]
     assert [(picture.batch_size, picture.dtype) for picture in found] == [(1, "fp32"), (None, None), (1, "fp32")]
     with in_fp32(half.pipe.unet, half.pipe.vae, half.pipe.text_encoder):
-        alone = make(half, [TODO[2]], guidance=1.0, batch_size=1)
+        alone = make(half, [JOBS[2]], guidance=1.0, batch_size=1)
     np.testing.assert_array_equal(found[2].pixels, alone[0].pixels)
 
 

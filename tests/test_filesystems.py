@@ -18,7 +18,7 @@ from t2i_track.workspace import Workspace
 
 LOGIN_NODE = r"""22 27 0:21 / /proc rw,relatime - proc proc rw
 27 1 259:2 / / rw,relatime shared:1 - ext4 /dev/nvme0n1p2 rw
-31 27 0:27 / /tmp rw,nosuid,nodev shared:13 - tmpfs tmpfs rw
+31 27 0:27 / /scratch rw,nosuid,nodev shared:13 - tmpfs tmpfs rw
 88 27 0:52 / /home rw,relatime shared:40 - nfs4 filer:/home rw,vers=4.2,rsize=1048576,hard,proto=tcp
 90 27 0:60 / /lustre/scratch rw,relatime shared:44 - lustre 10.1.1.1@o2ib:10.1.1.2@o2ib:/scratch rw,flock
 91 27 0:61 / /gpfs/fs1 rw,relatime - gpfs fs1 rw
@@ -38,7 +38,7 @@ a line that is none
     ("folder", "kind", "network"),
     [
         ("/", "ext4", False),
-        ("/tmp/x/y", "tmpfs", False),
+        ("/scratch/x/y", "tmpfs", False),
         ("/homework/me", "ext4", False),
         ("/home", "nfs4", True),
         ("/home/me/t2i-data", "nfs4", True),
