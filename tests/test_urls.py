@@ -227,7 +227,7 @@ def reader() -> Iterator[str]:
 def test_a_secret_that_works_is_stored_nowhere(cli: Callable[..., Any], reader: str, tmp_path: Path) -> None:
     """Passwords in use: not in output, the database, MLflow's store, pictures, tables or the report."""
     env = {"MLFLOW_TRACKING_PASSWORD": EVERYWHERE, "HF_TOKEN": EVERYWHERE, "MLFLOW_TRACKING_TOKEN": EVERYWHERE}
-    made = cli("generate", "--num", 12, "--steps", 1, "--db-url", reader, "--images-per-prompt", 1, env=env)
+    made = cli("generate", "--num", 12, "--steps", 2, "--db-url", reader, "--images-per-prompt", 1, env=env)
     assert made.code == 0, made.err
     said = made.out + made.err
     for arguments in (["show", "latest", "--format", "json"], ["compare", "--report", "page.html"], ["doctor"]):
