@@ -21,8 +21,9 @@ from pathlib import Path
 import torch
 
 from t2i_track import shapes
+from t2i_track.images.encoding import PromptEncoder
 from t2i_track.images.loading import choose_memory_format, load, set_memory_format
-from t2i_track.images.sampling import PromptEncoder, jobs, sample
+from t2i_track.images.sampling import jobs, sample
 from t2i_track.prompts import manifest as manifests
 from t2i_track.runs.generate import Generator
 from t2i_track.runs.plan import Plan
@@ -66,8 +67,8 @@ def main() -> None:
     set_memory_format(pipe, choose_memory_format(args.memory_format, "cpu"))  # the same for all three
     values = dataclasses.replace(settings, height=64, width=64)
     encoder = PromptEncoder(pipe, values)
-    embeds = torch.stack([encoding.embeds for encoding in encoder(prompts)])
-    empty = encoder([""])[0].embeds.expand(args.batch_size, -1, -1)
+    embeds = torch.stack([encoding.inputs["prompt_embeds"] for encoding in encoder(prompts)])
+    empty = encoder([""])[0].inputs["prompt_embeds"].expand(args.batch_size, -1, -1)
 
     def stream() -> None:
         for _ in sample(pipe, PromptEncoder(pipe, values), jobs(prompts, 42, 1), values):

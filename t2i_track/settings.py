@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 from t2i_track.errors import SettingsError
-from t2i_track.schedulers import SCHEDULERS, network_calls
+from t2i_track.schedulers import MODEL, SCHEDULERS, SIGMAS, network_calls
 from t2i_track.texts import unstorable
 
 DTYPES = ("fp32", "fp16", "bf16")
@@ -153,8 +153,16 @@ class Values:
         passed_as="num_inference_steps", help="Denoising steps.",
     )  # fmt: skip
     scheduler: str = _setting(
-        "pndm", kind=str, choices=tuple(SCHEDULERS), stage=Stage.SCHEDULER, decides=Decides.PIXELS, cost=True,
-        column="scheduler", help="Sampler.",
+        MODEL, kind=str, choices=(MODEL, *SCHEDULERS), stage=Stage.SCHEDULER, decides=Decides.PIXELS, cost=True,
+        column="scheduler", help="Sampler; model: the one that the model comes with.",
+    )  # fmt: skip
+    sigmas: str | None = _setting(
+        None, kind=str, choices=tuple(SIGMAS), stage=Stage.SCHEDULER, decides=Decides.PIXELS, later=True,
+        open="as the scheduler has them", help="Spacing of the noise levels.",
+    )  # fmt: skip
+    shift: float | None = _setting(
+        None, kind=float, least=0.01, most=100, stage=Stage.SCHEDULER, decides=Decides.PIXELS, later=True,
+        open="the model's own", help="How far a flow model's noise levels are moved up.",
     )  # fmt: skip
     eta: float = _setting(
         0.0, kind=float, least=0, most=1, stage=Stage.SCHEDULER, decides=Decides.PIXELS, passed_as="eta", neutral=0.0,
@@ -165,9 +173,19 @@ class Values:
         neutral=0.0, later=True, needs_guidance=True,
         help="How far the guided prediction is scaled back to its unguided spread, against overexposure.",
     )  # fmt: skip
+    true_cfg_scale: float = _setting(
+        1.0, kind=float, least=1, most=1000, stage=Stage.CALL, decides=Decides.PIXELS, cost=True, later=True,
+        passed_as="true_cfg_scale", neutral=1.0,
+        help="Guidance by a negative prompt, of models (Flux) whose own guidance is an input of the network.",
+    )  # fmt: skip
     clip_skip: int = _setting(
         0, kind=int, least=0, stage=Stage.ENCODE, decides=Decides.PIXELS, passed_as="clip_skip", neutral=0, later=True,
         help="Last layers of the text encoder that are left out of the prompt's embedding.",
+    )  # fmt: skip
+    max_sequence_length: int | None = _setting(
+        None, kind=int, least=1, most=4096, stage=Stage.ENCODE, decides=Decides.PIXELS, later=True, cost=True,
+        passed_as="max_sequence_length", open="the pipeline's own",
+        help="Tokens of a prompt that an encoder other than CLIP's reads.",
     )  # fmt: skip
     seed: int = _setting(
         42, kind=int, least=0, most=2**63 - 1, stage=Stage.NONE, decides=Decides.PIXELS, column="base_seed",
@@ -264,7 +282,7 @@ AXES = tuple(name for name, declared in DECLARED.items() if declared.axis)
 """What a sweep may vary."""
 COSTLY = tuple(name for name, declared in DECLARED.items() if declared.cost)
 """What decides the cost of an image."""
-COUNTED = ("guidance", "steps", "scheduler")
+COUNTED = ("guidance", "steps", "scheduler", "true_cfg_scale")
 """What decides it by the passes of the network alone; the rest of `COSTLY` decides what a pass costs."""
 DECISIVE = tuple(name for name, declared in DECLARED.items() if declared.decides is not Decides.NOTHING)
 """What decides the set of images."""
@@ -279,7 +297,7 @@ class Settings(Values):
     """What a user chooses for a run."""
 
     def __post_init__(self) -> None:
-        """Refuse impossible values, and such as would be ignored.
+        """Refuse impossible values; what a model would ignore is refused where the model is known (images.fits).
 
         Raises:
             SettingsError: names the setting, its value and what it may be.
@@ -294,12 +312,6 @@ class Settings(Values):
             raise SettingsError(
                 f"{self.width} x {self.height} is more than {MOST_PIXELS} pixels: give a smaller --height"
             )
-        for name, declared, value in self.used():
-            if declared.needs_guidance and self.guidance <= 1:
-                raise SettingsError(
-                    f"{name} {value!r} would be ignored at guidance {self.guidance:g}: leave it out, or give a"
-                    " --guidance above 1 (in a sweep, exclude that cell)"
-                )
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:

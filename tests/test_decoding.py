@@ -16,8 +16,9 @@ import t2i_track
 from t2i_track.db.models import Image
 from t2i_track.errors import BadImages
 from t2i_track.images.decoding import Note, in_fp32, is_half
+from t2i_track.images.encoding import PromptEncoder
 from t2i_track.images.loading import LoadedPipeline, load
-from t2i_track.images.sampling import Job, Picture, PromptEncoder, jobs, sample
+from t2i_track.images.sampling import Job, Picture, jobs, sample
 from t2i_track.runs import evaluate
 from t2i_track.runs.content import image_frame
 from t2i_track.runs.launch import Outcome
@@ -152,15 +153,17 @@ def test_some_that_are_not_finite_are_left_out_with_their_number_or_refused(
     tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace = Workspace(home=tmp_path / "home")
-    from t2i_track.images.sampling import decode
+    from diffusers import AutoencoderKL
 
-    def spoil_row_1(pipe: Any, latents: torch.Tensor, generators: list[torch.Generator]) -> Any:
+    decode = AutoencoderKL.decode
+
+    def spoil_row_1(vae: Any, latents: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         latents = latents.clone()
         latents[1:2, 0, 0, 0] = float("nan")
-        return decode(pipe, latents, generators)
+        return decode(vae, latents, *args, **kwargs)
 
     with monkeypatch.context() as spoiled:
-        spoiled.setattr("t2i_track.images.sampling.decode", spoil_row_1)
+        spoiled.setattr(AutoencoderKL, "decode", spoil_row_1)
         outcome = run(workspace, tracking_uri, steps=3)
         with workspace.reading() as session:
             black = session.scalars(select(Image).where(Image.flagged)).first()

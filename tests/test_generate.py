@@ -280,17 +280,16 @@ def test_the_record_is_enough(workspace: Workspace, generator: Generator) -> Non
     record = png.read_record(workspace.image_path(row))
     assert record is not None
     json.dumps(record)
+    from t2i_track.images.encoding import PromptEncoder
     from t2i_track.images.loading import load, set_memory_format
-    from t2i_track.images.sampling import Job, PromptEncoder, sample
+    from t2i_track.images.sampling import Job, sample
     from t2i_track.images.schedulers import set_scheduler
 
     settings = Values.stored(record)
     loaded = load(settings)
     set_memory_format(loaded.pipe, record["memory_format"])
     assert loaded.weights_sha256 == record["weights_sha256"]
-    assert (
-        set_scheduler(loaded.pipe, dict(loaded.pipe.scheduler.config), settings.scheduler) == record["scheduler_config"]
-    )
+    assert set_scheduler(loaded.pipe, loaded.configs["scheduler"], settings) == record["scheduler_config"]
     job = Job(record["prompt_index"], record["replicate"], record["prompt"], record["seed"])
     picture = next(sample(loaded.pipe, PromptEncoder(loaded.pipe, settings), [job], settings))
     assert png.pixels_sha256(picture.pixels) == record["pixels_sha256"]

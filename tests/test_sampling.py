@@ -8,11 +8,14 @@ import pytest
 import torch
 
 from t2i_track.errors import ModelError, PickledWeights, SettingsError
+from t2i_track.images.encoding import PromptEncoder
+from t2i_track.images.fits import require_fit
 from t2i_track.images.loading import LoadedPipeline, load, set_memory_format
-from t2i_track.images.sampling import Job, PromptEncoder, initial_latents, jobs, refuse_ignored, sample
+from t2i_track.images.sampling import Job, initial_latents, jobs, sample
 from t2i_track.images.schedulers import set_scheduler
 from t2i_track.images.seeds import image_seed
 from t2i_track.images.weights import weights_sha256
+from t2i_track.schedulers import Kind
 from t2i_track.settings import MEMORY_FORMATS, SCHEDULERS, Settings
 
 PROMPTS = [
@@ -42,7 +45,7 @@ def make(
         guidance=guidance, steps=STEPS, scheduler=scheduler, height=64, width=64, batch_size=batch_size, **more
     )
     set_memory_format(loaded.pipe, memory_format)
-    set_scheduler(loaded.pipe, config, scheduler)
+    set_scheduler(loaded.pipe, config, settings)
     made = sample(loaded.pipe, PromptEncoder(loaded.pipe, settings), todo, settings)
     return {(picture.job.prompt_index, picture.job.replicate): picture.pixels for picture in made}
 
@@ -131,7 +134,7 @@ def test_a_plain_pipeline_call_gives_the_same_picture(pipeline: LoadedPipeline, 
         np.testing.assert_array_equal(ours, np.asarray(output.images[0]))
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("scheduler", [name for name, kind in SCHEDULERS.items() if kind.kind is not Kind.FLOW])
 def test_every_scheduler_is_pure(pipeline: LoadedPipeline, scheduler: str) -> None:
     """Also the one that draws noise in its steps (euler-a): from each image's own generator."""
     todo = list(jobs(PROMPTS[:3], 1, 1))
@@ -165,11 +168,11 @@ def test_prompts_are_encoded_once(pipeline: LoadedPipeline) -> None:
         hook.remove()
     assert len(calls) == 2  # six texts, four to a batch
     assert again == [first[4], first[6]]
-    assert first[0].embeds.shape == (77, pipeline.pipe.text_encoder.config.hidden_size)
+    assert first[0].inputs["prompt_embeds"].shape == (77, pipeline.pipe.text_encoder.config.hidden_size)
 
 
 def test_the_encoder_forgets_the_oldest(pipeline: LoadedPipeline) -> None:
-    size = PromptEncoder(pipeline.pipe, Settings(batch_size=1))([""])[0].embeds.nbytes
+    size = PromptEncoder(pipeline.pipe, Settings(batch_size=1))([""])[0].nbytes
     encoder = PromptEncoder(pipeline.pipe, Settings(batch_size=1), cache_bytes=2 * size)
     encoder(["a", "b", "c"])
     calls: list[int] = []
@@ -258,7 +261,7 @@ def test_devices_that_are_not_here() -> None:
 @pytest.mark.parametrize("memory_format", MEMORY_FORMATS)
 def test_eta_is_what_a_plain_call_makes_of_it(pipeline: LoadedPipeline, memory_format: str) -> None:
     plain = plain_pipeline(memory_format)
-    set_scheduler(plain, dict(plain.scheduler.config), "ddim")
+    set_scheduler(plain, dict(plain.scheduler.config), Settings(scheduler="ddim"))
     seed = image_seed(42, 0, 0)
     output = plain(PROMPTS[0], num_inference_steps=STEPS, eta=0.8, generator=torch.Generator("cpu").manual_seed(seed))
     job = Job(0, 0, PROMPTS[0], seed)
@@ -276,11 +279,12 @@ def test_eta_draws_each_image_its_own_noise(pipeline: LoadedPipeline) -> None:
 
 
 def test_a_scheduler_that_ignores_eta_is_refused(pipeline: LoadedPipeline) -> None:
-    set_scheduler(pipeline.pipe, dict(pipeline.pipe.scheduler.config), "euler")
     with pytest.raises(SettingsError) as error:
-        refuse_ignored(pipeline.pipe, Settings(scheduler="euler", eta=0.5))
-    assert str(error.value) == ("eta 0.5 would be ignored by scheduler euler: leave it out, or take --scheduler ddim")
-    refuse_ignored(pipeline.pipe, Settings(scheduler="euler"))
+        require_fit(Settings(scheduler="euler", eta=0.5), pipeline.pipeline_class, pipeline.configs)
+    assert str(error.value) == (
+        "eta 0.5 would be ignored by scheduler euler: leave it out, or take --scheduler ddim or tcd"
+    )
+    require_fit(Settings(scheduler="euler"), pipeline.pipeline_class, pipeline.configs)
 
 
 def test_guidance_rescale_is_what_a_plain_call_makes_of_it(pipeline: LoadedPipeline) -> None:
@@ -293,16 +297,11 @@ def test_guidance_rescale_is_what_a_plain_call_makes_of_it(pipeline: LoadedPipel
     assert (make(pipeline, [job], 1)[0, 0] != ours).any()
 
 
-def test_a_pipeline_that_does_not_take_an_argument_refuses_its_setting(pipeline: LoadedPipeline) -> None:
-    class Plain:
-        scheduler, text_encoder = pipeline.pipe.scheduler, pipeline.pipe.text_encoder
-        encode_prompt = pipeline.pipe.encode_prompt
-
-        def __call__(self, guidance_scale: float, num_inference_steps: int) -> None: ...
-
-    with pytest.raises(SettingsError, match=r"^guidance_rescale 0.7 would be ignored by Plain: leave it out$"):
-        refuse_ignored(Plain(), Settings(guidance_rescale=0.7))
-    refuse_ignored(Plain(), Settings())
+def test_a_pipeline_that_does_not_take_an_argument_refuses_its_setting() -> None:
+    configs = {"transformer": {}, "vae": {}, "scheduler": {"_class_name": "FlowMatchEulerDiscreteScheduler"}}
+    with pytest.raises(SettingsError, match=r"^guidance_rescale 0.7 would be ignored by SanaPipeline: leave it out$"):
+        require_fit(Settings(guidance_rescale=0.7), "SanaPipeline", configs)
+    require_fit(Settings(), "SanaPipeline", configs)
 
 
 def test_clip_skip_is_what_a_plain_call_makes_of_it(pipeline: LoadedPipeline) -> None:
@@ -325,12 +324,12 @@ def test_encodings_of_another_clip_skip_are_not_mixed_up(pipeline: LoadedPipelin
     with torch.inference_mode():
         hidden = pipe.text_encoder(ids, output_hidden_states=True).hidden_states
         layers = [pipe.text_encoder.final_layer_norm(hidden[-1 - skip])[0] for skip in (1, 0)]
-    assert torch.equal(one.embeds, layers[0])
-    assert torch.equal(none.embeds, layers[1])
+    assert torch.equal(one.inputs["prompt_embeds"], layers[0])
+    assert torch.equal(none.inputs["prompt_embeds"], layers[1])
 
 
 def test_more_layers_than_there_are_cannot_be_skipped(pipeline: LoadedPipeline) -> None:
     layers = pipeline.pipe.text_encoder.config.num_hidden_layers
     with pytest.raises(SettingsError, match=rf"^clip_skip {layers} leaves none of the text encoder's {layers} layers$"):
-        refuse_ignored(pipeline.pipe, Settings(clip_skip=layers))
-    refuse_ignored(pipeline.pipe, Settings(clip_skip=layers - 1))
+        require_fit(Settings(clip_skip=layers), pipeline.pipeline_class, pipeline.configs)
+    require_fit(Settings(clip_skip=layers - 1), pipeline.pipeline_class, pipeline.configs)

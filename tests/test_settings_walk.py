@@ -17,7 +17,8 @@ from sqlalchemy.orm import Session
 from t2i_track.cli import cli as commands
 from t2i_track.db.models import Run
 from t2i_track.errors import SettingsError
-from t2i_track.images.sampling import Job, PromptEncoder, sample
+from t2i_track.images.encoding import PromptEncoder
+from t2i_track.images.sampling import Job, sample
 from t2i_track.metrics.published import check_protocol, parse_protocol
 from t2i_track.prompts.manifest import from_prompts
 from t2i_track.ranking import RunRow, compare_two

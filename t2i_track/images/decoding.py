@@ -1,4 +1,8 @@
-"""Latents to pictures, and what is done about a picture that is not finite: half precision overflows at 65504."""
+"""Latents to pictures, and what is done about a picture that is not finite: half precision overflows at 65504.
+
+A pipeline's call decodes its own latents, each family in its own way. It is watched while it does, so that no family's
+way stands here a second time, and a picture is what a plain call makes.
+"""
 
 from __future__ import annotations
 
@@ -26,43 +30,103 @@ class Note(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Decoded:
-    """The pictures of a batch of latents, uint8 ``[rows, height, width, 3]``; those that are not finite are black."""
+    """The pictures of a batch, uint8 ``[rows, height, width, 3]``; those that are not finite are black."""
 
     pixels: np.ndarray[Any, np.dtype[np.uint8]]
     finite: list[bool]
     unsafe: list[bool]
     """Blacked out by the pipeline's safety checker."""
+    latents: torch.Tensor
+    """As they were handed to the decoder."""
 
 
-def decode(pipe: Any, latents: torch.Tensor, generators: list[torch.Generator]) -> Decoded:
-    """The end of the pipeline's call, with its own parts, and a look at each picture before it is clamped to [0, 1]."""
+class Watch:
+    """What went through a pipeline's decoder."""
+
+    latents: torch.Tensor
+    finite: torch.Tensor
+
+
+@contextlib.contextmanager
+def watched(pipe: Any) -> Iterator[Watch]:
+    """Watch the pipeline's decoder: what is not finite becomes black before the pipeline clamps it to [0, 1]."""
     import torch
 
-    with torch.inference_mode():
-        image = pipe.vae.decode(latents / pipe.vae.config.scaling_factor, return_dict=False, generator=generators)[0]
-        finite = _finite_rows(latents) & _finite_rows(image)
-        if not finite.all():
-            image = torch.where(finite[:, None, None, None], image, torch.full_like(image, -1.0))
-        checker = getattr(pipe, "safety_checker", None)
-        dtype = latents.dtype if checker is None else checker.dtype
-        image, unsafe = pipe.run_safety_checker(image, latents.device, dtype)
-        shown = pipe.image_processor.postprocess(
-            image, output_type="np", do_denormalize=[not bad for bad in unsafe or [False] * len(latents)]
-        )
+    watch, vae, decode = Watch(), pipe.vae, pipe.vae.decode
+    before = vae.__dict__.get("decode")
+    watch.finite = torch.ones(0, dtype=torch.bool)
+
+    def watching(latents: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        image, *rest = decode(latents, *args, **{**kwargs, "return_dict": False})
+        watch.latents, watch.finite = latents, finite_rows(latents) & finite_rows(image)
+        if not watch.finite.all():
+            shape = (-1, *[1] * (image.ndim - 1))
+            image = torch.where(watch.finite.view(shape), image, torch.full_like(image, -1.0))
+        return (image, *rest)
+
+    vae.decode = watching
+    try:
+        yield watch
+    finally:
+        if before is None:
+            del vae.decode  # the method of its class shows again
+        else:
+            vae.decode = before
+
+
+def decoded(watch: Watch, output: Any) -> Decoded:
+    """What a watched pipeline's call returned, with ``output_type="np"``."""
+    images = output.images
     # Rounding as diffusers' numpy_to_pil, so that a plain pipeline call gives the same picture.
+    unsafe = getattr(output, "nsfw_content_detected", None) or [False] * len(images)
+    pixels = (images * 255).round().astype(np.uint8)
+    return Decoded(pixels, watch.finite.tolist(), [bool(bad) for bad in unsafe], watch.latents)
+
+
+def decode_again(pipe: Any, latents: torch.Tensor, generator: torch.Generator) -> Decoded:
+    """The end of a pipeline's call again, of one picture's latents as they were handed to the decoder, in fp32."""
+    import inspect
+
+    import torch
+
+    with torch.inference_mode(), in_fp32(pipe.vae), watched(pipe) as watch:
+        takes = inspect.signature(type(pipe.vae).decode).parameters
+        drawn = {"generator": [generator]} if "generator" in takes else {}
+        image = pipe.vae.decode(latents.float(), return_dict=False, **drawn)[0]
+        if image.ndim == 5:  # decoders of films give one frame
+            image = image[:, :, 0]
+        unsafe = None
+        if getattr(pipe, "safety_checker", None) is not None:
+            image, unsafe = pipe.run_safety_checker(image, image.device, pipe.safety_checker.dtype)
+        unsafe = unsafe or [False] * len(image)
+        shown = pipe.image_processor.postprocess(image, output_type="np", do_denormalize=[not bad for bad in unsafe])
     pixels = (shown * 255).round().astype(np.uint8)
-    return Decoded(pixels, finite.tolist(), [bool(bad) for bad in unsafe or [False] * len(latents)])
+    return Decoded(pixels, watch.finite.tolist(), [bool(bad) for bad in unsafe], watch.latents)
 
 
-def _finite_rows(values: torch.Tensor) -> torch.Tensor:
+def finite_rows(values: torch.Tensor) -> torch.Tensor:
+    """Of each row of a batch, whether all its values are finite."""
     import torch
 
     return torch.isfinite(values).flatten(1).all(1)
 
 
+def network(pipe: Any) -> Any:
+    """The network that takes the steps."""
+    found = getattr(pipe, "transformer", None)
+    return pipe.unet if found is None else found
+
+
+def modules(pipe: Any) -> list[Any]:
+    """All networks of the pipeline."""
+    import torch
+
+    return [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
+
+
 def is_half(pipe: Any) -> bool:
     """Whether the pipeline computes in fp16 or bf16."""
-    return bool(pipe.unet.dtype.itemsize < 4)
+    return bool(network(pipe).dtype.itemsize < 4)
 
 
 @contextlib.contextmanager

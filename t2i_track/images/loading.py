@@ -11,8 +11,12 @@ from typing import Any
 
 from t2i_track import assets
 from t2i_track.errors import ModelError, SettingsError
+from t2i_track.images.decoding import network
+from t2i_track.images.families import Configs, Family, family_of
+from t2i_track.images.fits import require_fit
 from t2i_track.images.lora import load_lora, lora_file
-from t2i_track.images.model_folder import INDEX, weight_files
+from t2i_track.images.model import configs_in, configs_of
+from t2i_track.images.model_folder import INDEX, index, weight_files
 from t2i_track.images.weights import SAFE, weights_sha256
 from t2i_track.settings import CONTIGUOUS, EMBEDDED_MODEL, Values
 
@@ -29,7 +33,17 @@ class LoadedPipeline:
     pipeline_class: str
     dtype: str
     device: str
-    default_size: int
+    configs: Configs
+    """As the model's folder has them: the pipeline's scheduler may be another by now."""
+
+    @property
+    def family(self) -> Family:
+        return family_of(self.pipeline_class, self.name)
+
+    @property
+    def default_size(self) -> int:
+        """Pixels of a side, as the model was trained."""
+        return self.family.size(self.configs)
 
     def size(self, settings: Values) -> tuple[int, int]:
         """(height, width) in pixels: as chosen, else the size that the model was trained at."""
@@ -101,6 +115,7 @@ def load(
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
     folder, revision = _folder(settings, allow_pickle)
+    family_of(index(folder, settings.model).get("_class_name"), settings.model)
     weights = weights_sha256(folder, list(weight_files(folder, settings.model, allow_pickle)))
     lora = lora_file(settings.lora, allow_pickle) if settings.lora else None
     lora_sha256 = None if lora is None else weights_sha256(lora.parent, [lora])
@@ -120,7 +135,7 @@ def load(
         pipeline_class=type(pipe).__name__,
         dtype=dtype,
         device=device,
-        default_size=_default_size(pipe),
+        configs=configs_of(pipe),
     )
 
 
@@ -132,7 +147,10 @@ def check_local(settings: Values, *, allow_pickle: bool = False) -> None:
     """
     if settings.model == EMBEDDED_MODEL or not _is_hub_id(settings.model):
         folder, _ = _folder(settings, allow_pickle)
+        class_name = index(folder, settings.model).get("_class_name")
+        family_of(class_name, settings.model)
         list(weight_files(folder, settings.model, allow_pickle))
+        require_fit(settings, str(class_name), configs_in(folder, settings.model))
     if settings.lora:
         lora_file(settings.lora, allow_pickle)
 
@@ -143,7 +161,7 @@ def set_memory_format(pipe: Any, memory_format: str) -> None:
     import torch
 
     layout = torch.contiguous_format if memory_format == CONTIGUOUS else torch.channels_last
-    for module in (pipe.unet, pipe.vae):
+    for module in (network(pipe), pipe.vae):
         module.to(memory_format=layout)
 
 
@@ -200,10 +218,6 @@ def _load_pipeline(folder: Path, dtype: str, model: str, allow_pickle: bool) -> 
     except Exception as error:  # noqa: BLE001 - whatever a broken folder makes the loaders raise
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"model '{model}' cannot be loaded ({type(error).__name__}: {reason})") from None
-    if not hasattr(pipe, "unet") or not hasattr(pipe, "text_encoder") or hasattr(pipe, "text_encoder_2"):
-        raise ModelError(
-            f"model '{model}' is a {type(pipe).__name__}: this version runs Stable Diffusion 1.x and 2.x pipelines"
-        )
     return pipe
 
 
@@ -214,7 +228,3 @@ def _quiet() -> None:
 
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
-
-
-def _default_size(pipe: Any) -> int:
-    return int(pipe.unet.config.sample_size) * int(pipe.vae_scale_factor)

@@ -46,8 +46,7 @@ def weight_files(folder: Path, model: str, allow_pickle: bool) -> Iterator[Path]
 
 def _components(folder: Path, model: str) -> list[str]:
     """The parts that the index names, each with a folder of its own."""
-    index = _index(folder / INDEX, model)
-    named = [name for name, value in index.items() if isinstance(value, list) and any(value)]
+    named = [name for name, value in index(folder, model).items() if isinstance(value, list) and any(value)]
     for name in named:
         if not (folder / name).resolve().is_relative_to(folder.resolve()):
             raise ModelError(f"'{model}': its {INDEX} names '{name}', which is not a folder in it")
@@ -55,23 +54,25 @@ def _components(folder: Path, model: str) -> list[str]:
             raise ModelError(
                 f"'{model}' has no folder {name}/, which its {INDEX} names: copy or download the model again"
             )
-    if missing := {"unet", "vae", "text_encoder"} - set(named):
-        raise ModelError(
-            f"'{model}' is not a Stable Diffusion 1.x or 2.x model: its {INDEX} names no {', '.join(sorted(missing))}"
-        )
     return named
 
 
-def _index(path: Path, model: str) -> dict[str, Any]:
+def index(folder: Path, model: str) -> dict[str, Any]:
+    """The folder's index.
+
+    Raises:
+        ModelError: it cannot be read, or is no object.
+    """
+    path = folder / INDEX
     _refuse_pointer(path, model)
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError, OSError) as error:
         reason = " ".join(str(error).split())[:100]
         raise ModelError(f"'{model}': its {INDEX} cannot be read ({reason}): copy or download it again") from None
-    if not isinstance(index, dict):
-        raise ModelError(f"'{model}': its {INDEX} is a {type(index).__name__}, not an object: download it again")
-    return index
+    if not isinstance(found, dict):
+        raise ModelError(f"'{model}': its {INDEX} is a {type(found).__name__}, not an object: download it again")
+    return found
 
 
 def _refuse_pointer(path: Path, model: str) -> None:

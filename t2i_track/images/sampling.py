@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import itertools
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from t2i_track.errors import SettingsError
-from t2i_track.images.decoding import Decoded, Note, decode, in_fp32, is_half
-from t2i_track.images.schedulers import scheduler_class
+from t2i_track.images.batches import batches
+from t2i_track.images.decoding import Decoded, Note, decode_again, decoded, in_fp32, is_half, modules, watched
+from t2i_track.images.encoding import Encoding, PromptEncoder
+from t2i_track.images.families import family_of
+from t2i_track.images.model import guidance_of
 from t2i_track.images.seeds import image_seed
-from t2i_track.schedulers import SCHEDULERS
-from t2i_track.settings import Setting, Stage, Values
+from t2i_track.settings import Stage, Values
 
 if TYPE_CHECKING:
     import torch
-
-EMBEDDING_CACHE_BYTES = 512 * 2**20
 
 
 @dataclass(frozen=True)
@@ -34,19 +31,6 @@ class Job:
     replicate: int
     prompt: str
     seed: int
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """A prompt as the pipeline takes it.
-
-    ``embeds`` is ``[window, hidden]`` on the pipeline's device; ``tokens`` counts the whole prompt with its start and
-    end marks, and ``truncated`` says that it is longer than the window.
-    """
-
-    embeds: torch.Tensor
-    tokens: int
-    truncated: bool
 
 
 @dataclass(frozen=True)
@@ -73,147 +57,25 @@ def jobs(prompts: Sequence[str], base_seed: int, images_per_prompt: int) -> Iter
             yield Job(index, replicate, prompt, image_seed(base_seed, index, replicate))
 
 
-class PromptEncoder:
-    """Encodes each prompt once, in batches of one shape, and remembers them up to a bound.
-
-    Every forward pass of the text encoder has ``batch_size`` rows: rounding depends on tensor shapes, and an image
-    must not depend on which prompts were encoded beside its own.
-    """
-
-    def __init__(self, pipe: Any, settings: Values, *, cache_bytes: int = EMBEDDING_CACHE_BYTES) -> None:
-        self._pipe = pipe
-        self._batch_size = settings.batch_size
-        self._arguments = settings.arguments(Stage.ENCODE)
-        self._cache_bytes = cache_bytes
-        self._used = 0
-        self._cache: OrderedDict[tuple[str, bool], Encoding] = OrderedDict()
-
-    @staticmethod
-    def key(settings: Values) -> tuple[Any, ...]:
-        """Settings of one key are encoded alike."""
-        return settings.batch_size, tuple(sorted(settings.arguments(Stage.ENCODE).items()))
-
-    @property
-    def window(self) -> int:
-        return int(self._pipe.tokenizer.model_max_length)
-
-    def __call__(self, prompts: Sequence[str], *, negative: bool = False) -> list[Encoding]:
-        """The encodings of the prompts, in order; ``negative`` as what is steered away from."""
-        found: dict[str, Encoding] = {}
-        missing: list[str] = []
-        for prompt in dict.fromkeys(prompts):
-            if (prompt, negative) in self._cache:
-                self._cache.move_to_end((prompt, negative))
-                found[prompt] = self._cache[prompt, negative]
-            else:
-                missing.append(prompt)
-        for batch in _batches(missing, self._batch_size):
-            for prompt, encoding in zip(batch, self._encode(batch, negative), strict=True):
-                found[prompt] = encoding
-                self._remember((prompt, negative), encoding)
-        return [found[prompt] for prompt in prompts]
-
-    def _encode(self, prompts: Sequence[str], negative: bool) -> list[Encoding]:
-        import torch
-
-        padded = [*prompts, *[prompts[-1]] * (self._batch_size - len(prompts))]
-        tokenizer = self._pipe.tokenizer
-        texts = [self._pipe.maybe_convert_prompt(text, tokenizer) for text in padded]
-        lengths = _token_counts(tokenizer, texts)
-        # diffusers' encoders apply such arguments (clip_skip) to positive prompts only.
-        arguments = {} if negative else self._arguments
-        if arguments:
-            _restore_text_model(self._pipe.text_encoder)
-        with torch.inference_mode():
-            embeds, _ = self._pipe.encode_prompt(
-                texts, self._pipe.device, 1, do_classifier_free_guidance=False, **arguments
-            )
-        return [
-            Encoding(embeds[row], length, length > self.window)
-            for row, length in zip(range(len(prompts)), lengths, strict=False)
-        ]
-
-    def _remember(self, key: tuple[str, bool], encoding: Encoding) -> None:
-        self._cache[key] = encoding
-        self._used += encoding.embeds.nbytes
-        while self._used > self._cache_bytes and len(self._cache) > 1:
-            _, oldest = self._cache.popitem(last=False)
-            self._used -= oldest.embeds.nbytes
-
-
-def _token_counts(tokenizer: Any, texts: Sequence[str]) -> list[int]:
-    """Tokens of each text with its start and end marks, however many the encoder's window takes."""
-    # The tokenizer's own warning for long prompts would come once for each; the summary counts them instead.
-    return [len(ids) for ids in tokenizer(list(texts), truncation=False, verbose=False).input_ids]
-
-
-def cuts_negative_prompt(pipe: Any, settings: Values) -> bool:
-    """Whether the negative prompt is longer than the encoder's window."""
-    text = pipe.maybe_convert_prompt(settings.negative_prompt, pipe.tokenizer)
-    return _token_counts(pipe.tokenizer, [text])[0] > int(pipe.tokenizer.model_max_length)
-
-
-def _restore_text_model(encoder: Any) -> None:
-    """transformers 5.6 moved the parts of ``text_model`` up into ``CLIPTextModel``, and diffusers' ``clip_skip`` still
-    looks for them there (huggingface/diffusers issue 14124)."""
-    if not hasattr(encoder, "text_model"):
-        # Past torch's own setting of attributes, which would make the module a child of itself.
-        object.__setattr__(encoder, "text_model", encoder)
-
-
-def refuse_ignored(pipe: Any, settings: Values) -> None:
-    """Refuse what this pipeline, with its present scheduler, would silently leave out.
-
-    Raises:
-        SettingsError: names the setting, its value, and what ignores it.
-    """
-    places: dict[Stage, tuple[Callable[..., Any], str]] = {
-        Stage.ENCODE: (pipe.encode_prompt, type(pipe).__name__),
-        Stage.CALL: (pipe.__call__, type(pipe).__name__),
-        Stage.SCHEDULER: (pipe.scheduler.step, f"scheduler {settings.scheduler}"),
-    }
-    for name, declared, value in settings.used():
-        if declared.passed_as is not None and not _takes(places[declared.stage][0], declared.passed_as):
-            raise SettingsError(
-                f"{name} {value!r} would be ignored by {places[declared.stage][1]}: leave it out{_takers(declared)}"
-            )
-    layers = getattr(pipe.text_encoder.config, "num_hidden_layers", settings.clip_skip + 1)
-    if settings.clip_skip >= layers:
-        raise SettingsError(f"clip_skip {settings.clip_skip} leaves none of the text encoder's {layers} layers")
-
-
-def _takes(function: Callable[..., Any], argument: str) -> bool:
-    return argument in inspect.signature(function).parameters
-
-
-def _takers(declared: Setting) -> str:
-    """The schedulers that would not ignore it."""
-    if declared.stage is not Stage.SCHEDULER or declared.passed_as is None:
-        return ""
-    found = [name for name in SCHEDULERS if _takes(scheduler_class(name).step, declared.passed_as)]
-    return f", or take --scheduler {' or '.join(found)}"
-
-
 def sample(pipe: Any, encoder: PromptEncoder, todo: Iterable[Job], settings: Values) -> Iterator[Picture]:
     """Make the images, ``settings.batch_size`` at a time, in the order of ``todo``; ``settings`` are resolved.
 
     Every batch is run at exactly that many rows; a short one is padded with copies of its last job, which are
     thrown away. Each row has its own CPU generator, so a picture depends on its own job and on the tensor shapes
-    alone. ``guidance`` of 1 or less leaves out the unconditional half (Ho & Salimans 2022, arXiv:2207.12598).
+    alone.
 
     A picture that is not finite is decoded again in single precision where the run is in half, then made again in it;
     where that does not help it is black. Its ``note`` says so.
     """
-    negative = _negative(encoder, settings)
-    for batch in _batches(todo, settings.batch_size):
+    negative = _negative(pipe, encoder, settings)
+    for batch in batches(todo, settings.batch_size):
         started = time.perf_counter()
         encodings = encoder([job.prompt for job in batch])
-        latents, generators = _latents(pipe, batch, encodings, negative, settings)
-        made = decode(pipe, latents, generators)
+        made = _made(pipe, batch, encodings, negative, settings)
         seconds = (time.perf_counter() - started) / len(batch)
         for row, (job, encoding) in enumerate(zip(batch, encodings, strict=True)):
             picture = Picture(job, made.pixels[row], encoding.tokens, encoding.truncated, made.unsafe[row], seconds)
-            yield picture if made.finite[row] else _mended(pipe, picture, latents[row : row + 1], settings)
+            yield picture if made.finite[row] else _mended(pipe, picture, made.latents[row : row + 1], settings)
 
 
 def _mended(pipe: Any, picture: Picture, latents: torch.Tensor, settings: Values) -> Picture:
@@ -225,14 +87,13 @@ def _mended(pipe: Any, picture: Picture, latents: torch.Tensor, settings: Values
     found = None
     if is_half(pipe):
         if torch.isfinite(latents).all():
-            with in_fp32(pipe.vae):
-                found = _if_finite(decode(pipe, latents.float(), [generator]), picture, Note.DECODED)
+            found = _if_finite(decode_again(pipe, latents, generator), picture, Note.DECODED)
         if found is None:
-            with in_fp32(pipe.unet, pipe.vae, pipe.text_encoder):
+            with in_fp32(*modules(pipe)):
                 alone = dataclasses.replace(settings, batch_size=1, dtype="fp32")
                 encoder = PromptEncoder(pipe, alone)
-                encodings, negative = encoder([picture.job.prompt]), _negative(encoder, alone)
-                made = decode(pipe, *_latents(pipe, [picture.job], encodings, negative, alone))
+                encodings, negative = encoder([picture.job.prompt]), _negative(pipe, encoder, alone)
+                made = _made(pipe, [picture.job], encodings, negative, alone)
             found = _if_finite(made, picture, Note.REMADE, batch_size=1, dtype="fp32")
     found = found or dataclasses.replace(picture, flagged=True, note=Note.NOT_FINITE.value)
     return dataclasses.replace(found, seconds=picture.seconds + time.perf_counter() - started)
@@ -244,8 +105,11 @@ def _if_finite(made: Decoded, picture: Picture, note: Note, **changes: Any) -> P
     return dataclasses.replace(picture, pixels=made.pixels[0], flagged=made.unsafe[0], note=note.value, **changes)
 
 
-def _negative(encoder: PromptEncoder, settings: Values) -> Encoding | None:
-    return encoder([settings.negative_prompt], negative=True)[0] if settings.guidance > 1 else None
+def _negative(pipe: Any, encoder: PromptEncoder, settings: Values) -> Encoding | None:
+    """What every picture is steered away from; None where none is guided so."""
+    if not family_of(type(pipe).__name__, settings.model).guided(settings, guidance_of(pipe)):
+        return None
+    return encoder([settings.negative_prompt], negative=True)[0]
 
 
 def initial_latents(job: Job, shape: tuple[int, int, int], dtype: torch.dtype) -> torch.Tensor:
@@ -256,31 +120,42 @@ def initial_latents(job: Job, shape: tuple[int, int, int], dtype: torch.dtype) -
     return torch.randn((1, *shape), generator=generator, dtype=dtype)[0]
 
 
-def _latents(
+def _made(
     pipe: Any,
     batch: Sequence[Job],
     encodings: Sequence[Encoding],
     negative: Encoding | None,
     settings: Values,
-) -> tuple[torch.Tensor, list[torch.Generator]]:
-    """The latents of a batch, padded to its size, and the rows' generators as sampling left them."""
+) -> Decoded:
+    """The pictures of a batch, padded to its size."""
     import torch
 
-    batch_size = settings.batch_size
-    rows = [min(row, len(batch) - 1) for row in range(batch_size)]
+    rows = [min(row, len(batch) - 1) for row in range(settings.batch_size)]
     generators = [torch.Generator("cpu").manual_seed(batch[row].seed) for row in rows]
-    with torch.inference_mode():
+    further = {} if negative is None else negative.inputs
+    inputs = [{**encodings[row].inputs, **further} for row in rows]
+    with torch.inference_mode(), watched(pipe) as watch:
         output = pipe(
-            prompt_embeds=torch.stack([encodings[row].embeds for row in rows]),
-            negative_prompt_embeds=None if negative is None else negative.embeds.expand(batch_size, -1, -1),
-            generator=generators,
-            output_type="latent",
-            **settings.arguments(Stage.CALL, Stage.SCHEDULER),
+            **_stacked(pipe, inputs), **call_arguments(pipe, settings), generator=generators, output_type="np"
         )
-    return output.images, generators
+    return decoded(watch, output)
 
 
-def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    iterator = iter(items)
-    while batch := list(itertools.islice(iterator, size)):
-        yield batch
+def _stacked(pipe: Any, rows: Sequence[dict[str, torch.Tensor]]) -> dict[str, Any]:
+    """The rows' inputs as the call takes them."""
+    import torch
+
+    lists = family_of(type(pipe).__name__, "").lists
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    return {name: values if lists else torch.stack(values) for name, values in columns.items()}
+
+
+def call_arguments(pipe: Any, settings: Values) -> dict[str, Any]:
+    """What the settings, and what is fixed for the family, pass to the pipeline's call, as it names them."""
+    family = family_of(type(pipe).__name__, settings.model)
+    taken = inspect.signature(pipe.__call__).parameters
+    asked = settings.arguments(Stage.CALL, Stage.SCHEDULER)
+    asked[family.guidance] = asked.pop("guidance_scale")
+    # Some have "" for their default, and refuse it beside embeddings.
+    given = {"negative_prompt": None, **family.call_arguments(settings), **asked}
+    return {name: value for name, value in given.items() if name in taken}

@@ -40,13 +40,18 @@ def _fault(scheduler: Any, steps: int) -> str | None:
 def _trial(scheduler: Any, steps: int) -> Any:
     """A scheduler of the same configuration, set to so many steps; the pipeline's own is left as it is."""
     trial = type(scheduler).from_config(scheduler.config)
-    trial.set_timesteps(steps)
+    takes = inspect.signature(trial.set_timesteps).parameters
+    # How far a flow is shifted by the size of the picture: any value within the range does here.
+    shifted = {"mu": 1.0} if trial.config.get("use_dynamic_shifting") and "mu" in takes else {}
+    trial.set_timesteps(steps, **shifted)
     return trial
 
 
 def _schedule_fault(trial: Any, steps: int) -> str | None:
     import torch
 
+    if is_flow(trial):
+        return _flow_fault(trial, steps)
     times, trained = trial.timesteps.double(), int(trial.config.num_train_timesteps)
     if not torch.isfinite(times).all():
         return "its timesteps are not finite"
@@ -62,6 +67,24 @@ def _schedule_fault(trial: Any, steps: int) -> str | None:
     levels = _levels(trial)
     if not torch.isfinite(levels).all():
         return "its noise levels are not finite"
+    if (distinct := len(levels.unique())) < steps:
+        return f"it has only {distinct} noise levels for them"
+    return None
+
+
+def is_flow(scheduler: Any) -> bool:
+    """Whether it follows a flow: its noise levels run from 1, which is noise, to 0."""
+    return type(scheduler).__name__.startswith("FlowMatch") or bool(scheduler.config.get("use_flow_sigmas"))
+
+
+def _flow_fault(trial: Any, steps: int) -> str | None:
+    import torch
+
+    levels = _levels(trial)
+    if not torch.isfinite(levels).all():
+        return "its noise levels are not finite"
+    if float(levels[0]) < 1 - 1 / TOP_SHARE:
+        return f"it begins at noise level {float(levels[0]):.3g} of 1, which is not noise"
     if (distinct := len(levels.unique())) < steps:
         return f"it has only {distinct} noise levels for them"
     return None
@@ -84,12 +107,13 @@ def _walk_fault(trial: Any) -> str | None:
 
     generator = torch.Generator("cpu").manual_seed(0)
     answer = torch.randn((1, 1, 2, 2), generator=generator)
-    sample = torch.randn((1, 1, 2, 2), generator=generator) * trial.init_noise_sigma
+    sample = torch.randn((1, 1, 2, 2), generator=generator) * getattr(trial, "init_noise_sigma", 1.0)
     drawn = {"generator": generator} if "generator" in inspect.signature(trial.step).parameters else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # LMS integrates, and says of many steps that it does so inexactly
         for timestep in trial.timesteps:
-            trial.scale_model_input(sample, timestep)
+            if hasattr(trial, "scale_model_input"):  # flows have none
+                trial.scale_model_input(sample, timestep)
             sample = trial.step(answer, timestep, sample, return_dict=False, **drawn)[0]
             if not torch.isfinite(sample).all():
                 return f"it ends in NaN at timestep {float(timestep):g}"

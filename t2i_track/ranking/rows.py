@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from t2i_track.errors import CompareError
 from t2i_track.metrics.metric import Direction
 from t2i_track.metrics.registry import SECONDS, rankable, score_info
+from t2i_track.schedulers import network_calls
 from t2i_track.settings import AXES, Values
 
 
@@ -104,10 +105,17 @@ class RunRow(Values):
     manifest: str
     images: int
     seconds_per_image: float | None = None
+    halves: int | None = None
+    """Passes of the network in a step, as the model's family takes them; None: of a version that did not say."""
     mlflow_run_id: str | None = None
     scores: Mapping[str, Score] = field(default_factory=dict)
     all_scores: Mapping[str, tuple[Score, ...]] = field(default_factory=dict)
     """Of each score that is stored under several protocols, all its values, the newest last."""
+
+    @property
+    def passes(self) -> int:
+        """Passes of the network for one picture."""
+        return super().passes if self.halves is None else network_calls(self.scheduler, self.steps) * self.halves
 
     def score(self, metric: str) -> Score | None:
         """The stored score, or the run's cost as one without an interval."""

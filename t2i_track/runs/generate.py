@@ -21,6 +21,8 @@ from t2i_track.errors import Busy, DatabaseError, Interrupted, ModelError, Setti
 from t2i_track.files import TEMPORARY, alone
 from t2i_track.images import writing
 from t2i_track.images.decoding import Note
+from t2i_track.images.encoding import PromptEncoder
+from t2i_track.images.fits import require_fit
 from t2i_track.images.loading import (
     LoadedPipeline,
     check_local,
@@ -28,9 +30,8 @@ from t2i_track.images.loading import (
     load,
     set_memory_format,
 )
-from t2i_track.images.sampling import Job, Picture, PromptEncoder, jobs, refuse_ignored, sample
-from t2i_track.images.schedule import require_schedule
-from t2i_track.images.schedulers import require_trained, set_scheduler
+from t2i_track.images.sampling import Job, Picture, jobs, sample
+from t2i_track.images.schedulers import resolved, set_scheduler
 from t2i_track.images.writing import Record
 from t2i_track.metrics.recorded import changed
 from t2i_track.progress import progress
@@ -57,7 +58,7 @@ class Generator:
         self._workspace = workspace
         self._tracker = tracker
         self._allow_pickle = allow_pickle
-        self._loaded: tuple[tuple[Any, ...], LoadedPipeline, dict[str, Any]] | None = None
+        self._loaded: tuple[tuple[Any, ...], LoadedPipeline] | None = None
         self._memory_format: str | None = None
         self._begun: float | None = time.monotonic()
         self._start: dict[str, float] = {}
@@ -71,17 +72,14 @@ class Generator:
                 scheduler would, or steps that it cannot do.
         """
         settings = self._workspace.stored_settings(plan.settings)
-        loaded, scheduler_config = self._pipeline(settings)
-        assert self._loaded is not None
-        require_trained(self._loaded[2], settings.scheduler)
-        refuse_ignored(loaded.pipe, settings)
-        require_schedule(loaded.pipe.scheduler, settings.scheduler, settings.steps)
+        loaded, _ = self._pipeline(settings)
         height, width = loaded.size(settings)
+        settings = dataclasses.replace(resolved(loaded.configs["scheduler"], settings), height=height, width=width)
+        require_fit(settings, loaded.pipeline_class, loaded.configs)
+        _, scheduler_config = self._pipeline(settings)
         return Resolved(
             settings=dataclasses.replace(
                 settings,
-                height=height,
-                width=width,
                 dtype=loaded.dtype,
                 memory_format=choose_memory_format(settings.memory_format, loaded.device),
                 device=loaded.device,
@@ -121,16 +119,16 @@ class Generator:
         with self._workspace.reading() as session:
             run = lineage.find_run(session, address)
             stored = settings_of(run)
-        located = self._workspace.located(stored)
+        located, made = self._workspace.located(stored), values_of(run)
         for key, value in (given or {}).items():
-            if not _same(getattr(located, key), value):
+            if not (_same(getattr(located, key), value) or _same(getattr(made, key), value)):
                 raise SettingsError(
                     f"run {run.uuid[:12]} was made with {key} {getattr(stored, key)}, not {value}: leave the option out"
                     " to resume it, or start a new run without --resume"
                 )
         self._workspace.require_writable()
-        made = self._require_pictures(run)
-        if run.status == RunStatus.FINISHED and made == run.num * run.images_per_prompt:
+        pictures = self._require_pictures(run)
+        if run.status == RunStatus.FINISHED and pictures == run.num * run.images_per_prompt:
             return self.finished(run)
         self._tracker.check()
         with self._workspace.begin() as session:
@@ -153,13 +151,14 @@ class Generator:
             begun, self._begun = self._begun or time.monotonic(), None
             loaded = load(settings, allow_pickle=self._allow_pickle)
             self._start = {START: time.monotonic() - begun}
-            self._loaded = (key, loaded, dict(loaded.pipe.scheduler.config))
-        _, loaded, model_config = self._loaded
+            self._loaded = (key, loaded)
+        _, loaded = self._loaded
+        settings = resolved(loaded.configs["scheduler"], settings)
         memory_format = choose_memory_format(settings.memory_format, loaded.device)
         if memory_format != self._memory_format:
             set_memory_format(loaded.pipe, memory_format)
             self._memory_format = memory_format
-        return loaded, set_scheduler(loaded.pipe, model_config, settings.scheduler)
+        return loaded, set_scheduler(loaded.pipe, loaded.configs["scheduler"], settings)
 
     def _encoder(self, settings: Values) -> PromptEncoder:
         assert self._loaded is not None

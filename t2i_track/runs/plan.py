@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 RESOLVED = "resolved"
 """The key of a run's ``config`` under which the settings that have no column stand, as resolved."""
 
+HALVES = "halves"
+"""The key of a run's ``config`` that says how many passes of the network a step takes: two where it is guided so."""
+
+CALL = "call"
+"""The key of a run's ``config`` under which the arguments of the pipeline's call stand that are no settings."""
+
 NEGATIVE_TRUNCATED = "negative_truncated"
 """The key of a run's ``config`` that says whether its negative prompt was longer than the encoder's window."""
 
@@ -53,7 +59,10 @@ class Plan:
 
     @property
     def name(self) -> str:
-        chosen = self.settings
+        return self.name_of(self.settings)
+
+    def name_of(self, chosen: Values) -> str:
+        """The run's name with these settings, which may be resolved."""
         return self.run_name or f"{chosen.scheduler}-g{chosen.guidance:g}-s{chosen.steps}-seed{chosen.seed}"
 
 
@@ -87,7 +96,7 @@ class Summary:
 
 def create_run(session: Session, plan: Plan, resolved: Resolved, loaded: LoadedPipeline) -> Run:
     """Store a new run, with its model and manifest."""
-    from t2i_track.images.sampling import cuts_negative_prompt
+    from t2i_track.images.encoding import cuts_negative_prompt
 
     values = resolved.settings
     model = lineage.store_model(
@@ -105,7 +114,7 @@ def create_run(session: Session, plan: Plan, resolved: Resolved, loaded: LoadedP
     )
     run = Run(
         uuid=lineage.new_uuid(),
-        name=plan.name,
+        name=plan.name_of(values),
         experiment=plan.experiment,
         status=RunStatus.RUNNING,
         model=model,
@@ -117,6 +126,8 @@ def create_run(session: Session, plan: Plan, resolved: Resolved, loaded: LoadedP
             "outdir": None if plan.outdir is None else str(plan.outdir.absolute()),
             "lora_sha256": resolved.lora_sha256,
             NEGATIVE_TRUNCATED: cuts_negative_prompt(loaded.pipe, values),
+            HALVES: 2 if loaded.family.guided(values, loaded.family.guided_by(loaded.configs)) else 1,
+            CALL: loaded.family.call_arguments(values),
             RESOLVED: {name: getattr(values, name) for name, declared in DECLARED.items() if declared.column is None},
         },
         environment=environment(str(values.device)),

@@ -6,7 +6,7 @@ from typing import Any
 
 from t2i_track.db.models import Run
 from t2i_track.images.sampling import Picture
-from t2i_track.runs.plan import values_of
+from t2i_track.runs.plan import CALL, values_of
 from t2i_track.settings import RECORDED
 
 RECORD_VERSION = 1
@@ -33,6 +33,7 @@ def picture_record(run: Run) -> dict[str, Any]:
         "lora_sha256": run.config["lora_sha256"],
         "pipeline_class": run.model.pipeline_class,
         "scheduler_config": run.scheduler_config,
+        **({CALL: call} if (call := run.config.get(CALL)) else {}),
         "base_seed": run.base_seed,
         "manifest_sha256": run.manifest.sha256,
         "threads": run.environment["threads"],

@@ -14,7 +14,9 @@ from t2i_track.environment import versions
 from t2i_track.errors import DatabaseError, ModelError, NotFound, SettingsError
 from t2i_track.files import write_atomically
 from t2i_track.images import png
-from t2i_track.images.sampling import Job, PromptEncoder, refuse_ignored, sample
+from t2i_track.images.encoding import PromptEncoder
+from t2i_track.images.fits import require_fit
+from t2i_track.images.sampling import Job, sample
 from t2i_track.notebook import Shown
 from t2i_track.runs import foreign
 from t2i_track.runs.plan import folder_name
@@ -262,7 +264,7 @@ def _load(
 
     loaded = load(settings, allow_pickle=allow_pickle, check=check)
     set_memory_format(loaded.pipe, str(settings.memory_format))
-    config = set_scheduler(loaded.pipe, dict(loaded.pipe.scheduler.config), settings.scheduler)
+    config = set_scheduler(loaded.pipe, loaded.configs["scheduler"], settings)
     then = record["scheduler_config"]
     changed = sorted(key for key in config.keys() | then.keys() if config.get(key) != then.get(key))
     if changed:
@@ -281,7 +283,7 @@ def _load(
 def _make(record: Mapping[str, Any], loaded: LoadedPipeline) -> Pixels:
     job = Job(record["prompt_index"], record["replicate"], record["prompt"], record["seed"])
     settings = Values.stored(record)
-    refuse_ignored(loaded.pipe, settings)
+    require_fit(settings, loaded.pipeline_class, loaded.configs)
     return next(sample(loaded.pipe, PromptEncoder(loaded.pipe, settings), [job], settings)).pixels
 
 

@@ -23,7 +23,7 @@ from t2i_track.db.models import (
     require_value,
 )
 from t2i_track.ranking.rows import ImageRow, RunRow, Score
-from t2i_track.runs.plan import RESOLVED, beside_columns, values_of
+from t2i_track.runs.plan import HALVES, RESOLVED, beside_columns, values_of
 from t2i_track.runs.protocols import Protocols
 from t2i_track.runs.request import EVALUATED
 from t2i_track.settings import DECLARED, RECORDED, Values
@@ -114,7 +114,7 @@ _FIELDS = {
 }
 _TABLE_COLUMNS = [attribute.property.columns[0] for attribute in _FIELDS.values()]
 # Of its JSON: what stands beside those of a column, and what its scores were asked for with.
-_BESIDE = tuple(Run.config[name].label(name) for name in (RESOLVED, "memory_format", EVALUATED))
+_BESIDE = tuple(Run.config[name].label(name) for name in (RESOLVED, "memory_format", EVALUATED, HALVES))
 
 
 def _fields(run: Row[Any]) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def _fields(run: Row[Any]) -> dict[str, Any]:
     found = dict(zip(_FIELDS, columns, strict=True))
     settings = {name: found.pop(name) for name in DECLARED if name in found}
     stored = Values.stored({**beside_columns(resolved, memory_format), **settings})
-    return {**found, "status": run.status.value, **stored.to_dict()}
+    return {**found, "status": run.status.value, "halves": run.halves, **stored.to_dict()}
 
 
 def _chosen(session: Session, addresses: Sequence[str], experiment: str | None, sweep: str | None) -> list[Row[Any]]:
