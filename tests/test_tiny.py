@@ -45,7 +45,7 @@ def draw(pipe: Any, prompts: list[str], seeds: list[int], **guidance: Any) -> np
     return np.asarray(images, dtype=np.float64) * 255
 
 
-@pytest.mark.parametrize("name", small.BUILDERS)
+@pytest.mark.parametrize("name", small.FAMILIES)
 def test_prompt_guidance_and_seed_move_the_picture(name: str, tiny: Callable[[str], Path]) -> None:
     pipe = load(tiny(name))
     guidance = TO.get(name, "guidance_scale")
@@ -64,7 +64,7 @@ def test_prompt_guidance_and_seed_move_the_picture(name: str, tiny: Callable[[st
     assert ((strong <= 0) | (strong >= 255)).mean() < 0.1, "the picture is saturated"
 
 
-@pytest.mark.parametrize("name", small.BUILDERS)
+@pytest.mark.parametrize("name", small.FAMILIES)
 def test_a_folder_is_small(name: str, tiny: Callable[[str], Path]) -> None:
     size = sum(file.stat().st_size for file in tiny(name).rglob("*") if file.is_file())
     assert size < MEGABYTES * 1_000_000

@@ -1,4 +1,4 @@
-"""Small pipelines with random weights, of the families that people have: built where they are needed, nothing downloaded.
+"""Small pipelines with random weights, of the families that people have: nothing is downloaded.
 
 Their pictures mean nothing, but prompt, guidance and seed each move them far (``tests/test_tiny.py``).
 """
@@ -9,9 +9,11 @@ from pathlib import Path
 
 import torch
 
-from tiny import flow, stable_diffusion
+from tiny import dit, language_models, mmdit, refused, stable_diffusion
 
-BUILDERS = stable_diffusion.BUILDERS | flow.BUILDERS
+FAMILIES = stable_diffusion.BUILDERS | mmdit.BUILDERS | language_models.BUILDERS | dit.BUILDERS
+REFUSED = refused.BUILDERS
+BUILDERS = FAMILIES | REFUSED
 
 
 def build(name: str, folder: Path) -> Path:

@@ -8,7 +8,8 @@ import diffusers as d
 import transformers as t
 
 from tiny import tokenizers as tok
-from tiny.parts import clip_text, noise_scheduler, unet, vae
+from tiny.parts import noise_scheduler, unet, vae
+from tiny.text_encoders import clip_text
 
 
 def sd_parts(**changes: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Tokenizers of the classes that the families' pipelines ask for, over single characters or bytes: nothing is downloaded."""
+"""Tokenizers of the classes that the families' pipelines ask for, over single characters or bytes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import transformers as t
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from t2i_track import assets
 
@@ -21,6 +21,10 @@ VOCABULARY = 300
 CHAT = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+PARTS_CHAT = (
+    "{% for message in messages %}[{{ message['role'] }}]{% for part in message['content'] %}{{ part['text'] }}"
+    "{% endfor %}{% endfor %}"
 )
 
 
@@ -64,18 +68,29 @@ def qwen2(max_length: int = 4096) -> Any:
     return tokenizer
 
 
-def llama(max_length: int = 256) -> Any:
+def llama(max_length: int = 256, side: str = "right") -> Any:
     """Bytes, in the class that a folder without a tokenizer's own class is read with."""
     backend = Tokenizer(models.BPE(vocab=_numbered(["<unk>", "<s>", "</s>", *BYTES]), merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     return t.PreTrainedTokenizerFast(
         tokenizer_object=backend,
         pad_token="<unk>",
         unk_token="<unk>",
         bos_token="<s>",
         eos_token="</s>",
+        padding_side=side,
         model_max_length=max_length,
     )
+
+
+def pixtral() -> Any:
+    """The processor of Flux 2, whose chat template takes lists of parts of a message."""
+    from diffusers.pipelines.flux2.system_messages import SYSTEM_MESSAGE
+
+    tokenizer = add_phrases(llama(512), [SYSTEM_MESSAGE])
+    tokenizer.add_special_tokens({"additional_special_tokens": ["[IMG]", "[IMG_BREAK]", "[IMG_END]"]})
+    return t.PixtralProcessor(t.PixtralImageProcessor(), tokenizer, patch_size=8, chat_template=PARTS_CHAT)
 
 
 def _numbered(pieces: list[str]) -> dict[str, int]:
