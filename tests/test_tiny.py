@@ -32,13 +32,13 @@ def load(folder: Path, **how: Any) -> Any:
     return pipe
 
 
-def draw(pipe: Any, prompts: list[str], seeds: list[int], **guidance: Any) -> np.ndarray:
-    """Pictures of 64 x 64 in four steps, from 0 to 255: (B, 64, 64, 3)."""
+def draw(pipe: Any, prompts: list[str], seeds: list[int], steps: int = 4, **guidance: Any) -> np.ndarray:
+    """Pictures of 64 x 64, from 0 to 255: (B, 64, 64, 3)."""
     taken = inspect.signature(pipe.__call__).parameters
     fixed = {"use_resolution_binning": False, "clean_caption": False}
     images = pipe(
         prompt=list(prompts),
-        num_inference_steps=4,
+        num_inference_steps=steps,
         height=64,
         width=64,
         generator=[torch.Generator().manual_seed(seed) for seed in seeds],
@@ -143,7 +143,7 @@ def adapted(tiny: Callable[[str], Path], base: str, lora: str | None) -> np.ndar
     pipe = load(tiny(base))
     if lora:
         pipe.load_lora_weights(str(tiny(lora)))
-    return draw(pipe, ["a red circle"], [1])
+    return draw(pipe, ["a red circle"], [1], steps=2)
 
 
 @pytest.mark.parametrize(("name", "adapted"), [("sd1-lora-kohya-nothing", 0), ("sd1-lora-part", 2)])
@@ -163,17 +163,17 @@ def test_a_lora_that_diffusers_refuses(name: str, message: str, tiny: Callable[[
 def test_an_embedding_moves_the_picture(name: str, tiny: Callable[[str], Path]) -> None:
     pipe = load(tiny("sd1"))
     prompt = [f"a photo of {lora_files.TOKEN}"]
-    without = draw(pipe, prompt, [1])
+    without = draw(pipe, prompt, [1], steps=2)
     pipe.load_textual_inversion(str(tiny(name)))
-    assert np.abs(draw(pipe, prompt, [1]) - without).max() >= MOVED
+    assert np.abs(draw(pipe, prompt, [1], steps=2) - without).max() >= MOVED
 
 
 def test_an_embedding_for_sdxl_is_one_for_each_encoder(tiny: Callable[[str], Path]) -> None:
     vectors = load_file(tiny("sdxl-embedding"))
     pipe = load(tiny("sdxl"))
     prompt = [f"a photo of {lora_files.TOKEN}"]
-    without = draw(pipe, prompt, [1])
+    without = draw(pipe, prompt, [1], steps=2)
     for key, part in (("clip_l", ""), ("clip_g", "_2")):
         encoder, tokenizer = getattr(pipe, f"text_encoder{part}"), getattr(pipe, f"tokenizer{part}")
         pipe.load_textual_inversion(vectors[key], lora_files.TOKEN, text_encoder=encoder, tokenizer=tokenizer)
-    assert np.abs(draw(pipe, prompt, [1]) - without).max() >= MOVED
+    assert np.abs(draw(pipe, prompt, [1], steps=2) - without).max() >= MOVED

@@ -88,7 +88,7 @@ def diffusers_all(folder: Path, file: Path) -> None:
 
 
 def kohya_all(folder: Path, file: Path) -> None:
-    """SD 1's U-Net by diffusers' names, and ``lora_te``; SDXL's by its original names, ``lora_te1`` and ``lora_te2``."""
+    """SD 1's U-Net by diffusers' names, and ``lora_te``; SDXL's by its original ones, ``lora_te1``, ``lora_te2``."""
     adapters = parts(folder)
     xl = "text_encoder_2" in adapters
     unet = adapters["unet"]
