@@ -186,6 +186,18 @@ def cli(tmp_path: Path, tracking_uri: str, warm: Warm) -> Callable[..., Result]:
 
 
 @pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The path of a small random pipeline, a variant of one, a LoRA or an embedding by its name (``tests/tiny``).
+
+    Each is made once, and shared: only to be read. To change one, copy it.
+    """
+    import tiny
+
+    home = tmp_path_factory.mktemp("tiny")
+    return lambda name: tiny.build(name, home)
+
+
+@pytest.fixture(scope="session")
 def pipeline() -> object:
     """The embedded model, loaded once."""
     from t2i_track.images.loading import load
