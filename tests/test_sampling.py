@@ -40,12 +40,11 @@ def make(
     memory_format: str = "channels-last",
     **more: Any,
 ) -> dict[tuple[int, int], np.ndarray[Any, Any]]:
-    config = dict(loaded.pipe.scheduler.config)
     settings = Settings(
         guidance=guidance, steps=STEPS, scheduler=scheduler, height=64, width=64, batch_size=batch_size, **more
     )
     set_memory_format(loaded.pipe, memory_format)
-    set_scheduler(loaded.pipe, config, settings)
+    set_scheduler(loaded.pipe, loaded.configs["scheduler"], settings)
     made = sample(loaded.pipe, PromptEncoder(loaded.pipe, settings), todo, settings)
     return {(picture.job.prompt_index, picture.job.replicate): picture.pixels for picture in made}
 

@@ -182,6 +182,7 @@ def _reader(pipe: Any, arguments: Mapping[str, Any]) -> tuple[Any, int]:
     found: list[tuple[int, Any]] = []
     for name in ("tokenizer", "tokenizer_2", "tokenizer_3"):
         tokenizer = getattr(pipe, name, None)
+        tokenizer = getattr(tokenizer, "tokenizer", tokenizer)  # a processor's, of models that see
         if tokenizer is not None:
             own = int(tokenizer.model_max_length)
             # CLIP's position embeddings end at 77; what a caller asks for is for the other encoders.

@@ -121,6 +121,10 @@ def _by_embedding(configs: Configs) -> Guidance:
     return Guidance.INPUT if configs["transformer"].get("guidance_embeds") else Guidance.NONE
 
 
+def _by_distillation(configs: Configs) -> Guidance:
+    return Guidance.NONE if configs.get("pipeline", {}).get("is_distilled") else Guidance.FREE
+
+
 def _as_asked(pipe: Any, prompt: str) -> str:
     """Z-Image's chat template around the prompt."""
     messages = [{"role": "user", "content": prompt}]
@@ -191,12 +195,21 @@ FAMILIES: Mapping[str, Family] = {
         ),
         hands_sigmas=True, size=_always(1024), multiple=16,
     ),
+    "Flux2Pipeline": Family(
+        title="Flux.2 dev", kind=Kind.FLOW, outputs=("prompt_embeds", None), guided_by=lambda _: Guidance.INPUT,
+        hands_sigmas=True, size=_always(1024), multiple=16,
+    ),
+    "Flux2KleinPipeline": Family(
+        title="Flux.2 klein", kind=Kind.FLOW, outputs=("prompt_embeds", None), negative_apart=True,
+        guided_by=_by_distillation, hands_sigmas=True, size=_always(1024), multiple=16,
+    ),
 }  # fmt: skip
 
 REFUSED: Mapping[str, str] = {
     "IFPipeline": "DeepFloyd IF makes its pictures in three stages, of pixels and not of latents",
     "KandinskyV22CombinedPipeline": "Kandinsky 2.2 hides its schedulers in its parts, where --scheduler has no effect",
     "KandinskyV22Pipeline": "it is the second half of Kandinsky 2.2, which takes the embeddings of the first",
+    "CogView4Pipeline": "its embeddings are as long as the longest prompt beside them, so company would move pictures",
     "StableCascadeCombinedPipeline": "Stable Cascade has two networks, each with steps and guidance of its own",
 }
 """Left out on purpose, and why."""

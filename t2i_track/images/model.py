@@ -8,16 +8,20 @@ from typing import Any
 
 from t2i_track.errors import ModelError
 from t2i_track.images.families import Configs, Guidance, family_of
+from t2i_track.images.model_folder import index
 
 TOLD = ("unet", "transformer", "vae", "scheduler", "text_encoder")
 """The components whose configurations say something."""
+PIPELINE = "pipeline"
+"""The key under which the pipeline's own configuration stands: its index."""
 
 
 def configs_of(pipe: Any) -> Configs:
     """A loaded pipeline's."""
     found = {name: getattr(pipe, name, None) for name in TOLD}
     named = {name: _config(part) for name, part in found.items() if part is not None}
-    return {**named, "scheduler": {**named["scheduler"], "_class_name": type(pipe.scheduler).__name__}}
+    scheduler = {**named["scheduler"], "_class_name": type(pipe.scheduler).__name__}
+    return {**named, "scheduler": scheduler, PIPELINE: dict(pipe.config)}
 
 
 def _config(part: Any) -> dict[str, Any]:
@@ -32,7 +36,7 @@ def configs_in(folder: Path, model: str) -> Configs:
     Raises:
         ModelError: one cannot be read; the file is named.
     """
-    found = {}
+    found = {PIPELINE: index(folder, model)}
     for name in TOLD:
         file = folder / name / ("scheduler_config.json" if name == "scheduler" else "config.json")
         if not file.parent.is_dir():

@@ -6,14 +6,12 @@ import dataclasses
 import inspect
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from t2i_track.errors import SettingsError
 from t2i_track.images.families import Family, model_kind
 from t2i_track.schedulers import MODEL, SCHEDULERS, SIGMAS, Kind
 from t2i_track.settings import Values
-
-V = TypeVar("V", bound=Values)
 
 TRAINING = {
     "num_train_timesteps": None,
@@ -91,16 +89,17 @@ def _known(config: dict[str, Any], made: Any) -> dict[str, Any]:
     return known if shift is None else {**known, **{key: shift for key in SHIFTS if _takes(made, key)}}
 
 
-def resolved(model_config: Mapping[str, Any], settings: V) -> V:
+def resolved(model_config: Mapping[str, Any], settings: Values) -> Values:
     """The settings with ``model`` as the short name of the model's own scheduler, so that both are one fingerprint.
 
-    A scheduler without a short name is called by its class.
+    A scheduler without a short name is called by its class, which is no choice of ``Settings``.
     """
-    if settings.scheduler == MODEL:
-        settings = dataclasses.replace(settings, scheduler=own_name(model_config))
-    if settings.scheduler == "dpm++2m" and settings.sigmas == "karras":  # it had a name before it had an option
-        return dataclasses.replace(settings, scheduler="dpm++2m-karras", sigmas=None)
-    return settings
+    found = Values(**settings.to_dict())
+    if found.scheduler == MODEL:
+        found = dataclasses.replace(found, scheduler=own_name(model_config))
+    if found.scheduler == "dpm++2m" and found.sigmas == "karras":  # it had a name before it had an option
+        return dataclasses.replace(found, scheduler="dpm++2m-karras", sigmas=None)
+    return found
 
 
 def own_name(model_config: Mapping[str, Any]) -> str:

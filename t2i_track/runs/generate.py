@@ -74,12 +74,13 @@ class Generator:
         settings = self._workspace.stored_settings(plan.settings)
         loaded, _ = self._pipeline(settings)
         height, width = loaded.size(settings)
-        settings = dataclasses.replace(resolved(loaded.configs["scheduler"], settings), height=height, width=width)
-        require_fit(settings, loaded.pipeline_class, loaded.configs)
-        _, scheduler_config = self._pipeline(settings)
+        sized = dataclasses.replace(settings, height=height, width=width)
+        chosen = resolved(loaded.configs["scheduler"], sized)
+        require_fit(chosen, loaded.pipeline_class, loaded.configs)
+        _, scheduler_config = self._pipeline(chosen)
         return Resolved(
             settings=dataclasses.replace(
-                settings,
+                chosen,
                 dtype=loaded.dtype,
                 memory_format=choose_memory_format(settings.memory_format, loaded.device),
                 device=loaded.device,
