@@ -129,9 +129,7 @@ def notes_on_use(settings: Values, class_name: str, configs: Configs) -> list[st
     by, kind = family.guided_by(configs), model_kind(family, configs)
     found = []
     if by is Guidance.NONE:
-        found.append(
-            f"guidance {settings.guidance:g} does nothing: {family.title} of this kind is made without guidance"
-        )
+        found.append(f"guidance {settings.guidance:g} does nothing: this model was made to do without")
     if (few := _few(settings, configs, kind)) and settings.steps > FEW:
         found.append(f"{settings.steps} steps: this model was made for {FEW} or fewer ({few})")
     if few and by is Guidance.FREE and kind is not Kind.CONSISTENCY and family.guided(settings, by):

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from t2i_track.images.batches import batches
 from t2i_track.images.decoding import Decoded, Note, decode_again, decoded, in_fp32, is_half, modules, watched
 from t2i_track.images.encoding import Encoding, PromptEncoder
 from t2i_track.images.families import family_of
@@ -31,6 +30,9 @@ class Job:
     replicate: int
     prompt: str
     seed: int
+    place: int = 0
+    """Its number among the images of its run: it is made in this place of its batch, since the row that a picture has
+    there moves its rounding too."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,14 @@ def jobs(prompts: Sequence[str], base_seed: int, images_per_prompt: int) -> Iter
     """Every image of a run, prompt by prompt."""
     for index, prompt in enumerate(prompts):
         for replicate in range(images_per_prompt):
-            yield Job(index, replicate, prompt, image_seed(base_seed, index, replicate))
+            seed = image_seed(base_seed, index, replicate)
+            yield Job(index, replicate, prompt, seed, index * images_per_prompt + replicate)
 
 
 def sample(pipe: Any, encoder: PromptEncoder, todo: Iterable[Job], settings: Values) -> Iterator[Picture]:
     """Make the images, ``settings.batch_size`` at a time, in the order of ``todo``; ``settings`` are resolved.
 
-    Every batch is run at exactly that many rows; a short one is padded with copies of its last job, which are
+    Every batch is run at exactly that many rows; places without a job are filled with copies of its first, which are
     thrown away. Each row has its own CPU generator, so a picture depends on its own job and on the tensor shapes
     alone.
 
@@ -68,14 +71,28 @@ def sample(pipe: Any, encoder: PromptEncoder, todo: Iterable[Job], settings: Val
     where that does not help it is black. Its ``note`` says so.
     """
     negative = _negative(pipe, encoder, settings)
-    for batch in batches(todo, settings.batch_size):
+    for batch in _by_place(todo, settings.batch_size):
         started = time.perf_counter()
         encodings = encoder([job.prompt for job in batch])
         made = _made(pipe, batch, encodings, negative, settings)
         seconds = (time.perf_counter() - started) / len(batch)
-        for row, (job, encoding) in enumerate(zip(batch, encodings, strict=True)):
+        for job, encoding in zip(batch, encodings, strict=True):
+            row = job.place % settings.batch_size
             picture = Picture(job, made.pixels[row], encoding.tokens, encoding.truncated, made.unsafe[row], seconds)
             yield picture if made.finite[row] else _mended(pipe, picture, made.latents[row : row + 1], settings)
+
+
+def _by_place(todo: Iterable[Job], batch_size: int) -> Iterator[list[Job]]:
+    """The jobs in order, those together that have their places in one batch."""
+    batch: list[Job] = []
+    for job in todo:
+        taken = {other.place % batch_size for other in batch}
+        if batch and (job.place // batch_size != batch[0].place // batch_size or job.place % batch_size in taken):
+            yield batch
+            batch = []
+        batch.append(job)
+    if batch:
+        yield batch
 
 
 def _mended(pipe: Any, picture: Picture, latents: torch.Tensor, settings: Values) -> Picture:
@@ -90,7 +107,7 @@ def _mended(pipe: Any, picture: Picture, latents: torch.Tensor, settings: Values
             found = _if_finite(decode_again(pipe, latents, generator), picture, Note.DECODED)
         if found is None:
             with in_fp32(*modules(pipe)):
-                alone = dataclasses.replace(settings, batch_size=1, dtype="fp32")
+                alone = dataclasses.replace(settings, batch_size=1, dtype="fp32")  # so that its place is the first
                 encoder = PromptEncoder(pipe, alone)
                 encodings, negative = encoder([picture.job.prompt]), _negative(pipe, encoder, alone)
                 made = _made(pipe, [picture.job], encodings, negative, alone)
@@ -130,7 +147,9 @@ def _made(
     """The pictures of a batch, padded to its size."""
     import torch
 
-    rows = [min(row, len(batch) - 1) for row in range(settings.batch_size)]
+    rows = [0] * settings.batch_size
+    for number, job in enumerate(batch):
+        rows[job.place % settings.batch_size] = number
     generators = [torch.Generator("cpu").manual_seed(batch[row].seed) for row in rows]
     further = {} if negative is None else negative.inputs
     inputs = [{**encodings[row].inputs, **further} for row in rows]

@@ -128,6 +128,7 @@ _CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "prompt": (lambda value: isinstance(value, str), "text"),
     "prompt_index": _whole(0, SEEDS),
     "replicate": _whole(0, SEEDS),
+    "place": (lambda value: value is None or (type(value) is int and 0 <= value < SEEDS), "a whole number"),
     "seed": _whole(0, SEEDS),
     "threads": _whole(1, SEEDS),
     "weights_sha256": (_is_digest, _DIGEST),

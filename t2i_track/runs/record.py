@@ -48,6 +48,7 @@ def place_record(picture: Picture) -> dict[str, Any]:
         "prompt": job.prompt,
         "prompt_index": job.prompt_index,
         "replicate": job.replicate,
+        "place": job.place,
         "seed": job.seed,
         "tokens": picture.tokens,
         "truncated": picture.truncated,
