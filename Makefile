@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 RUN := PATH="$(BIN):$$PATH"
 NUM ?= 64
 KILLS ?= 150
-GENERATED := docs/api.md docs/cli.md docs/database.md docs/experiments.md docs/metrics.md
+GENERATED := docs/api.md docs/cli.md docs/database.md docs/experiments.md docs/metrics.md docs/models.md
 
 .PHONY: demo test soak quick lint unit docs docs-check migration lock train-shapes clean
 
