@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from t2i_track.errors import ModelError, PickledWeights, SettingsError
+from t2i_track.images.decoding import Note
 from t2i_track.images.encoding import PromptEncoder
 from t2i_track.images.fits import require_fit
 from t2i_track.images.loading import LoadedPipeline, load, set_memory_format
@@ -332,3 +333,40 @@ def test_more_layers_than_there_are_cannot_be_skipped(pipeline: LoadedPipeline) 
     with pytest.raises(SettingsError, match=rf"^clip_skip {layers} leaves none of the text encoder's {layers} layers$"):
         require_fit(Settings(clip_skip=layers), pipeline.pipeline_class, pipeline.configs)
     require_fit(Settings(clip_skip=layers - 1), pipeline.pipeline_class, pipeline.configs)
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_says_so(
+    pipeline: LoadedPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As often as it takes; the batches after it are not tried whole again, and its pictures are those of that size."""
+    todo = list(jobs(PROMPTS, 42, 2))
+    expected = make(pipeline, todo, 2)
+    forward, tried = pipeline.pipe.unet.forward, []
+
+    def full(sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        tried.append(len(sample) // 2)
+        if len(sample) > 4:  # two pictures, each with its half without the prompt
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(sample, *args, **kwargs)
+
+    monkeypatch.setattr(pipeline.pipe.unet, "forward", full)
+    settings = Settings(steps=STEPS, scheduler="pndm", height=64, width=64, batch_size=8)
+    set_scheduler(pipeline.pipe, pipeline.configs["scheduler"], settings)
+    found = list(sample(pipeline.pipe, PromptEncoder(pipeline.pipe, settings), todo, settings))
+    assert [tried.count(8), tried.count(4)] == [1, 1]
+    assert {(picture.batch_size, picture.note) for picture in found} == {(2, Note.HALVED)}
+    assert [picture.job for picture in found] == todo
+    for picture in found:
+        place = (picture.job.prompt_index, picture.job.replicate)
+        np.testing.assert_array_equal(picture.pixels, expected[place])
+
+
+def test_one_picture_that_does_not_fit_is_one_line(pipeline: LoadedPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate\n2 GiB")
+
+    monkeypatch.setattr(pipeline.pipe.unet, "forward", full)
+    with pytest.raises(
+        ModelError, match=r"^one picture of 64 x 64 does not fit in the memory of .*: try --offload mod"
+    ):
+        make(pipeline, list(jobs(PROMPTS, 42, 1)), 4)

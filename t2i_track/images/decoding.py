@@ -26,6 +26,7 @@ class Note(enum.StrEnum):
     DECODED = "decoded in fp32: not finite in half precision"
     REMADE = "made again in fp32, alone: not finite in half precision"
     NOT_FINITE = "not finite, so black"
+    HALVED = "made in a smaller batch: that of its run did not fit in memory"
 
 
 @dataclass(frozen=True)

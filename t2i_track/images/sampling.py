@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import itertools
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from t2i_track.errors import ModelError
 from t2i_track.images.decoding import Decoded, Note, decode_again, decoded, in_fp32, is_half, modules, watched
 from t2i_track.images.encoding import Encoding, PromptEncoder
 from t2i_track.images.families import family_of
@@ -68,18 +71,58 @@ def sample(pipe: Any, encoder: PromptEncoder, todo: Iterable[Job], settings: Val
     alone.
 
     A picture that is not finite is decoded again in single precision where the run is in half, then made again in it;
-    where that does not help it is black. Its ``note`` says so.
+    where that does not help it is black. A batch that does not fit in memory is halved, and so are those after it. Its
+    pictures' ``note`` says so.
+
+    Raises:
+        ModelError: a single picture does not fit in memory.
     """
-    negative = _negative(pipe, encoder, settings)
-    for batch in _by_place(todo, settings.batch_size):
-        started = time.perf_counter()
-        encodings = encoder([job.prompt for job in batch])
-        made = _made(pipe, batch, encodings, negative, settings)
-        seconds = (time.perf_counter() - started) / len(batch)
-        for job, encoding in zip(batch, encodings, strict=True):
-            row = job.place % settings.batch_size
-            picture = Picture(job, made.pixels[row], encoding.tokens, encoding.truncated, made.unsafe[row], seconds)
-            yield picture if made.finite[row] else _mended(pipe, picture, made.latents[row : row + 1], settings)
+    import torch
+
+    fits = settings
+    for planned in _by_place(todo, settings.batch_size):
+        waiting = deque(_by_place(planned, fits.batch_size))
+        while waiting:
+            try:
+                yield from _batch(pipe, encoder, waiting[0], fits, settings.batch_size)
+            except torch.OutOfMemoryError as error:
+                fits = _halved(fits, error)
+                encoder = PromptEncoder(pipe, fits)
+                waiting = deque(_by_place(itertools.chain(*waiting), fits.batch_size))
+            else:
+                waiting.popleft()
+
+
+def _halved(settings: Values, error: Exception) -> Values:
+    """The settings with a batch that may fit."""
+    import torch
+
+    if settings.batch_size == 1:
+        raise ModelError(
+            f"one picture of {settings.width} x {settings.height} does not fit in the memory of {settings.device}"
+            f" ({' '.join(str(error).split())[:100]}): try --offload model, --dtype fp16, or a smaller --height"
+        ) from None
+    if str(settings.device).startswith("cuda"):
+        torch.cuda.empty_cache()
+    return dataclasses.replace(settings, batch_size=settings.batch_size // 2)
+
+
+def _batch(
+    pipe: Any, encoder: PromptEncoder, batch: Sequence[Job], settings: Values, planned: int
+) -> Iterator[Picture]:
+    """The pictures of one batch, of which ``planned`` rows were planned; nothing is yielded before all are made."""
+    started = time.perf_counter()
+    encodings = encoder([job.prompt for job in batch])
+    made = _made(pipe, batch, encodings, _negative(pipe, encoder, settings), settings)
+    seconds = (time.perf_counter() - started) / len(batch)
+    size = settings.batch_size
+    otherwise: dict[str, Any] = {} if size == planned else {"batch_size": size, "note": Note.HALVED.value}
+    for job, encoding in zip(batch, encodings, strict=True):
+        row = job.place % size
+        picture = Picture(
+            job, made.pixels[row], encoding.tokens, encoding.truncated, made.unsafe[row], seconds, **otherwise
+        )
+        yield picture if made.finite[row] else _mended(pipe, picture, made.latents[row : row + 1], settings)
 
 
 def _by_place(todo: Iterable[Job], batch_size: int) -> Iterator[list[Job]]:

@@ -74,6 +74,7 @@ class Generator:
         settings = self._workspace.stored_settings(plan.settings)
         loaded, _ = self._pipeline(settings)
         height, width = loaded.size(settings)
+        num = len(plan.manifest.head(settings.num))
         sized = dataclasses.replace(settings, height=height, width=width)
         chosen = resolved(loaded.configs["scheduler"], sized)
         require_fit(chosen, loaded.pipeline_class, loaded.configs)
@@ -84,7 +85,9 @@ class Generator:
                 dtype=loaded.dtype,
                 memory_format=choose_memory_format(settings.memory_format, loaded.device),
                 device=loaded.device,
-                num=len(plan.manifest.head(settings.num)),
+                num=num,
+                # A prompt alone costs one picture, not a whole batch of it.
+                batch_size=min(settings.batch_size, num * settings.images_per_prompt),
             ),
             weights_sha256=loaded.weights_sha256,
             lora_sha256=loaded.lora_sha256,
@@ -313,6 +316,7 @@ class Generator:
                 negative_truncated=bool(run.config.get(NEGATIVE_TRUNCATED)),
                 flagged=sum(image.flagged for image in images),
                 not_finite=sum(image.note == Note.NOT_FINITE for image in images),
+                halved=sum(image.note == Note.HALVED for image in images),
                 mended=sum(image.note in (Note.DECODED, Note.REMADE) for image in images),
                 seconds=seconds,
                 images_per_second=made / seconds if made else None,

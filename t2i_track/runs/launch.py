@@ -183,6 +183,10 @@ def notes_on(summary: Summary) -> list[str]:
         )
     if summary.mended:
         notes.append(f"{summary.mended} of {summary.images} images overflowed in half precision and were made in fp32")
+    if summary.halved:
+        notes.append(
+            f"{summary.halved} of {summary.images} images were made in smaller batches: the run's did not fit in memory"
+        )
     if summary.unsent:
         notes.append("not all of it could be sent to MLflow: send the rest with 't2i resync'")
     return notes

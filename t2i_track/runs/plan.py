@@ -88,6 +88,8 @@ class Summary:
     """Of the flagged: black since the arithmetic overflowed; they are not scored."""
     mended: int
     """Images that half precision could not make, decoded or made again in fp32."""
+    halved: int = 0
+    """Images that were made in smaller batches, since those of the run did not fit in memory."""
     seconds: float
     images_per_second: float | None
     unsent: bool

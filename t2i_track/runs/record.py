@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from t2i_track.db.models import Run
+from t2i_track.images.decoding import Note
 from t2i_track.images.sampling import Picture
 from t2i_track.runs.plan import CALL, values_of
 from t2i_track.settings import RECORDED
@@ -53,4 +54,5 @@ def place_record(picture: Picture) -> dict[str, Any]:
         "tokens": picture.tokens,
         "truncated": picture.truncated,
         **({} if picture.note is None else {"note": picture.note}),
+        **({"batch_size": picture.batch_size} if picture.note == Note.HALVED else {}),
     }

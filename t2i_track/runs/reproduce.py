@@ -14,6 +14,7 @@ from t2i_track.environment import versions
 from t2i_track.errors import DatabaseError, ModelError, NotFound, SettingsError
 from t2i_track.files import write_atomically
 from t2i_track.images import png
+from t2i_track.images.decoding import Note
 from t2i_track.images.encoding import PromptEncoder
 from t2i_track.images.fits import require_fit
 from t2i_track.images.sampling import Job, sample
@@ -184,6 +185,8 @@ def _stored(image: Image) -> dict[str, Any]:
 
     place = ("prompt_index", "replicate", "seed", "tokens", "truncated", "pixels_sha256")
     own = {name: getattr(image, name) for name in place}
+    if image.note == Note.HALVED:
+        own["batch_size"] = image.batch_size
     own["place"] = image.prompt_index * image.run.images_per_prompt + image.replicate
     return {**picture_record(image.run), "prompt": image.prompt.text, **own}
 
