@@ -29,6 +29,8 @@ MOST_PIXELS = 2**26
 """8192 x 8192; Pillow takes larger files for decompression bombs."""
 MOST_STEPS = 10_000
 """Ten times the timesteps that models are trained with."""
+AUTO = 0
+"""The batch size that is still to be found out."""
 MOST_AT_ONCE = 4096
 """Images of a batch: larger numbers are slips, and would run for days."""
 
@@ -81,6 +83,8 @@ class Setting:
     """What None means, in words; for settings that may be left open until the model is loaded."""
     prose: bool = False
     """A text in which commas are commas: several values are given by repeating the option."""
+    words: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Words that stand for a value which is resolved when the model is loaded, and is never stored with a picture."""
     passed_as: str | None = None
     """The name of the argument at its stage, where it is one."""
     neutral: Any = None
@@ -101,6 +105,8 @@ class Setting:
             return None
         if isinstance(value, bool):
             raise SettingsError(f"{name} cannot be {value}")
+        if isinstance(value, str) and value in self.words:
+            return self.words[value]
         if self.kind is not str:
             return _number(name, value, whole=self.kind is int)
         if not isinstance(value, str):
@@ -118,6 +124,8 @@ class Setting:
         if self.kind is str:
             if reason := unstorable(value):
                 raise SettingsError(f"{name} {value!r:.60} cannot be stored ({reason}): take that out")
+            return
+        if value in self.words.values():
             return
         if not math.isfinite(value):
             raise SettingsError(f"{name} must be a finite number, not {value}: try {option(name)} {example(name)}")
@@ -234,7 +242,7 @@ class Values:
     )  # fmt: skip
     batch_size: int = _setting(
         8, kind=int, least=1, most=MOST_AT_ONCE, stage=Stage.CALL, decides=Decides.ROUNDING, cost=True,
-        column="batch_size", help="Images made at once.",
+        column="batch_size", words={"auto": AUTO}, help="Images made at once; auto: as many as fit and pay.",
     )  # fmt: skip
     device: str | None = _setting(
         None, kind=str, stage=Stage.LOAD, decides=Decides.ROUNDING, cost=True, axis=False, column="device",

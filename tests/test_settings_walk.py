@@ -6,6 +6,7 @@ A setting that is declared but does not reach one of these places fails here by 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -14,10 +15,14 @@ import click
 import pytest
 from sqlalchemy.orm import Session
 
+from t2i_track import assets
 from t2i_track.cli import cli as commands
 from t2i_track.db.models import Run
 from t2i_track.errors import SettingsError
 from t2i_track.images.encoding import PromptEncoder
+from t2i_track.images.families import FAMILIES
+from t2i_track.images.fits import require_fit
+from t2i_track.images.model import configs_in
 from t2i_track.images.sampling import Job, sample
 from t2i_track.metrics.published import check_protocol, parse_protocol
 from t2i_track.prompts.manifest import from_prompts
@@ -37,7 +42,7 @@ OTHERS: dict[str, Any] = {"height": 72, "width": 72, "device": "cuda", "revision
 """Another value of a setting where ``other`` finds none by its declaration."""
 BY_CONTENT = {"model", "lora"}
 """Known to the fingerprint by the hash of their tensors, not by their names."""
-NO_ARGUMENT = {"scheduler", "negative_prompt", "batch_size"}
+NO_ARGUMENT = {"scheduler", "sigmas", "shift", "negative_prompt", "batch_size"}
 """They act at their stage by what is done there, not as an argument of that name."""
 
 
@@ -51,7 +56,7 @@ def other(name: str) -> Any:
     if declared.kind is str:
         return "other"
     step = 1 if declared.kind is int else (declared.most or 2.0) / 2
-    return now + step
+    return (declared.least if now is None else now) + step
 
 
 def base(**changes: Any) -> Settings:
@@ -76,9 +81,13 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 def store(session: Session, settings: Settings) -> Run:
     """A finished run in the database; nothing of it is made."""
     plan = Plan(settings=settings, manifest=from_prompts(["a", "b"]), experiment="walk", run_name="run")
-    pipe = SimpleNamespace(tokenizer=_Tokenizer(), maybe_convert_prompt=lambda text, _: text)
     loaded: Any = SimpleNamespace(
-        revision=settings.revision or "", weights_sha256="w" * 64, pipeline_class="P", pipe=pipe
+        revision=settings.revision or "",
+        weights_sha256="w" * 64,
+        pipeline_class="StableDiffusionPipeline",
+        pipe=StableDiffusionPipeline(),
+        family=FAMILIES["StableDiffusionPipeline"],
+        configs={"unet": {}},
     )
     run = create_run(session, plan, resolved(settings), loaded)
     run.seconds_per_image = 1.0
@@ -120,9 +129,10 @@ every = pytest.mark.parametrize("name", DECLARED)
 def test_the_first_law_and_the_bill() -> None:
     """What decides the pixels, exactly or by rounding, and what decides the cost, in words of their own."""
     pixels = "guidance steps scheduler eta guidance_rescale clip_skip seed model lora negative_prompt height width"
-    pixels += " dtype"
+    pixels += " dtype sigmas shift true_cfg_scale max_sequence_length"
     rounding = "memory_format batch_size device"
     cost = "guidance steps scheduler model lora height width dtype memory_format batch_size device"
+    cost += " true_cfg_scale max_sequence_length"
     of = {kind: {name for name, declared in DECLARED.items() if declared.decides is kind} for kind in Decides}
     assert of[Decides.PIXELS] == set(pixels.split())
     assert of[Decides.ROUNDING] == set(rounding.split())
@@ -136,7 +146,7 @@ def test_it_says_what_it_is(name: str) -> None:
     assert declared.help.endswith(".")
     default = Values.__dataclass_fields__[name].default
     assert default is not None or declared.open, "None must be said in words"
-    assert not declared.later or declared.neutral is not None, "older runs have the neutral value"
+    assert not declared.later or declared.neutral is not None or declared.open, "older runs have the neutral value"
     if declared.stage in (Stage.CALL, Stage.ENCODE, Stage.SCHEDULER):
         assert (declared.passed_as is None) == (name in NO_ARGUMENT)
 
@@ -156,7 +166,8 @@ def test_it_is_an_option(name: str, command: str) -> None:
 
 @every
 def test_it_is_an_axis_if_it_says_so(name: str) -> None:
-    values = {"axes": {name: [getattr(base(), name), other(name)]}}
+    both = [value for value in (getattr(base(), name), other(name)) if value is not None]
+    values = {"axes": {name: both}}
     if not DECLARED[name].axis:
         with pytest.raises(SettingsError, match="cannot vary"):
             build(values, "test")
@@ -220,8 +231,8 @@ def test_runs_that_cost_the_same_share_their_timings(name: str, rows: dict[str, 
     twice = dataclasses.replace(rows[name], seconds_per_image=3.0)
     found = cost_of_each([rows[""], twice])
     shared = found[rows[""].run].seconds == found[twice.run].seconds
-    # Guidance costs by being there at all.
-    assert shared == (name not in COSTLY or name == "guidance")
+    # Guidance costs by being there at all, of either name.
+    assert shared == (name not in COSTLY or name in ("guidance", "true_cfg_scale"))
 
 
 @every
@@ -242,37 +253,44 @@ def test_a_protocol_may_demand_it(name: str, session: Session, stored: dict[str,
     ]
 
 
-class Stub:
-    """A pipeline that notes what it is given."""
+class StableDiffusionPipeline:
+    """A pipeline of that name which notes what it is given."""
 
     def __init__(self) -> None:
         self.encoded: list[dict[str, Any]] = []
         self.called: list[dict[str, Any]] = []
         self.tokenizer: Any = _Tokenizer()
-        self.device = "cpu"
-        self.text_encoder = SimpleNamespace()
-        self.vae = SimpleNamespace(
-            config=SimpleNamespace(scaling_factor=1.0), decode=lambda latents, **_: (latents[:, :3],)
-        )
-        self.image_processor = SimpleNamespace(postprocess=lambda image, **_: image.permute(0, 2, 3, 1).numpy())
+        self._execution_device = "cpu"
+        self.config: dict[str, Any] = {}
+        self.text_encoder = self.unet = self.scheduler = SimpleNamespace(config={})
+        self.vae = SimpleNamespace(config={}, decode=lambda latents, **_: (latents[:, :3],))
 
-    def run_safety_checker(self, image: Any, *_: object) -> tuple[Any, None]:
-        return image, None
-
-    def maybe_convert_prompt(self, text: str, _tokenizer: object) -> str:
-        return text
-
-    def encode_prompt(self, texts: list[str], *_: object, do_classifier_free_guidance: bool, **given: Any) -> Any:
+    def encode_prompt(self, prompt: list[str], **given: Any) -> Any:
         import torch
 
         self.encoded.append(given)
-        return torch.zeros(len(texts), 2, 3), None
+        embeds = torch.zeros(len(prompt), 2, 3)
+        return embeds, embeds if given["do_classifier_free_guidance"] else None
 
     def __call__(self, **given: Any) -> Any:
         import torch
 
         self.called.append(given)
-        return SimpleNamespace(images=torch.zeros(len(given["prompt_embeds"]), 4, 8, 8))
+        (image,) = self.vae.decode(torch.zeros(len(given["prompt_embeds"]), 4, 8, 8), return_dict=False)
+        return SimpleNamespace(images=image.permute(0, 2, 3, 1).numpy())
+
+
+def takes(function: Any, *names: str) -> None:
+    """Have the function say that it takes these arguments."""
+    parameters = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in names]
+    self = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    function.__signature__ = inspect.Signature([self, *parameters])
+
+
+ARGUMENTS = [declared.passed_as for declared in DECLARED.values() if declared.passed_as is not None]
+EMBEDS = ("prompt_embeds", "negative_prompt_embeds")
+takes(StableDiffusionPipeline.__call__, *ARGUMENTS, *EMBEDS, "negative_prompt", "generator", "output_type")
+takes(StableDiffusionPipeline.encode_prompt, *ARGUMENTS, "do_classifier_free_guidance", "negative_prompt")
 
 
 class _Tokenizer:
@@ -284,17 +302,20 @@ class _Tokenizer:
 
 @pytest.mark.parametrize("name", [name for name, declared in DECLARED.items() if declared.passed_as])
 def test_it_reaches_its_stage(name: str) -> None:
-    declared, settings, pipe = DECLARED[name], changed(name), Stub()
+    declared, settings, pipe = DECLARED[name], changed(name), StableDiffusionPipeline()
     assert declared.passed_as is not None
     next(sample(pipe, PromptEncoder(pipe, settings), [Job(0, 0, "a", 1)], settings))
     if declared.stage is Stage.ENCODE:
-        assert [given.get(declared.passed_as) for given in pipe.encoded] == [None, other(name)], "negative, positive"
+        of_prompts = [given for given in pipe.encoded if not given["do_classifier_free_guidance"]]
+        assert [given[declared.passed_as] for given in of_prompts] == [other(name)]
         return
     assert pipe.called[0][declared.passed_as] == other(name)
 
 
 @pytest.mark.parametrize("name", [name for name, declared in DECLARED.items() if declared.needs_guidance])
 def test_what_needs_guidance_is_refused_without(name: str) -> None:
+    class_name, configs = "StableDiffusionPipeline", configs_in(assets.shapes_sd(), "shapes")
     with pytest.raises(SettingsError, match=f"{name} .* would be ignored at guidance 1: .*--guidance above 1"):
-        base(guidance=1.0, **{name: other(name)})
-    assert base(guidance=1.0, **{name: DECLARED[name].neutral}).guidance == 1.0
+        require_fit(base(guidance=1.0, **{name: other(name)}), class_name, configs)
+    require_fit(base(guidance=1.0, **{name: DECLARED[name].neutral}), class_name, configs)
+    require_fit(base(guidance=1.5, **{name: other(name)}), class_name, configs)

@@ -30,6 +30,22 @@ class Whole(click.ParamType[int]):
         return int(click.IntRange(self._least, self._most).convert(number, param, ctx))
 
 
+class Worded(Whole):
+    """A whole number, or a word for one."""
+
+    def __init__(self, declared: Setting) -> None:
+        super().__init__()
+        self._declared = declared
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if value in self._declared.words:
+            return int(self._declared.words[value])
+        return super().convert(value, param, ctx)
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return "|".join((self.name.upper(), *self._declared.words))
+
+
 _WHOLE = Setting(help="", kind=int, stage=Stage.NONE, decides=Decides.NOTHING)
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -120,7 +136,8 @@ def given_settings(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _setting(name: str, declared: Setting, **shown: Any) -> Callable[[F], F]:
-    whole_or_other = Whole() if declared.kind is int else declared.kind
+    whole = Worded(declared) if declared.words else Whole()
+    whole_or_other = whole if declared.kind is int else declared.kind
     kind: Any = click.Choice(declared.choices) if declared.choices else whole_or_other
     return click.option(option(name), type=kind, help=declared.help, **shown)
 

@@ -98,9 +98,9 @@ def _settings(record: Mapping[str, Any]) -> dict[str, Any]:
         value = declared.read(name, record[name]) if name in record else declared.neutral if declared.later else None
         if name == "scheduler" and value is not None and value == record["scheduler_config"].get("class"):
             pass  # one without a short name, which its model came with
-        elif value is not None:
+        elif value is not None and value not in declared.words.values():
             declared.check(name, value)
-        elif declared.open is None or name in ("height", "width", "device", "dtype"):
+        elif value is not None or declared.open is None or name in ("height", "width", "device", "dtype"):
             raise SettingsError(f"{name} has no value")
         found[name] = value
     Settings(steps=found["steps"], batch_size=found["batch_size"], height=found["height"], width=found["width"])

@@ -36,12 +36,13 @@ from t2i_track.images.writing import Record
 from t2i_track.metrics.recorded import changed
 from t2i_track.progress import progress
 from t2i_track.runs import joining, projection, record
+from t2i_track.runs.batch_sizes import found_out
 from t2i_track.runs.content import PROGRESS
 from t2i_track.runs.plan import NEGATIVE_TRUNCATED, Plan, Summary, create_run, settings_of, stored_prompts, values_of
 from t2i_track.runs.projection import Sent
 from t2i_track.runs.rates import START
 from t2i_track.runs.recorded import run_items
-from t2i_track.settings import Resolved, Values
+from t2i_track.settings import AUTO, Resolved, Values
 from t2i_track.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -79,16 +80,20 @@ class Generator:
         chosen = resolved(loaded.configs["scheduler"], sized)
         require_fit(chosen, loaded.pipeline_class, loaded.configs)
         _, scheduler_config = self._pipeline(chosen)
+        settled = dataclasses.replace(
+            chosen,
+            dtype=loaded.dtype,
+            memory_format=choose_memory_format(settings.memory_format, loaded.device),
+            device=loaded.device,
+            num=num,
+        )
+        size = settings.batch_size
+        if size == AUTO:
+            size = found_out(loaded, settled, self._workspace.cache)
+        # A prompt alone costs one picture, not a whole batch of it.
+        settled = dataclasses.replace(settled, batch_size=min(size, num * settings.images_per_prompt))
         return Resolved(
-            settings=dataclasses.replace(
-                chosen,
-                dtype=loaded.dtype,
-                memory_format=choose_memory_format(settings.memory_format, loaded.device),
-                device=loaded.device,
-                num=num,
-                # A prompt alone costs one picture, not a whole batch of it.
-                batch_size=min(settings.batch_size, num * settings.images_per_prompt),
-            ),
+            settings=settled,
             weights_sha256=loaded.weights_sha256,
             lora_sha256=loaded.lora_sha256,
             scheduler_config=scheduler_config,

@@ -88,7 +88,7 @@ class Rates:
 
     def pictures(self, settings: Values, images: int) -> Range | None:
         """Seconds for that many images; the last batch takes as long as a full one."""
-        rate, batch = self.image(settings), settings.batch_size
+        rate, batch = self.image(settings), settings.batch_size or 1  # one that is still to be found out
         return None if rate is None else rate.times(-(-images // batch) * batch)
 
     def start(self, settings: Values) -> Range | None:
