@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from t2i_track.cli import cli as commands
 from t2i_track.db.models import Run
 from t2i_track.errors import SettingsError
+from t2i_track.images.adapters import Adapters
 from t2i_track.images.sampling import Job, PromptEncoder, sample
 from t2i_track.metrics.published import check_protocol, parse_protocol
 from t2i_track.prompts.manifest import from_prompts
@@ -31,10 +32,11 @@ from t2i_track.runs.rows import run_rows
 from t2i_track.settings import COSTLY, COUNTED, DECLARED, RECORDED, Decides, Resolved, Settings, Stage, Values, option
 from t2i_track.workspace import Workspace
 
-RESOLVED = {"height": 64, "width": 64, "dtype": "fp32", "memory_format": "channels-last", "device": "cpu", "num": 2}
+RESOLVED = {"height": 64, "width": 64, "dtype": "fp32", "memory_format": "channels-last", "device": "cpu", "num": 2,
+            "lora": "one"}  # fmt: skip
 OTHERS: dict[str, Any] = {"height": 72, "width": 72, "device": "cuda", "revision": "abc", "num": 1, "guidance": 3.0}
 """Another value of a setting where ``other`` finds none by its declaration."""
-BY_CONTENT = {"model", "lora"}
+BY_CONTENT = {"model", "lora", "embedding"}
 """Known to the fingerprint by the hash of their tensors, not by their names."""
 NO_ARGUMENT = {"scheduler", "negative_prompt", "batch_size"}
 """They act at their stage by what is done there, not as an argument of that name."""
@@ -77,7 +79,7 @@ def store(session: Session, settings: Settings) -> Run:
     plan = Plan(settings=settings, manifest=from_prompts(["a", "b"]), experiment="walk", run_name="run")
     pipe = SimpleNamespace(tokenizer=_Tokenizer(), maybe_convert_prompt=lambda text, _: text)
     loaded: Any = SimpleNamespace(
-        revision=settings.revision or "", weights_sha256="w" * 64, pipeline_class="P", pipe=pipe
+        revision=settings.revision or "", weights_sha256="w" * 64, pipeline_class="P", pipe=pipe, adapters=Adapters()
     )
     run = create_run(session, plan, resolved(settings), loaded)
     run.seconds_per_image = 1.0
@@ -119,7 +121,7 @@ every = pytest.mark.parametrize("name", DECLARED)
 def test_the_first_law_and_the_bill() -> None:
     """What decides the pixels, exactly or by rounding, and what decides the cost, in words of their own."""
     pixels = "guidance steps scheduler eta guidance_rescale clip_skip seed model lora negative_prompt height width"
-    pixels += " dtype"
+    pixels += " dtype lora_scale embedding"
     rounding = "memory_format batch_size device"
     cost = "guidance steps scheduler model lora height width dtype memory_format batch_size device"
     of = {kind: {name for name, declared in DECLARED.items() if declared.decides is kind} for kind in Decides}
@@ -135,7 +137,7 @@ def test_it_says_what_it_is(name: str) -> None:
     assert declared.help.endswith(".")
     default = Values.__dataclass_fields__[name].default
     assert default is not None or declared.open, "None must be said in words"
-    assert not declared.later or declared.neutral is not None, "older runs have the neutral value"
+    assert not declared.later or declared.neutral is not None or declared.several, "older runs have the neutral value"
     if declared.stage in (Stage.CALL, Stage.ENCODE, Stage.SCHEDULER):
         assert (declared.passed_as is None) == (name in NO_ARGUMENT)
 
@@ -155,7 +157,9 @@ def test_it_is_an_option(name: str, command: str) -> None:
 
 @every
 def test_it_is_an_axis_if_it_says_so(name: str) -> None:
-    values = {"axes": {name: [getattr(base(), name), other(name)]}}
+    needs = DECLARED[name].needs
+    held = {} if needs is None else {needs: getattr(base(), needs)}
+    values: dict[str, Any] = {"axes": {name: [getattr(base(), name), other(name)]}, "settings": held}
     if not DECLARED[name].axis:
         with pytest.raises(SettingsError, match="cannot vary"):
             build(values, "test")
@@ -297,3 +301,12 @@ def test_what_needs_guidance_is_refused_without(name: str) -> None:
     with pytest.raises(SettingsError, match=f"{name} .* would be ignored at guidance 1: .*--guidance above 1"):
         base(guidance=1.0, **{name: other(name)})
     assert base(guidance=1.0, **{name: DECLARED[name].neutral}).guidance == 1.0
+
+
+@pytest.mark.parametrize("name", [name for name, declared in DECLARED.items() if declared.needs])
+def test_what_needs_another_setting_is_refused_without(name: str) -> None:
+    needs = DECLARED[name].needs
+    assert needs is not None
+    with pytest.raises(SettingsError, match=f"{name} .* would be ignored without a {needs}: .*--{needs}"):
+        base(**{needs: None, name: other(name)})
+    assert getattr(base(**{needs: None}), name) == DECLARED[name].neutral

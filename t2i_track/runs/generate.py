@@ -20,6 +20,7 @@ from t2i_track.environment import peak_memory_bytes
 from t2i_track.errors import Busy, DatabaseError, Interrupted, ModelError, SettingsError, T2IError
 from t2i_track.files import TEMPORARY, alone
 from t2i_track.images import writing
+from t2i_track.images.adapters import places
 from t2i_track.images.decoding import Note
 from t2i_track.images.loading import (
     LoadedPipeline,
@@ -28,6 +29,7 @@ from t2i_track.images.loading import (
     load,
     set_memory_format,
 )
+from t2i_track.images.lora import lora_scales, set_scales
 from t2i_track.images.sampling import Job, Picture, PromptEncoder, jobs, refuse_ignored, sample
 from t2i_track.images.schedule import require_schedule
 from t2i_track.images.schedulers import require_trained, set_scheduler
@@ -35,12 +37,14 @@ from t2i_track.images.writing import Record
 from t2i_track.metrics.recorded import changed
 from t2i_track.progress import progress
 from t2i_track.runs import joining, projection, record
+from t2i_track.runs.adapters import require_same_files
 from t2i_track.runs.content import PROGRESS
+from t2i_track.runs.notes import stored_notes
 from t2i_track.runs.plan import NEGATIVE_TRUNCATED, Plan, Summary, create_run, settings_of, stored_prompts, values_of
 from t2i_track.runs.projection import Sent
 from t2i_track.runs.rates import START
 from t2i_track.runs.recorded import run_items
-from t2i_track.settings import Resolved, Values
+from t2i_track.settings import DECLARED, Resolved, Values
 from t2i_track.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -88,7 +92,8 @@ class Generator:
                 num=len(plan.manifest.head(settings.num)),
             ),
             weights_sha256=loaded.weights_sha256,
-            lora_sha256=loaded.lora_sha256,
+            lora_sha256=loaded.adapters.lora_sha256,
+            embedding_sha256=loaded.adapters.embedding_sha256,
             scheduler_config=scheduler_config,
             manifest_sha256=plan.manifest.sha256,
         )
@@ -123,7 +128,7 @@ class Generator:
             stored = settings_of(run)
         located = self._workspace.located(stored)
         for key, value in (given or {}).items():
-            if not _same(getattr(located, key), value):
+            if not _same(key, getattr(located, key), value):
                 raise SettingsError(
                     f"run {run.uuid[:12]} was made with {key} {getattr(stored, key)}, not {value}: leave the option out"
                     " to resume it, or start a new run without --resume"
@@ -143,9 +148,10 @@ class Generator:
         return self._summary(run, 0, 0.0, projection.send(self._workspace, self._tracker, run))
 
     def _pipeline(self, settings: Values) -> tuple[LoadedPipeline, dict[str, Any]]:
-        """The pipeline for these settings, loaded once, with their scheduler and memory format."""
+        """The pipeline for these settings, loaded once, with their scheduler, memory format and scales of LoRAs."""
         settings = self._workspace.located(settings)
-        key = (settings.model, settings.revision, settings.lora, settings.dtype, settings.device)
+        adapters = (*places(settings, "lora"), None, *places(settings, "embedding"))
+        key = (settings.model, settings.revision, adapters, settings.dtype, settings.device)
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = None  # frees the old weights before the new ones are read
             self._memory_format = None
@@ -159,18 +165,20 @@ class Generator:
         if memory_format != self._memory_format:
             set_memory_format(loaded.pipe, memory_format)
             self._memory_format = memory_format
+        set_scales(loaded.pipe, settings)
         return loaded, set_scheduler(loaded.pipe, model_config, settings.scheduler)
 
     def _encoder(self, settings: Values) -> PromptEncoder:
         assert self._loaded is not None
-        key = PromptEncoder.key(settings)
+        key = (*PromptEncoder.key(settings), *lora_scales(settings))  # text encoders have LoRAs too
         if key not in self._encoders:
             self._encoders[key] = PromptEncoder(self._loaded[1].pipe, settings)
         return self._encoders[key]
 
     def _require_same_model(self, run: Run, settings: Values) -> None:
         loaded, now = self._pipeline(settings)
-        if loaded.weights_sha256 != run.model.weights_sha256 or loaded.lora_sha256 != run.config["lora_sha256"]:
+        require_same_files(run.config, loaded.adapters, f"since run {run.uuid[:12]} began")
+        if loaded.weights_sha256 != run.model.weights_sha256:
             raise ModelError(
                 f"the weights of '{settings.model}' have changed since run {run.uuid[:12]} began"
                 f" ({run.model.weights_sha256[:12]} then, {loaded.weights_sha256[:12]} now): start a new run"
@@ -316,6 +324,7 @@ class Generator:
                 mended=sum(image.note in (Note.DECODED, Note.REMADE) for image in images),
                 seconds=seconds,
                 images_per_second=made / seconds if made else None,
+                notes=stored_notes(run),
                 unsent=not sent.complete,
             )
 
@@ -356,9 +365,20 @@ class Generator:
         self._tracker.log_metrics(run.mlflow_run_id, named, step=done)
 
 
-def _same(stored: Any, given: Any) -> bool:
-    """Whether a setting is repeated; a path may be written in another way."""
+def _same(name: str, stored: Any, given: Any) -> bool:
+    """Whether a setting is repeated; a path may be written in another way, and so may a scale."""
     if stored == given or not (isinstance(stored, str) and isinstance(given, str)):
         return bool(stored == given)
-    places = Path(stored).expanduser(), Path(given).expanduser()
-    return all(place.exists() for place in places) and places[0].samefile(places[1])
+    declared = DECLARED[name]
+    if not declared.several:
+        return declared.place and _same_place(stored, given)
+    parts = declared.specs(stored), declared.specs(given)
+    return len(parts[0]) == len(parts[1]) and all(
+        then.scale == now.scale and (then.place == now.place or _same_place(then.place, now.place))
+        for then, now in zip(*parts, strict=True)
+    )
+
+
+def _same_place(stored: str, given: str) -> bool:
+    paths = Path(stored).expanduser(), Path(given).expanduser()
+    return all(path.exists() for path in paths) and paths[0].samefile(paths[1])
