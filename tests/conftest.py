@@ -186,6 +186,17 @@ def cli(tmp_path: Path, tracking_uri: str, warm: Warm) -> Callable[..., Result]:
 
 
 @pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a small random pipeline (``tests/tiny``) by its name: made once, shared, and so only read."""
+    import functools
+
+    import tiny
+
+    folder = tmp_path_factory.mktemp("tiny")
+    return functools.cache(lambda name: tiny.build(name, folder / name))
+
+
+@pytest.fixture(scope="session")
 def pipeline() -> object:
     """The embedded model, loaded once."""
     from t2i_track.images.loading import load
