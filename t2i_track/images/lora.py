@@ -64,15 +64,15 @@ def _load(pipe: Any, names: Names, file: AdapterFile, adapter: str) -> Iterator[
         layer = found.layers[place]
         module.lora_alpha[adapter] = layer.rank if layer.alpha is None else layer.alpha
     if left_out:
-        yield f"LoRA {file.path.name}: {len(placed)} of {total} layers fit, {len(left_out)} are left out: " + _named(
-            left_out
-        )
+        are = "is" if len(left_out) == 1 else "are"
+        fit = f"{len(placed)} of {total} layers fit, {len(left_out)} {are} left out"
+        yield f"LoRA {file.path.name}: {fit}: {_named(left_out)}"
 
 
 def _nothing_fits(lora: str, total: int, names: Sequence[str]) -> str:
     return (
-        f"LoRA '{lora}': none of its {total} layers fits this model ({_named(names)}): it was made for another kind of"
-        " model"
+        f"LoRA '{lora}' fits nothing in this model: of {total} layer{'s' * (total != 1)} none has a place"
+        f" ({_named(names)}); it was made for another kind of model"
     )
 
 
