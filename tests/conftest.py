@@ -187,13 +187,14 @@ def cli(tmp_path: Path, tracking_uri: str, warm: Warm) -> Callable[..., Result]:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a small random pipeline (``tests/tiny``) by its name: made once, shared, and so only read."""
-    import functools
+    """The path of a small random pipeline, a variant of one, a LoRA or an embedding by its name (``tests/tiny``).
 
+    Each is made once, and shared: only to be read. To change one, copy it.
+    """
     import tiny
 
-    folder = tmp_path_factory.mktemp("tiny")
-    return functools.cache(lambda name: tiny.build(name, folder / name))
+    home = tmp_path_factory.mktemp("tiny")
+    return lambda name: tiny.build(name, home)
 
 
 @pytest.fixture(scope="session")

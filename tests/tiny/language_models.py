@@ -185,7 +185,7 @@ def flux2_parts(text_encoder: Any, tokenizer: Any, *, guidance_embeds: bool) -> 
         norm_num_groups=4,
     )
     return {
-        "transformer": amplified(transformer, 2.0, norm_added_k=3.0),
+        "transformer": amplified(transformer, 2.0, norm_q=3.0, norm_k=3.0, norm_added_q=3.0, norm_added_k=3.0),
         "vae": amplified(autoencoder),
         "scheduler": flow_scheduler(use_dynamic_shifting=True, shift=3.0),
         "text_encoder": text_encoder,

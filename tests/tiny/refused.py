@@ -91,7 +91,7 @@ def kandinsky22() -> Any:
         resnet_time_scale_shift="scale_shift",
     )
     autoencoder = d.VQModel(
-        block_out_channels=(8, 16),
+        block_out_channels=(32, 32),
         down_block_types=("DownEncoderBlock2D", "AttnDownEncoderBlock2D"),
         up_block_types=("AttnUpDecoderBlock2D", "UpDecoderBlock2D"),
         latent_channels=4,
