@@ -89,7 +89,7 @@ def test_an_effect_grows_with_its_scale(
         generation, "load", lambda settings, **more: loads.append(settings) or original(settings, **more)
     )
     held = {**QUICK, "lora": str(files / "b.safetensors")}
-    outcome = sweep(workspace, tracker, settings=held, axes={"lora_scale": [1, 0, 0.5]}, evaluate=True)
+    outcome = sweep(workspace, tracker, settings=held, axes={"lora_scale": [1, 0, 0.5]})
     assert [cell.error for cell in outcome.cells] == [None] * 3
     assert len(loads) == 1
     made = {cell.settings.lora_scale: pixels(workspace, cell.run) for cell in outcome.cells}
@@ -100,12 +100,14 @@ def test_an_effect_grows_with_its_scale(
         assert np.array_equal(pixels(Workspace(home=workspace.home / "alone"), alone.summary.run), made[scale])
     without = generate(workspace, tracker.uri)
     assert np.array_equal(pixels(workspace, without.summary.run), made[0.0])
+    runs = [cell.run for cell in outcome.cells]
+    t2i_track.evaluate(*runs, metrics="alignment", home=workspace.home, tracking_uri=tracker.uri)
     with workspace.reading() as session:
         rows = [row for row in run_rows(session) if row.run != without.summary.run]
     comparison = comparing.compare(rows, "alignment")
     titles, cells = ranked(comparison)
     column = titles.index("lora_scale")
-    assert {row[column] for row in cells} == {"0", "0.5", "1"}
+    assert {row[column] for row in cells} == {"0.0", "0.5", "1.0"}
 
 
 def test_files_are_loaded_anew_where_they_differ(
