@@ -204,6 +204,13 @@ def test_what_fits_in_part_is_counted(name: str, style: Style, updates: dict[Key
     assert note.split(": ")[-1].split(".")[-1].replace("_", "") in name.replace(".", "").replace("_", "")
 
 
+def test_other_tensors_beside_a_lora_are_told(updates: dict[Key, Update], tmp_path: Path) -> None:
+    more = {f"unet.conv_out.{name}": torch.ones(4) for name in ("diff", "diff_b")}
+    made = loaded(write(tmp_path / "more.safetensors", diffusers, updates, **more))
+    named = "unet.conv_out.diff, unet.conv_out.diff_b"
+    assert made.adapters.notes == (f"LoRA more.safetensors: tensors that are no LoRA's are left out: {named}",)
+
+
 @pytest.mark.parametrize("name", NOWHERE)
 def test_what_fits_nothing_is_refused(name: str, tmp_path: Path) -> None:
     file = tmp_path / "other.safetensors"

@@ -106,6 +106,44 @@ def test_keys_of_sd3(tiny: Tiny, tmp_path: Path) -> None:
         assert placed(pipe) == {"transformer": 2}, name
 
 
+def test_kohyas_names_of_sd3_are_split(tiny: Tiny, tmp_path: Path) -> None:
+    """By the original program's names, which diffusers does not know; both sides of a block, with an alpha."""
+    pipe = pipe_of(tiny, "sd3")
+    attention = pipe.transformer.transformer_blocks[0].attn
+    out, inner = attention.to_q.weight.shape
+    up = torch.randn(3 * out, 2)
+    tensors = {}
+    for side in ("x", "context"):
+        name = f"lora_unet_joint_blocks_0_{side}_block_attn_qkv"
+        tensors[f"{name}.lora_down.weight"] = torch.ones(2, inner)
+        tensors[f"{name}.lora_up.weight"] = up.clone()
+        tensors[f"{name}.alpha"] = torch.tensor(1.0)
+        tensors[f"lora_unet_joint_blocks_0_{side}_block_mlp_fc2.lora_down.weight"] = torch.ones(2, 4 * inner)
+        tensors[f"lora_unet_joint_blocks_0_{side}_block_mlp_fc2.lora_up.weight"] = torch.ones(inner, 2)
+    name = "lora_unet_joint_blocks_0_x_block_adaLN_modulation_1"
+    tensors |= {f"{name}.lora_down.weight": torch.ones(2, inner), f"{name}.lora_up.weight": torch.ones(6 * inner, 2)}
+    save_file(tensors, tmp_path / "kohya.safetensors")
+    notes = put(pipe, lora=tmp_path / "kohya.safetensors").notes
+    assert notes == (f"LoRA kohya.safetensors: 8 of 9 layers fit, 1 is left out: {name}",)
+    assert placed(pipe) == {"transformer": 8}
+    for names in (("to_q", "to_k", "to_v"), ("add_q_proj", "add_k_proj", "add_v_proj")):
+        modules = [getattr(attention, name) for name in names]
+        assert torch.equal(torch.cat([module.lora_B["lora_0"].weight for module in modules]), up)
+        assert [module.scaling for module in modules] == [{"lora_0": 0.5}] * 3
+
+
+def test_one_name_that_nobody_knows_leaves_the_others(tiny: Tiny, tmp_path: Path) -> None:
+    """diffusers would refuse the whole file, or convert none of it."""
+    for source, model in (("sdxl-lora-kohya", "sdxl"), ("flux-lora-kohya", "flux-dev")):
+        odd = {f"lora_unet_odd.lora_{half}.weight": torch.ones(2, 2) for half in ("down", "up")}
+        save_file(load_file(tiny(source)) | odd, tmp_path / "odd.safetensors")
+        pipe, whole = pipe_of(tiny, model), pipe_of(tiny, model)
+        (note,) = put(pipe, lora=tmp_path / "odd.safetensors").notes
+        put(whole, lora=tiny(source))
+        assert note.endswith("layers fit, 1 is left out: lora_unet_odd")
+        assert placed(pipe) == placed(whole)
+
+
 @pytest.mark.parametrize(
     ("model", "lora", "message"),
     [

@@ -7,7 +7,7 @@ from typing import Any
 
 from t2i_track.errors import ModelError
 from t2i_track.images.adapter_files import NAMED, AdapterFile, configuration
-from t2i_track.images.lora_layers import Found, Names, Place, layers_of, modules, names_of, read_tensors
+from t2i_track.images.lora_layers import Found, Names, Place, layers_of, modules, names_of, read_tensors, strangers
 from t2i_track.images.quiet import quiet_libraries
 from t2i_track.settings import DECLARED, Values
 
@@ -44,7 +44,8 @@ def _name(number: int) -> str:
 
 def _load(pipe: Any, names: Names, file: AdapterFile, adapter: str) -> Iterator[str]:
     lora = file.place
-    found = layers_of(pipe, names, read_tensors(file.path, lora), configuration(file.path), lora)
+    tensors = read_tensors(file.path, lora)
+    found = layers_of(pipe, names, tensors, configuration(file.path), lora)
     total = len(found.layers) + len(found.homeless)
     if not found.layers:
         raise ModelError(_nothing_fits(lora, total, found.homeless))
@@ -67,6 +68,8 @@ def _load(pipe: Any, names: Names, file: AdapterFile, adapter: str) -> Iterator[
         are = "is" if len(left_out) == 1 else "are"
         fit = f"{len(placed)} of {total} layers fit, {len(left_out)} {are} left out"
         yield f"LoRA {file.path.name}: {fit}: {_named(left_out)}"
+    if others := strangers(tensors):
+        yield f"LoRA {file.path.name}: tensors that are no LoRA's are left out: {_named(others)}"
 
 
 def _nothing_fits(lora: str, total: int, names: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t2i_track.errors import ModelError
+from t2i_track.images.lora_sd3 import diffusers_names
 from t2i_track.images.weights import SAFE
 
 if TYPE_CHECKING:
@@ -184,46 +185,57 @@ def layers_of(
 ) -> Found:
     """The file's layers with their places in the pipeline, and the names of those without.
 
-    What no name of the pipeline's own layers fits is asked of diffusers, which knows the names of the original
-    programs (SDXL's ``input_blocks``, Flux's ``double_blocks`` with their joint projections).
+    For a name that is none of the pipeline's own layers diffusers is asked, which knows those of the original programs
+    (SDXL's ``input_blocks``, Flux's ``double_blocks`` with their joint projections).
     """
-    layers = grouped(tensors, lora)
-    found = {name: place for name in layers if (place := names.place(name)) is not None}
-    placed = {place: _with_alpha(layers[name], place, configured) for name, place in found.items()}
-    rest = {name for name in layers if name not in found}
-    if not rest:
-        return Found(placed)
-    converted = grouped(_converted(pipe, _of(tensors, rest)), lora)
-    there = {name: names.place(name) for name in converted}
-    if not any(there.values()):
-        return Found(placed, tuple(sorted(rest)))
-    placed |= {place: converted[name] for name, place in there.items() if place is not None}
-    return Found(placed, tuple(sorted(name for name, place in there.items() if place is None)))
+    placed: dict[Place, Layer] = {}
+    homeless: list[str] = []
+    own = _by_layer(tensors)
+    for name, layer in grouped(tensors, lora).items():
+        place = names.place(name)
+        if place is not None:
+            placed[place] = _with_alpha(layer, place, configured)
+            continue
+        # One at a time: diffusers refuses a whole file for one name, or leaves it out without a word.
+        parts = split(name, layer) or grouped(_converted(pipe, own[name]), lora)
+        there = {called: place for called in parts if (place := names.place(called)) is not None}
+        placed |= {place: parts[called] for called, place in there.items()}
+        homeless += [called for called in parts if called not in there] if there else [name]
+    return Found(placed, tuple(sorted(homeless)))
 
 
-def _of(tensors: Mapping[str, torch.Tensor], layers: set[str]) -> dict[str, torch.Tensor]:
-    def layer(key: str) -> str:
-        half = _HALF.fullmatch(key)
-        return half["layer"] if half else key.removesuffix(_ALPHA)
+def strangers(tensors: Mapping[str, torch.Tensor]) -> list[str]:
+    """The tensors that are no part of a LoRA's layer: nothing takes them."""
+    return sorted(key for key in tensors if not key.endswith(_ALPHA) and _HALF.fullmatch(key) is None)
 
-    return {key: tensor for key, tensor in tensors.items() if layer(key) in layers}
+
+def _by_layer(tensors: Mapping[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
+    """The tensors of each layer by the file's own names."""
+    found: dict[str, dict[str, torch.Tensor]] = {}
+    for key, tensor in tensors.items():
+        half = _HALF.fullmatch(key.removesuffix(_ALPHA))
+        found.setdefault(half["layer"] if half else key.removesuffix(_ALPHA), {})[key] = tensor
+    return found
+
+
+def split(name: str, layer: Layer) -> dict[str, Layer]:
+    """A layer of Stable Diffusion 3's original program as diffusers' layers, a joint projection as its parts."""
+    parts = diffusers_names(name)
+    ups = layer.up.chunk(len(parts)) if parts else ()
+    return {part: replace(layer, up=up) for part, up in zip(parts, ups, strict=False)}
 
 
 def _converted(pipe: Any, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors by diffusers' names, with their alphas; none where diffusers does not know these either."""
+    """A layer's tensors by diffusers' names, with its alpha; none where diffusers does not know it either."""
     import torch
 
     config = {"unet_config": pipe.unet.config} if hasattr(pipe, "unet") else {}
     try:
-        state, *more = _tuple(pipe.lora_state_dict(tensors, **config))
-    except Exception:  # noqa: BLE001 - a name that it does not know raises many kinds: nothing of these layers fits
+        state = pipe.lora_state_dict(dict(tensors), **config)
+    except Exception:  # noqa: BLE001 - a name that it does not know raises many kinds
         return {}
-    alphas = more[0] if more and more[0] else {}
-    return {**state, **{name: torch.tensor(float(alpha)) for name, alpha in alphas.items()}}
-
-
-def _tuple(value: Any) -> tuple[Any, ...]:
-    return value if isinstance(value, tuple) else (value,)
+    state, alphas = state[:2] if isinstance(state, tuple) else (state, None)
+    return {**state, **{name: torch.tensor(float(alpha)) for name, alpha in (alphas or {}).items()}}
 
 
 def _with_alpha(layer: Layer, place: Place, configured: Mapping[str, Mapping[str, Any]]) -> Layer:
