@@ -12,7 +12,7 @@ import pytest
 from t2i_track.adapters import Spec, joined, specs
 from t2i_track.cli import cli as commands
 from t2i_track.errors import SettingsError
-from t2i_track.runs.generate import _same
+from t2i_track.runs.adapters import same_setting
 from t2i_track.runs.grid import build, load
 from t2i_track.settings import Resolved, Settings, Values
 from t2i_track.workspace import Workspace
@@ -117,10 +117,10 @@ def test_a_resume_may_write_them_in_another_way(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a").touch()
     (tmp_path / "b").touch()
-    assert _same("lora", f"{tmp_path}/a:0.50;owner/name", "a:0.5;owner/name:1")
-    assert not _same("lora", f"{tmp_path}/a:0.5", "a")
-    assert not _same("lora", f"{tmp_path}/a", "b")
-    assert not _same("lora", f"{tmp_path}/a", "a;b")
+    assert same_setting("lora", f"{tmp_path}/a:0.50;owner/name", "a:0.5;owner/name:1")
+    assert not same_setting("lora", f"{tmp_path}/a:0.5", "a")
+    assert not same_setting("lora", f"{tmp_path}/a", "b")
+    assert not same_setting("lora", f"{tmp_path}/a", "a;b")
 
 
 def parsed(command: str, arguments: list[str], **extra: Any) -> dict[str, Any]:

@@ -245,6 +245,15 @@ def with_value(value: float) -> Callable[[Tensor], Tensor]:
         (changed("lora_B", with_value(float("nan"))), r"its tensor 'unet\.\S+lora_B\.weight' has values that are not"),
         (changed("lora_A", with_value(float("inf"))), r"its tensor 'unet\.\S+lora_A\.weight' has values that are not"),
         (changed("alpha", with_value(float("nan"))), r"its tensor 'unet\.\S+alpha' has values that are not finite"),
+        (
+            changed("alpha", lambda _: torch.ones(2)),
+            r"its tensor 'unet\.\S+alpha' is \[2\], not one number",
+        ),
+        (changed("lora_A", lambda _: torch.tensor(1.0)), r"its tensor 'unet\.\S+' is \[\], not a matrix"),
+        (
+            changed("lora_A", lambda down: down[:0]),
+            r"its tensor 'unet\.\S+' is \[0, \d+.*\], not a matrix",
+        ),
         (lambda _: {}, r"has 0 tensors \(nothing else is in it\)"),
         (
             lambda _: {"<cat>": torch.ones(1, 8)},

@@ -20,7 +20,7 @@ _HALF = re.compile(r"(?P<layer>.+)[._]lora(?:_linear_layer)?[._](?P<half>A|B|dow
 _ALPHA = ".alpha"
 _METHODS = {
     "hada_": "LoHa", "lokr_": "LoKr", "lora_mid": "LoCon's CP decomposition", "dora_scale": "DoRA",
-    "lora_magnitude_vector": "DoRA", "oft_": "OFT", "boft_": "OFT",
+    "lora_magnitude_vector": "DoRA", ".oft_": "OFT", ".boft_": "OFT",
 }  # fmt: skip
 """Other kinds of adapters, by what is in their tensors' names: a pipeline would take a part of them, or none."""
 DENOISERS = ("unet", "transformer")
@@ -53,6 +53,8 @@ class Layer:
         return int(self.down.shape[0])
 
 
+LEAST_DIMENSIONS = 2
+"""Of a layer's two tensors: matrices, or kernels of a convolution."""
 Place = tuple[str, str]
 """A component of the pipeline, and the name of a layer in it."""
 
@@ -93,7 +95,7 @@ def read_tensors(file: Path, lora: str) -> dict[str, torch.Tensor]:
             " inversion with --embedding"
         )
     for key, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
+        if not torch.isfinite(tensor.float()).all():
             raise ModelError(f"LoRA '{lora}': its tensor '{key}' has values that are not finite: download it again")
     return tensors
 
@@ -102,7 +104,7 @@ def grouped(tensors: Mapping[str, torch.Tensor], lora: str) -> dict[str, Layer]:
     """The layers by the names that the file gives them.
 
     Raises:
-        ModelError: one of a layer's two tensors is missing.
+        ModelError: one of a layer's two tensors is missing, or is no matrix; or an alpha is no number.
     """
     halves: dict[str, dict[str, tuple[str, torch.Tensor]]] = {}
     alphas: dict[str, float] = {}
@@ -110,6 +112,8 @@ def grouped(tensors: Mapping[str, torch.Tensor], lora: str) -> dict[str, Layer]:
         if key.endswith(_ALPHA):
             name = key.removesuffix(_ALPHA)
             half = _HALF.fullmatch(name)
+            if tensor.numel() != 1:
+                raise ModelError(f"LoRA '{lora}': its tensor '{key}' is {list(tensor.shape)}, not one number")
             alphas[half["layer"] if half else name] = float(tensor)
         elif (half := _HALF.fullmatch(key)) is not None:
             side = "down" if half["half"] in ("A", "down") else "up"
@@ -121,6 +125,9 @@ def grouped(tensors: Mapping[str, torch.Tensor], lora: str) -> dict[str, Layer]:
             has = next(key for key, _ in parts.values())
             raise ModelError(f"LoRA '{lora}' has '{has}' without its {missing.pop()} half: download it again")
         keys = parts["down"][0], parts["up"][0]
+        for key, tensor in (parts["down"], parts["up"]):
+            if tensor.ndim < LEAST_DIMENSIONS or not tensor.numel():
+                raise ModelError(f"LoRA '{lora}': its tensor '{key}' is {list(tensor.shape)}, not a matrix")
         bias = parts["bias"][1] if "bias" in parts else None
         found[name] = Layer(parts["down"][1], parts["up"][1], alphas.get(name), bias, keys)
     return found

@@ -156,3 +156,22 @@ def _known(workspace: Workspace, session: Session | None, name: str, wanted: Seq
 def _places(workspace: Workspace, run: Run, name: str) -> list[str]:
     settings = workspace.located(Values.stored(run.config["settings"]))
     return [spec.place for spec in DECLARED[name].specs(getattr(settings, name))]
+
+
+def same_setting(name: str, stored: Any, given: Any) -> bool:
+    """Whether a setting is repeated; a path may be written in another way, and so may a scale."""
+    if stored == given or not (isinstance(stored, str) and isinstance(given, str)):
+        return bool(stored == given)
+    declared = DECLARED[name]
+    if not declared.several:
+        return declared.place and _same_place(stored, given)
+    parts = declared.specs(stored), declared.specs(given)
+    return len(parts[0]) == len(parts[1]) and all(
+        then.scale == now.scale and (then.place == now.place or _same_place(then.place, now.place))
+        for then, now in zip(*parts, strict=True)
+    )
+
+
+def _same_place(stored: str, given: str) -> bool:
+    paths = Path(stored).expanduser(), Path(given).expanduser()
+    return all(path.exists() for path in paths) and paths[0].samefile(paths[1])

@@ -37,14 +37,14 @@ from t2i_track.images.writing import Record
 from t2i_track.metrics.recorded import changed
 from t2i_track.progress import progress
 from t2i_track.runs import joining, projection, record
-from t2i_track.runs.adapters import require_same_files
+from t2i_track.runs.adapters import require_same_files, same_setting
 from t2i_track.runs.content import PROGRESS
 from t2i_track.runs.notes import stored_notes
 from t2i_track.runs.plan import NEGATIVE_TRUNCATED, Plan, Summary, create_run, settings_of, stored_prompts, values_of
 from t2i_track.runs.projection import Sent
 from t2i_track.runs.rates import START
 from t2i_track.runs.recorded import run_items
-from t2i_track.settings import DECLARED, Resolved, Values
+from t2i_track.settings import Resolved, Values
 from t2i_track.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class Generator:
             stored = settings_of(run)
         located = self._workspace.located(stored)
         for key, value in (given or {}).items():
-            if not _same(key, getattr(located, key), value):
+            if not same_setting(key, getattr(located, key), value):
                 raise SettingsError(
                     f"run {run.uuid[:12]} was made with {key} {getattr(stored, key)}, not {value}: leave the option out"
                     " to resume it, or start a new run without --resume"
@@ -363,22 +363,3 @@ class Generator:
         progress = {"images_done": done, "images_per_second": made / max(seconds, 1e-9)}
         named = {f"{PROGRESS}{name}": value for name, value in progress.items()}
         self._tracker.log_metrics(run.mlflow_run_id, named, step=done)
-
-
-def _same(name: str, stored: Any, given: Any) -> bool:
-    """Whether a setting is repeated; a path may be written in another way, and so may a scale."""
-    if stored == given or not (isinstance(stored, str) and isinstance(given, str)):
-        return bool(stored == given)
-    declared = DECLARED[name]
-    if not declared.several:
-        return declared.place and _same_place(stored, given)
-    parts = declared.specs(stored), declared.specs(given)
-    return len(parts[0]) == len(parts[1]) and all(
-        then.scale == now.scale and (then.place == now.place or _same_place(then.place, now.place))
-        for then, now in zip(*parts, strict=True)
-    )
-
-
-def _same_place(stored: str, given: str) -> bool:
-    paths = Path(stored).expanduser(), Path(given).expanduser()
-    return all(path.exists() for path in paths) and paths[0].samefile(paths[1])
