@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from t2i_track.adapters import SEPARATOR
 from t2i_track.errors import CompareError
 from t2i_track.results import Evaluation, Forecast, SweepResult
 from t2i_track.settings import DECLARED, Settings
@@ -324,7 +325,8 @@ def reproduce(
     *,
     out: str | Path | None = None,
     model: str | Path | None = None,
-    lora: str | Path | None = None,
+    lora: str | Path | Sequence[str | Path] | None = None,
+    embedding: str | Path | Sequence[str | Path] | None = None,
     device: str | None = None,
     allow_pickle: bool = False,
     home: Home = None,
@@ -337,7 +339,8 @@ def reproduce(
         out: write the new picture here (PNG).
         model: where the same weights are now: a folder or an id; default: where a run of the database had them, or the
             embedded ones. A model is not loaded because a PNG from elsewhere names it.
-        lora: where the same LoRA is now; default: as for ``model``.
+        lora: where the same LoRA is now, of several those that are elsewhere, in any order; default: as for ``model``.
+        embedding: where the same textual inversion is now; default and several: as for ``lora``.
         device: default: as recorded.
         allow_pickle, home, db_url: as for ``generate``.
 
@@ -354,7 +357,8 @@ def reproduce(
         _workspace(home, db_url),
         str(image),
         model=_text(model),
-        lora=_text(lora),
+        lora=_several(lora),
+        embedding=_several(embedding),
         device=device,
         out=None if out is None else Path(out),
         allow_pickle=allow_pickle,
@@ -394,6 +398,11 @@ def _metric(by: str | None) -> str | None:
 
 def _text(path: str | Path | None) -> str | None:
     return None if path is None else str(path)
+
+
+def _several(places: str | Path | Sequence[str | Path] | None) -> str | None:
+    """As a setting of several: joined."""
+    return _text(places) if places is None or isinstance(places, str | Path) else SEPARATOR.join(map(str, places))
 
 
 def _listed(prompt: str | Sequence[str]) -> list[str]:

@@ -13,9 +13,11 @@ import enum
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
+from t2i_track import adapters
+from t2i_track.adapters import SEPARATOR, Spec
 from t2i_track.errors import SettingsError
 from t2i_track.schedulers import MODEL, SCHEDULERS, SIGMAS, network_calls
 from t2i_track.texts import unstorable
@@ -94,6 +96,24 @@ class Setting:
     leaves fingerprints as they were."""
     needs_guidance: bool = False
     """It acts on the guided sum, so without guidance it would be ignored."""
+    needs: str | None = None
+    """The setting without which it would be ignored."""
+    place: bool = False
+    """A path or an id of the hub: stored so that it is found from any folder."""
+    several: bool = False
+    """Several values at once, joined by ``;``; on a command line the option is repeated."""
+    scaled: bool = False
+    """Each of the several may end in ``:`` and its scale."""
+
+    def specs(self, value: str | None) -> tuple[Spec, ...]:
+        """The parts of a value of several."""
+        return adapters.specs(value, scaled=self.scaled)
+
+    def with_places(self, value: str | None, change: Callable[[str], str]) -> str | None:
+        """The value with each path or id in it changed."""
+        if value is None:
+            return None
+        return adapters.with_places(value, change, scaled=self.scaled) if self.several else change(value)
 
     def read(self, name: str, value: Any) -> Any:
         """The value as its kind wants it: YAML and JSON write 12 for 12.0, and the fingerprint must not notice.
@@ -109,9 +129,11 @@ class Setting:
             return self.words[value]
         if self.kind is not str:
             return _number(name, value, whole=self.kind is int)
+        if self.several and isinstance(value, list | tuple) and all(isinstance(part, str) for part in value):
+            value = SEPARATOR.join(value)
         if not isinstance(value, str):
             raise SettingsError(f"{name} must be text, not {value!r}")
-        return value
+        return None if self.several and not value else value
 
     def check(self, name: str, value: Any) -> None:
         """Refuse an impossible value.
@@ -124,6 +146,8 @@ class Setting:
         if self.kind is str:
             if reason := unstorable(value):
                 raise SettingsError(f"{name} {value!r:.60} cannot be stored ({reason}): take that out")
+            if self.several:
+                self._check_parts(name, value)
             return
         if value in self.words.values():
             return
@@ -139,6 +163,13 @@ class Setting:
             raise SettingsError(
                 f"{name} must be {least:g} or more, not {value}: give {option(name)} a positive whole number"
             )
+
+    def _check_parts(self, name: str, value: str) -> None:
+        for spec in self.specs(value):
+            if not spec.place:
+                raise SettingsError(f"{name} {value!r} has an empty part: write {option(name)} once for each file")
+            if not math.isfinite(spec.scale):
+                raise SettingsError(f"{name} {value!r}: its scale {spec.written} is not a finite number: try :0.8")
 
 
 def _setting(default: Any, **facts: Any) -> Any:
@@ -200,7 +231,7 @@ class Values:
         help="Base seed; every image's own comes from it.",
     )  # fmt: skip
     model: str = _setting(
-        EMBEDDED_MODEL, kind=str, stage=Stage.LOAD, decides=Decides.PIXELS, cost=True, column="model.name",
+        EMBEDDED_MODEL, kind=str, stage=Stage.LOAD, decides=Decides.PIXELS, cost=True, column="model.name", place=True,
         help="'shapes' (embedded), a Hugging Face id, or a folder.",
     )  # fmt: skip
     revision: str | None = _setting(
@@ -208,8 +239,16 @@ class Values:
         open="the newest", help="Branch, tag or commit of a Hugging Face id.",
     )  # fmt: skip
     lora: str | None = _setting(
-        None, kind=str, stage=Stage.LOAD, decides=Decides.PIXELS, cost=True, column="lora", open="none",
-        help="A LoRA's safetensors file.",
+        None, kind=str, stage=Stage.LOAD, decides=Decides.PIXELS, cost=True, column="lora", open="none", place=True,
+        several=True, scaled=True, help="A LoRA: file, folder or Hugging Face id, and :SCALE where it is not 1.",
+    )  # fmt: skip
+    lora_scale: float = _setting(
+        1.0, kind=float, stage=Stage.LOAD, decides=Decides.PIXELS, neutral=1.0, later=True, needs="lora",
+        help="What all LoRAs' scales are multiplied by.",
+    )  # fmt: skip
+    embedding: str | None = _setting(
+        None, kind=str, stage=Stage.LOAD, decides=Decides.PIXELS, later=True, open="none", place=True, several=True,
+        help="A textual inversion: file, folder or Hugging Face id; its token is written in the prompt.",
     )  # fmt: skip
     negative_prompt: str = _setting(
         "", kind=str, prose=True, stage=Stage.ENCODE, decides=Decides.PIXELS, column="negative_prompt", neutral="",
@@ -320,6 +359,12 @@ class Settings(Values):
             raise SettingsError(
                 f"{self.width} x {self.height} is more than {MOST_PIXELS} pixels: give a smaller --height"
             )
+        for name, declared, value in self.used():
+            if declared.needs is not None and getattr(self, declared.needs) is None:
+                raise SettingsError(
+                    f"{name} {value!r} would be ignored without a {declared.needs}: leave it out, or give"
+                    f" {option(declared.needs)} (in a sweep, exclude that cell)"
+                )
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:
@@ -339,6 +384,7 @@ class Resolved:
     lora_sha256: str | None
     scheduler_config: dict[str, Any]
     manifest_sha256: str
+    embedding_sha256: str | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -360,6 +406,12 @@ class Resolved:
             "guidance": float(self.settings.guidance),
         }
         del record["model"]
+        record.pop("embedding", None)
+        if self.embedding_sha256 is not None:
+            record["embedding"] = self.embedding_sha256
+        scales = [spec.scale for spec in DECLARED["lora"].specs(self.settings.lora)]
+        if any(scale != 1 for scale in scales):
+            record["lora_scales"] = scales
         return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 

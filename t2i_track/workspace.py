@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from t2i_track.errors import SettingsError
-from t2i_track.settings import EMBEDDED_MODEL, Values
+from t2i_track.settings import DECLARED, EMBEDDED_MODEL, Values
 
 if TYPE_CHECKING:
     # The command line's --help must not wait for SQLAlchemy.
@@ -25,7 +25,7 @@ DEFAULT_HOME = Path("t2i-data")
 DATABASE = "t2i.db"
 IN_HOME = "./"
 """How a stored model or LoRA begins that lies in the home folder: no id of the hub begins so."""
-PLACES = ("model", "lora")
+PLACES = tuple(name for name, declared in DECLARED.items() if declared.place)
 """The settings that may be paths."""
 
 S = TypeVar("S", bound=Values)
@@ -116,25 +116,28 @@ class Workspace:
         return (absolute.relative_to(home) if absolute.is_relative_to(home) else absolute).as_posix()
 
     def stored_settings(self, settings: S) -> S:
-        """The settings with a model folder and a LoRA file as the database keeps them: absolute, or ``./…`` in the
-        home folder, so that they are found from any folder, and in a copy of the home. Ids are left as they are."""
-        changes: dict[str, Any] = {name: self._stored_place(getattr(settings, name)) for name in PLACES}
-        return dataclasses.replace(settings, **changes)
+        """The settings with the model's folder and the files of LoRAs and embeddings as the database keeps them:
+        absolute, or ``./…`` in the home folder, so that they are found from any folder, and in a copy of the home. Ids
+        are left as they are."""
+        return self._with_places(settings, self._stored_place)
 
     def located(self, settings: S) -> S:
-        """The settings with the paths of a stored model folder and LoRA as they are found from here."""
-        changes: dict[str, Any] = {name: self._place(getattr(settings, name)) for name in PLACES}
+        """The settings with the paths of a stored model's folder, LoRAs and embeddings as they are found from here."""
+        return self._with_places(settings, self._place)
+
+    def _with_places(self, settings: S, change: Callable[[str], str]) -> S:
+        changes: dict[str, Any] = {name: DECLARED[name].with_places(getattr(settings, name), change) for name in PLACES}
         return dataclasses.replace(settings, **changes)
 
-    def _stored_place(self, name: str | None) -> str | None:
-        if name is None or name == EMBEDDED_MODEL or not (path := Path(name).expanduser()).exists():
+    def _stored_place(self, name: str) -> str:
+        if name == EMBEDDED_MODEL or not (path := Path(name).expanduser()).exists():
             return name
         stored = self.stored_path(Path(os.path.normpath(path.absolute())))
         return stored if Path(stored).is_absolute() else IN_HOME + stored
 
-    def _place(self, name: str | None) -> str | None:
+    def _place(self, name: str) -> str:
         # Earlier versions stored what was typed: such a path is one from the current folder.
-        if name is None or not name.startswith(IN_HOME) or not (self.home / name).exists():
+        if not name.startswith(IN_HOME) or not (self.home / name).exists():
             return name
         return str((self.home / name).absolute())
 

@@ -19,6 +19,7 @@ from t2i_track import assets
 from t2i_track.cli import cli as commands
 from t2i_track.db.models import Run
 from t2i_track.errors import SettingsError
+from t2i_track.images.adapters import Adapters
 from t2i_track.images.encoding import PromptEncoder
 from t2i_track.images.families import FAMILIES
 from t2i_track.images.fits import require_fit
@@ -37,10 +38,11 @@ from t2i_track.runs.rows import run_rows
 from t2i_track.settings import COSTLY, COUNTED, DECLARED, RECORDED, Decides, Resolved, Settings, Stage, Values, option
 from t2i_track.workspace import Workspace
 
-RESOLVED = {"height": 64, "width": 64, "dtype": "fp32", "memory_format": "channels-last", "device": "cpu", "num": 2}
+RESOLVED = {"height": 64, "width": 64, "dtype": "fp32", "memory_format": "channels-last", "device": "cpu", "num": 2,
+            "lora": "one"}  # fmt: skip
 OTHERS: dict[str, Any] = {"height": 72, "width": 72, "device": "cuda", "revision": "abc", "num": 1, "guidance": 3.0}
 """Another value of a setting where ``other`` finds none by its declaration."""
-BY_CONTENT = {"model", "lora"}
+BY_CONTENT = {"model", "lora", "embedding"}
 """Known to the fingerprint by the hash of their tensors, not by their names."""
 NO_ARGUMENT = {"scheduler", "sigmas", "shift", "negative_prompt", "batch_size"}
 """They act at their stage by what is done there, not as an argument of that name."""
@@ -88,6 +90,7 @@ def store(session: Session, settings: Settings) -> Run:
         pipe=StableDiffusionPipeline(),
         family=FAMILIES["StableDiffusionPipeline"],
         configs={"unet": {}},
+        adapters=Adapters(),
     )
     run = create_run(session, plan, resolved(settings), loaded)
     run.seconds_per_image = 1.0
@@ -129,7 +132,7 @@ every = pytest.mark.parametrize("name", DECLARED)
 def test_the_first_law_and_the_bill() -> None:
     """What decides the pixels, exactly or by rounding, and what decides the cost, in words of their own."""
     pixels = "guidance steps scheduler eta guidance_rescale clip_skip seed model lora negative_prompt height width"
-    pixels += " dtype sigmas shift true_cfg_scale max_sequence_length"
+    pixels += " dtype sigmas shift true_cfg_scale max_sequence_length lora_scale embedding"
     rounding = "memory_format batch_size device"
     cost = "guidance steps scheduler model lora height width dtype memory_format batch_size device"
     cost += " true_cfg_scale max_sequence_length"
@@ -166,8 +169,10 @@ def test_it_is_an_option(name: str, command: str) -> None:
 
 @every
 def test_it_is_an_axis_if_it_says_so(name: str) -> None:
+    needs = DECLARED[name].needs
+    held = {} if needs is None else {needs: getattr(base(), needs)}
     both = [value for value in (getattr(base(), name), other(name)) if value is not None]
-    values = {"axes": {name: both}}
+    values: dict[str, Any] = {"axes": {name: both}, "settings": held}
     if not DECLARED[name].axis:
         with pytest.raises(SettingsError, match="cannot vary"):
             build(values, "test")
@@ -319,3 +324,12 @@ def test_what_needs_guidance_is_refused_without(name: str) -> None:
         require_fit(base(guidance=1.0, **{name: other(name)}), class_name, configs)
     require_fit(base(guidance=1.0, **{name: DECLARED[name].neutral}), class_name, configs)
     require_fit(base(guidance=1.5, **{name: other(name)}), class_name, configs)
+
+
+@pytest.mark.parametrize("name", [name for name, declared in DECLARED.items() if declared.needs])
+def test_what_needs_another_setting_is_refused_without(name: str) -> None:
+    needs = DECLARED[name].needs
+    assert needs is not None
+    with pytest.raises(SettingsError, match=f"{name} .* would be ignored without a {needs}: .*--{needs}"):
+        base(**{needs: None, name: other(name)})
+    assert getattr(base(**{needs: None}), name) == DECLARED[name].neutral

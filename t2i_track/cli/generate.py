@@ -26,12 +26,20 @@ def _read_config(ctx: click.Context, _param: click.Parameter, path: Path | None)
         from t2i_track.runs.grid import load
 
         experiment = load(path)
-        ctx.default_map = {**(ctx.default_map or {}), **experiment.single()}
+        ctx.default_map = {**(ctx.default_map or {}), **_defaults(experiment.single())}
         for name, values in experiment.varied().items():
             if len(values) > 1:
                 varied = f"{path} varies {name} over {values}: generate takes the first unless --{name} says otherwise;"
                 click.echo(clean(f"{varied} 't2i sweep {path}' runs them all"), err=True)
     return path
+
+
+def _defaults(values: dict[str, Any]) -> dict[str, Any]:
+    """As options take them: one that may be repeated has a list."""
+    return {
+        name: [value] if name in DECLARED and DECLARED[name].several and isinstance(value, str) else value
+        for name, value in values.items()
+    }
 
 
 @click.command()

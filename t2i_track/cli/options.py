@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from t2i_track.adapters import SEPARATOR
 from t2i_track.errors import SettingsError
 from t2i_track.settings import DECLARED, Decides, Setting, Settings, Stage, option
 from t2i_track.urls import is_address, shown
@@ -115,8 +116,9 @@ def axes_options(command: F) -> F:
     """The same options for a grid: an axis takes a list; what is not given is left to the file or the default."""
     for name, declared in reversed(list(DECLARED.items())):
         shown = declared.open or str(DEFAULTS[name])
-        if declared.prose:
-            listed = click.option(option(name), multiple=True, help=f"{declared.help} Repeat it to vary it.")
+        if declared.prose or declared.several:
+            more = f" Repeat it to vary it{'; several at once with ;' if declared.several else ''}."
+            listed = click.option(option(name), multiple=True, show_default=declared.open, help=declared.help + more)
         elif declared.axis:
             listed = click.option(option(name), callback=_list, metavar="LIST", show_default=shown, help=declared.help)
         else:
@@ -136,10 +138,28 @@ def given_settings(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _setting(name: str, declared: Setting, **shown: Any) -> Callable[[F], F]:
+    if declared.several:
+        more = f"{declared.help} May be repeated."
+        return click.option(option(name), type=Parts(), multiple=True, callback=_joined, **{**shown, "help": more})
     whole = Worded(declared) if declared.words else Whole()
     whole_or_other = whole if declared.kind is int else declared.kind
     kind: Any = click.Choice(declared.choices) if declared.choices else whole_or_other
     return click.option(option(name), type=kind, help=declared.help, **shown)
+
+
+class Parts(click.ParamType[str]):
+    """One of several places; in an environment variable they are joined by ``;``."""
+
+    name = "text"
+    envvar_list_splitter = SEPARATOR
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return str(value)
+
+
+def _joined(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) -> str | None:
+    """The repetitions as one setting; empty ones are none."""
+    return SEPARATOR.join(part for part in value if part) or None
 
 
 def _list(_ctx: click.Context, param: click.Parameter, value: str | None) -> list[str]:

@@ -30,6 +30,7 @@ def run_sections(record: Mapping[str, Any], files: Sequence[str]) -> list[Sectio
     left = [f"... and {made - len(files)} more"] if made > len(files) else []
     return [
         Section(record["name"], about),
+        Section("Notes", lines=record["config"].get("notes", [])),
         Section("Settings", _settings(record)),
         Section("Model", _spoken(record["model"])),
         Section("Prompts", _spoken(record["manifest"])),
@@ -63,7 +64,8 @@ _ELSEWHERE = {
 def _settings(record: Mapping[str, Any]) -> dict[str, Any]:
     """As they were resolved, and what else decided the images."""
     found = {name: value for name, value in record["settings"].items() if name not in ("model", "revision")}
-    config = {name: record["config"].get(name) or None for name in ("lora_sha256", "outdir", "negative_truncated")}
+    named = ("lora_sha256", "embedding_sha256", "outdir", "negative_truncated")
+    config = {name: record["config"].get(name) or None for name in named}
     return _spoken({**found, **config, "scheduler_config": record["scheduler_config"]})
 
 

@@ -17,7 +17,8 @@ from t2i_track.workspace import Workspace
 @click.argument("image")
 @click.option("--out", type=PATH, help="Write the new picture here (PNG).")
 @click.option("--model", show_default="where a run had them", help="Where the same weights are now: a folder or an id.")
-@click.option("--lora", show_default="where a run had it", help="Where the same LoRA is now.")
+@click.option("--lora", multiple=True, show_default="where a run had it", help="Where the same LoRA is now.")
+@click.option("--embedding", multiple=True, show_default="where a run had it", help="Where the same embedding is now.")
 @click.option("--device", show_default="as recorded", help="cpu, cuda, cuda:1, mps.")
 @click.option("--allow-pickle", is_flag=True, help="Load pickled weights, which can run code.")
 @format_option("table", "json")
@@ -27,7 +28,8 @@ def reproduce(
     image: str,
     out: Path | None,
     model: str | None,
-    lora: str | None,
+    lora: tuple[str, ...],
+    embedding: tuple[str, ...],
     device: str | None,
     allow_pickle: bool,
     fmt: str,
@@ -44,7 +46,8 @@ def reproduce(
     found = api.reproduce(
         image,
         model=model,
-        lora=lora,
+        lora=lora or None,
+        embedding=embedding or None,
         device=device,
         out=out,
         allow_pickle=allow_pickle,

@@ -1,4 +1,4 @@
-"""Load a diffusers pipeline: a Hugging Face id or a local folder, with its dtype, device, scheduler and LoRA."""
+"""Load a diffusers pipeline: a Hugging Face id or a local folder, with its dtype, device, scheduler and adapters."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 
 from t2i_track import assets
 from t2i_track.errors import ModelError, SettingsError
+from t2i_track.images.adapters import Adapters, find_adapters, put_adapters, require_local_adapters
 from t2i_track.images.decoding import network
 from t2i_track.images.families import Configs, Family, family_of
 from t2i_track.images.fits import require_fit
-from t2i_track.images.lora import load_lora, lora_file
 from t2i_track.images.model import configs_in, configs_of
 from t2i_track.images.model_folder import INDEX, index, weight_files
 from t2i_track.images.weights import SAFE, weights_sha256
@@ -29,7 +29,7 @@ class LoadedPipeline:
     name: str
     revision: str
     weights_sha256: str
-    lora_sha256: str | None
+    adapters: Adapters
     pipeline_class: str
     dtype: str
     device: str
@@ -102,11 +102,12 @@ def choose_memory_format(memory_format: str | None, device: str) -> str:
 
 
 def load(
-    settings: Values, *, allow_pickle: bool = False, check: Callable[[str, str | None], None] | None = None
+    settings: Values, *, allow_pickle: bool = False, check: Callable[[str, Adapters], None] | None = None
 ) -> LoadedPipeline:
     """Load the model that the settings name, ready to sample.
 
-    ``check`` is called with the hashes of the weights and of the LoRA before anything is built of them; it may refuse.
+    ``check`` is called with the hash of the weights and the files of LoRAs and embeddings before anything is built of
+    them; it may refuse.
 
     Raises:
         ModelError: no such folder or id, no weights in it, or a pipeline that takes no CLIP prompt embeddings.
@@ -117,13 +118,11 @@ def load(
     folder, revision = _folder(settings, allow_pickle)
     family_of(index(folder, settings.model).get("_class_name"), settings.model)
     weights = weights_sha256(folder, list(weight_files(folder, settings.model, allow_pickle)))
-    lora = lora_file(settings.lora, allow_pickle) if settings.lora else None
-    lora_sha256 = None if lora is None else weights_sha256(lora.parent, [lora])
+    adapters = find_adapters(settings, allow_pickle)
     if check is not None:
-        check(weights, lora_sha256)
+        check(weights, adapters)
     pipe = _load_pipeline(folder, dtype, settings.model, allow_pickle)
-    if lora is not None:
-        load_lora(pipe, lora, str(settings.lora))
+    adapters = put_adapters(pipe, adapters, settings)
     pipe.set_progress_bar_config(disable=True)
     pipe.to(device)
     return LoadedPipeline(
@@ -131,7 +130,7 @@ def load(
         name=settings.model,
         revision=revision,
         weights_sha256=weights,
-        lora_sha256=lora_sha256,
+        adapters=adapters,
         pipeline_class=type(pipe).__name__,
         dtype=dtype,
         device=device,
@@ -140,7 +139,7 @@ def load(
 
 
 def check_local(settings: Values, *, allow_pickle: bool = False) -> None:
-    """Refuse a model folder or LoRA file that cannot be loaded, before anything is written or imported.
+    """Refuse a model folder, LoRA or embedding that cannot be loaded, before anything is written or imported.
 
     Raises:
         ModelError, PickledWeights: as ``load``; ids of the hub are not looked up.
@@ -151,8 +150,7 @@ def check_local(settings: Values, *, allow_pickle: bool = False) -> None:
         family_of(class_name, settings.model)
         list(weight_files(folder, settings.model, allow_pickle))
         require_fit(settings, str(class_name), configs_in(folder, settings.model))
-    if settings.lora:
-        lora_file(settings.lora, allow_pickle)
+    require_local_adapters(settings, allow_pickle)
 
 
 def set_memory_format(pipe: Any, memory_format: str) -> None:

@@ -1,75 +1,113 @@
-"""A LoRA file: put into a pipeline, all of it or not at all."""
+"""LoRAs put into a pipeline: what fits is counted there, what does not is told, and each has its scale."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from t2i_track.errors import ModelError, PickledWeights
-from t2i_track.images.weights import SAFE
-
-NAMED = 3
-"""Keys that a message names."""
-
-
-def lora_file(lora: str, allow_pickle: bool) -> Path:
-    """The file of that name.
-
-    Raises:
-        ModelError: there is none. PickledWeights: it is not safetensors, and ``allow_pickle`` is not set.
-    """
-    file = Path(lora).expanduser()
-    if not file.is_file():
-        raise ModelError(f"no LoRA file '{lora}': --lora takes a local {SAFE} file")
-    if file.suffix != SAFE and not allow_pickle:
-        raise PickledWeights(f"LoRA '{lora}' is not {SAFE}: convert it, or pass --allow-pickle if you trust its author")
-    return file
+from t2i_track.errors import ModelError
+from t2i_track.images.adapter_files import NAMED, AdapterFile, configuration
+from t2i_track.images.lora_layers import Found, Names, Place, layers_of, modules, names_of, read_tensors, strangers
+from t2i_track.images.quiet import quiet_libraries
+from t2i_track.settings import DECLARED, Values
 
 
-def load_lora(pipe: Any, file: Path, lora: str) -> None:
-    """Put the LoRA into the pipeline's networks.
+def load_loras(pipe: Any, files: Sequence[AdapterFile]) -> list[str]:
+    """Put the LoRAs into the pipeline's networks, at scale 1; notes on what of them had no place.
 
     Raises:
-        ModelError: it does not fit, or some of its tensors have no place in this model: diffusers leaves them out.
+        ModelError: a file is no LoRA, fits nothing of this model, or has another shape; or the pipeline takes none.
     """
+    if not files:
+        return []
+    if not hasattr(pipe, "load_lora_weights"):
+        raise ModelError(f"{type(pipe).__name__} takes no LoRA: leave out --lora '{files[0].place}'")
+    names = names_of(pipe)
+    return [note for number, file in enumerate(files) for note in _load(pipe, names, file, _name(number))]
+
+
+def set_scales(pipe: Any, settings: Values) -> None:
+    """Give the LoRAs the scales of the settings: each its own, times ``lora_scale``."""
+    scales = lora_scales(settings)
+    if scales:
+        pipe.set_adapters([_name(number) for number in range(len(scales))], list(scales))
+
+
+def lora_scales(settings: Values) -> tuple[float, ...]:
+    """The scale of each LoRA."""
+    return tuple(spec.scale * settings.lora_scale for spec in DECLARED["lora"].specs(settings.lora))
+
+
+def _name(number: int) -> str:
+    return f"lora_{number}"
+
+
+def _load(pipe: Any, names: Names, file: AdapterFile, adapter: str) -> Iterator[str]:
+    lora = file.place
+    tensors = read_tensors(file.path, lora)
+    found = layers_of(pipe, names, tensors, configuration(file.path), lora)
+    total = len(found.layers) + len(found.homeless)
+    if not found.layers:
+        raise ModelError(_nothing_fits(lora, total, found.homeless))
+    _require_shapes(names, found, lora)
+    state = dict(_state(pipe, found))
     try:
-        given = _named_as_here(pipe, file) if file.suffix == SAFE else str(file)
-        state, *_ = pipe.lora_state_dict(given)
-        pipe.load_lora_weights(given)
+        with quiet_libraries():
+            pipe.load_lora_weights(state, adapter_name=adapter)
     except Exception as error:  # noqa: BLE001 - the loaders raise many kinds
         raise ModelError(f"LoRA '{lora}' does not fit the model ({' '.join(str(error).split())[:160]})") from None
-    placed = _placed(pipe)
-    unused = sorted(key for key in state if ".lora" in key and _place(key) not in placed)
-    if unused or not placed:
-        named = ", ".join(unused[:NAMED]) + (f" and {len(unused) - NAMED} more" if len(unused) > NAMED else "")
-        raise ModelError(
-            f"LoRA '{lora}': {len(unused)} of its {len(state)} tensors fit nothing in this model and would be left out"
-            f" ({named or 'it has no LoRA tensors'}): it was made for another kind of model"
-        )
+    placed = dict(_placed(pipe, adapter))
+    left_out = sorted([*found.homeless, *(".".join(place) for place in found.layers.keys() - placed.keys())])
+    if not placed:
+        raise ModelError(_nothing_fits(lora, total, left_out))
+    for place, module in placed.items():
+        # diffusers matches a file's alphas by patterns, and those of text encoders by names that they no longer have.
+        layer = found.layers[place]
+        module.lora_alpha[adapter] = layer.rank if layer.alpha is None else layer.alpha
+    if left_out:
+        are = "is" if len(left_out) == 1 else "are"
+        fit = f"{len(placed)} of {total} layers fit, {len(left_out)} {are} left out"
+        yield f"LoRA {file.path.name}: {fit}: {_named(left_out)}"
+    if others := strangers(tensors):
+        yield f"LoRA {file.path.name}: tensors that are no LoRA's are left out: {_named(others)}"
 
 
-def _named_as_here(pipe: Any, file: Path) -> dict[str, Any]:
-    """The file's tensors. transformers 5.6 moved the parts of ``text_model`` up into ``CLIPTextModel``, and diffusers
-    would leave out those of a LoRA under the old names."""
-    from safetensors.torch import load_file
-
-    tensors = load_file(file)
-    if any(name.startswith("text_model.") for name, _ in pipe.text_encoder.named_modules()):
-        return tensors
-    old, new = "text_encoder.text_model.", "text_encoder."
-    return {new + name.removeprefix(old) if name.startswith(old) else name: tensor for name, tensor in tensors.items()}
+def _nothing_fits(lora: str, total: int, names: Sequence[str]) -> str:
+    return (
+        f"LoRA '{lora}' fits nothing in this model: of {total} layer{'s' * (total != 1)} none has a place"
+        f" ({_named(names)}); it was made for another kind of model"
+    )
 
 
-def _place(key: str) -> str:
-    """``unet.….to_q``, the layer that a tensor of the file belongs to."""
-    return key.split(".lora", 1)[0].removesuffix(".processor")
+def _named(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
-def _placed(pipe: Any) -> set[str]:
-    """The layers that have got a LoRA, under the names that files use."""
-    places = set()
-    for component in ("unet", "text_encoder"):
-        for name, module in getattr(pipe, component).named_modules():
-            if getattr(module, "lora_A", None):
-                places.add(f"{component}.{name}")
-    return places
+def _require_shapes(names: Names, found: Found, lora: str) -> None:
+    for (component, name), layer in found.layers.items():
+        out, inner, *kernel = names.shapes[component, name]
+        wanted = [layer.rank, inner, *kernel], [out, layer.rank, *[1] * len(kernel)]
+        for key, tensor, shape in zip(layer.keys, (layer.down, layer.up), wanted, strict=True):
+            if list(tensor.shape) != shape:
+                raise ModelError(
+                    f"LoRA '{lora}': its tensor '{key}' is {list(tensor.shape)}, and {component}.{name} wants {shape}:"
+                    " it was made for a model of another size"
+                )
+
+
+def _state(pipe: Any, found: Found) -> Iterator[tuple[str, Any]]:
+    """The tensors under PEFT's names, in the precision of the network: in another they would be computed in that."""
+    for (component, name), layer in found.layers.items():
+        dtype = getattr(pipe, component).dtype
+        yield f"{component}.{name}.lora_A.weight", layer.down.to(dtype)
+        yield f"{component}.{name}.lora_B.weight", layer.up.to(dtype)
+        if layer.bias is not None:
+            yield f"{component}.{name}.lora_B.bias", layer.bias.to(dtype)
+
+
+def _placed(pipe: Any, adapter: str) -> Iterator[tuple[Place, Any]]:
+    """The layers that have got it, with the modules that hold it."""
+    for component, network in modules(pipe):
+        for name, module in network.named_modules():
+            if adapter in getattr(module, "lora_A", {}):
+                yield (component, name), module

@@ -118,6 +118,10 @@ def _is_digest(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None
 
 
+def _are_digests(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and all(map(_is_digest, value)))
+
+
 _DIGEST = "a sha256"
 _TEXTS = (
     lambda value: isinstance(value, dict) and all(isinstance(text, str) for text in value.values()),
@@ -134,6 +138,8 @@ _CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "weights_sha256": (_is_digest, _DIGEST),
     "pixels_sha256": (_is_digest, _DIGEST),
     "lora_sha256": (lambda value: value is None or _is_digest(value), _DIGEST),
+    "lora_files": (lambda value: _are_digests(value), f"a list of {_DIGEST}"),
+    "embedding_files": (lambda value: _are_digests(value), f"a list of {_DIGEST}"),
     "scheduler_config": (lambda value: isinstance(value, dict), "an object"),
     "versions": _TEXTS,
 }

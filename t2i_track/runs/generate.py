@@ -20,6 +20,7 @@ from t2i_track.environment import peak_memory_bytes
 from t2i_track.errors import Busy, DatabaseError, Interrupted, ModelError, SettingsError, T2IError
 from t2i_track.files import TEMPORARY, alone
 from t2i_track.images import writing
+from t2i_track.images.adapters import places
 from t2i_track.images.decoding import Note
 from t2i_track.images.encoding import PromptEncoder
 from t2i_track.images.fits import require_fit
@@ -30,14 +31,17 @@ from t2i_track.images.loading import (
     load,
     set_memory_format,
 )
+from t2i_track.images.lora import lora_scales, set_scales
 from t2i_track.images.sampling import Job, Picture, jobs, sample
 from t2i_track.images.schedulers import resolved, set_scheduler
 from t2i_track.images.writing import Record
 from t2i_track.metrics.recorded import changed
 from t2i_track.progress import progress
 from t2i_track.runs import joining, projection, record
+from t2i_track.runs.adapters import require_same_files, same_setting
 from t2i_track.runs.batch_sizes import found_out
 from t2i_track.runs.content import PROGRESS
+from t2i_track.runs.notes import stored_notes
 from t2i_track.runs.plan import NEGATIVE_TRUNCATED, Plan, Summary, create_run, settings_of, stored_prompts, values_of
 from t2i_track.runs.projection import Sent
 from t2i_track.runs.rates import START
@@ -95,7 +99,8 @@ class Generator:
         return Resolved(
             settings=settled,
             weights_sha256=loaded.weights_sha256,
-            lora_sha256=loaded.lora_sha256,
+            lora_sha256=loaded.adapters.lora_sha256,
+            embedding_sha256=loaded.adapters.embedding_sha256,
             scheduler_config=scheduler_config,
             manifest_sha256=plan.manifest.sha256,
         )
@@ -130,7 +135,7 @@ class Generator:
             stored = settings_of(run)
         located, made = self._workspace.located(stored), values_of(run)
         for key, value in (given or {}).items():
-            if not (_same(getattr(located, key), value) or _same(getattr(made, key), value)):
+            if not any(same_setting(key, getattr(stands, key), value) for stands in (located, made)):
                 raise SettingsError(
                     f"run {run.uuid[:12]} was made with {key} {getattr(stored, key)}, not {value}: leave the option out"
                     " to resume it, or start a new run without --resume"
@@ -150,9 +155,10 @@ class Generator:
         return self._summary(run, 0, 0.0, projection.send(self._workspace, self._tracker, run))
 
     def _pipeline(self, settings: Values) -> tuple[LoadedPipeline, dict[str, Any]]:
-        """The pipeline for these settings, loaded once, with their scheduler and memory format."""
+        """The pipeline for these settings, loaded once, with their scheduler, memory format and scales of LoRAs."""
         settings = self._workspace.located(settings)
-        key = (settings.model, settings.revision, settings.lora, settings.dtype, settings.device)
+        adapters = (*places(settings, "lora"), None, *places(settings, "embedding"))
+        key = (settings.model, settings.revision, adapters, settings.dtype, settings.device)
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = None  # frees the old weights before the new ones are read
             self._memory_format = None
@@ -167,18 +173,20 @@ class Generator:
         if memory_format != self._memory_format:
             set_memory_format(loaded.pipe, memory_format)
             self._memory_format = memory_format
+        set_scales(loaded.pipe, settings)
         return loaded, set_scheduler(loaded.pipe, loaded.configs["scheduler"], settings)
 
     def _encoder(self, settings: Values) -> PromptEncoder:
         assert self._loaded is not None
-        key = PromptEncoder.key(settings)
+        key = (*PromptEncoder.key(settings), *lora_scales(settings))  # text encoders have LoRAs too
         if key not in self._encoders:
             self._encoders[key] = PromptEncoder(self._loaded[1].pipe, settings)
         return self._encoders[key]
 
     def _require_same_model(self, run: Run, settings: Values) -> None:
         loaded, now = self._pipeline(settings)
-        if loaded.weights_sha256 != run.model.weights_sha256 or loaded.lora_sha256 != run.config["lora_sha256"]:
+        require_same_files(run.config, loaded.adapters, f"since run {run.uuid[:12]} began")
+        if loaded.weights_sha256 != run.model.weights_sha256:
             raise ModelError(
                 f"the weights of '{settings.model}' have changed since run {run.uuid[:12]} began"
                 f" ({run.model.weights_sha256[:12]} then, {loaded.weights_sha256[:12]} now): start a new run"
@@ -325,6 +333,7 @@ class Generator:
                 mended=sum(image.note in (Note.DECODED, Note.REMADE) for image in images),
                 seconds=seconds,
                 images_per_second=made / seconds if made else None,
+                notes=stored_notes(run),
                 unsent=not sent.complete,
             )
 
@@ -363,11 +372,3 @@ class Generator:
         progress = {"images_done": done, "images_per_second": made / max(seconds, 1e-9)}
         named = {f"{PROGRESS}{name}": value for name, value in progress.items()}
         self._tracker.log_metrics(run.mlflow_run_id, named, step=done)
-
-
-def _same(stored: Any, given: Any) -> bool:
-    """Whether a setting is repeated; a path may be written in another way."""
-    if stored == given or not (isinstance(stored, str) and isinstance(given, str)):
-        return bool(stored == given)
-    places = Path(stored).expanduser(), Path(given).expanduser()
-    return all(place.exists() for place in places) and places[0].samefile(places[1])

@@ -90,7 +90,12 @@ class Experiment:
                     raise SettingsError(f"exclude names '{name}', which is not an axis{near}")
         if self.manifest is not None and self.prompts:
             raise SettingsError("'manifest' and 'prompts' exclude each other: keep one of them")
-        Settings.from_mapping(self.settings)
+        Settings.from_mapping({**self._needed(), **self.settings})
+
+    def _needed(self) -> dict[str, Any]:
+        """A value for each axis without which one of the settings would be ignored."""
+        needs = {DECLARED[name].needs for name in self.settings if name in DECLARED}
+        return {name: next(filter(None, values), None) for name, values in self.axes.items() if name in needs}
 
     @property
     def size(self) -> int:
@@ -261,4 +266,8 @@ def _check_twice(name: str, values: list[Any]) -> None:
 
 def _plain(name: str, value: Any) -> Any:
     """A value as its setting reads it, so that 12 and 12.0 are one guidance."""
-    return getattr(Settings.from_mapping({name: value}), name)
+    declared = DECLARED[name]
+    read = declared.read(name, value)
+    if read is not None:
+        declared.check(name, read)
+    return read

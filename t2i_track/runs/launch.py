@@ -166,8 +166,8 @@ def is_scored(summary: Summary, evaluate: bool | None, reference: str | None) ->
 
 
 def notes_on(summary: Summary) -> list[str]:
-    """What must be said of a run's pictures."""
-    notes = []
+    """What must be said of a run and its pictures."""
+    notes = [*summary.notes]
     if summary.truncated:
         notes.append(
             f"{summary.truncated} of {summary.images} prompts are longer than the encoder's window and were cut"

@@ -16,6 +16,8 @@ from t2i_track.db.models import ManifestEntry, Prompt, Run, RunStatus
 from t2i_track.environment import environment
 from t2i_track.errors import SettingsError
 from t2i_track.prompts.manifest import Manifest
+from t2i_track.runs.adapters import files_record
+from t2i_track.runs.notes import NOTES, notes_to_store
 from t2i_track.settings import DECLARED, Resolved, Settings, Values
 from t2i_track.texts import unstorable
 from t2i_track.workspace import IN_HOME
@@ -92,6 +94,8 @@ class Summary:
     """Images that were made in smaller batches, since those of the run did not fit in memory."""
     seconds: float
     images_per_second: float | None
+    notes: tuple[str, ...] = ()
+    """What was stored with the run that must be said of it."""
     unsent: bool
     """Not all of it is in MLflow yet: `t2i resync` sends the rest."""
 
@@ -127,6 +131,8 @@ def create_run(session: Session, plan: Plan, resolved: Resolved, loaded: LoadedP
             "settings": plan.settings.to_dict(),
             "outdir": None if plan.outdir is None else str(plan.outdir.absolute()),
             "lora_sha256": resolved.lora_sha256,
+            **files_record(loaded.adapters),
+            NOTES: notes_to_store(loaded, values, [entry.prompt for entry in plan.manifest.head(values.num).entries]),
             NEGATIVE_TRUNCATED: cuts_negative_prompt(loaded.pipe, values),
             HALVES: 2 if loaded.family.guided(values, loaded.family.guided_by(loaded.configs)) else 1,
             CALL: loaded.family.call_arguments(values),

@@ -7,6 +7,7 @@ from typing import Any
 from t2i_track.db.models import Run
 from t2i_track.images.decoding import Note
 from t2i_track.images.sampling import Picture
+from t2i_track.runs.adapters import FILES
 from t2i_track.runs.plan import CALL, values_of
 from t2i_track.settings import RECORDED
 
@@ -32,6 +33,7 @@ def picture_record(run: Run) -> dict[str, Any]:
         **{name: value for name, value in values_of(run).to_dict().items() if name in RECORDED},
         "weights_sha256": run.model.weights_sha256,
         "lora_sha256": run.config["lora_sha256"],
+        **{name: run.config[name] for name in FILES if run.config.get(name)},
         "pipeline_class": run.model.pipeline_class,
         "scheduler_config": run.scheduler_config,
         **({CALL: call} if (call := run.config.get(CALL)) else {}),

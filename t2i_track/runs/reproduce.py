@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Mapping
@@ -20,12 +21,16 @@ from t2i_track.images.fits import require_fit
 from t2i_track.images.sampling import Job, sample
 from t2i_track.notebook import Shown
 from t2i_track.runs import foreign
+from t2i_track.runs.adapters import Given, found_again, require_same_files
 from t2i_track.runs.plan import folder_name
 from t2i_track.settings import EMBEDDED_MODEL, Values
 from t2i_track.workspace import Workspace
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from t2i_track.db.models import Image
+    from t2i_track.images.adapters import Adapters
     from t2i_track.images.loading import LoadedPipeline
     from t2i_track.images.png import Pixels
 
@@ -69,6 +74,7 @@ def reproduce(
     *,
     model: str | None = None,
     lora: str | None = None,
+    embedding: str | None = None,
     device: str | None = None,
     out: Path | None = None,
     allow_pickle: bool = False,
@@ -79,7 +85,8 @@ def reproduce(
         workspace: whose database is asked where the address is not a PNG with a record in it.
         address: a PNG file of ours, anywhere, or an image's address in the database.
         model: where the weights are now; default: where they were, if the model is embedded or in the database.
-        lora: where the LoRA is now; default: as ``model``.
+        lora: where the LoRA is now, several joined by ``;`` in any order; default: as ``model``.
+        embedding: where the textual inversion is now; default and several: as ``lora``.
         device: default: as recorded.
         out: a PNG to write.
         allow_pickle: load pickled weights.
@@ -89,7 +96,7 @@ def reproduce(
         SettingsError: the device is not here, or no picture can be made of a PNG's record.
     """
     record, original, notes = _record(workspace, address)
-    named = _named(workspace, record, model, lora)
+    named = _named(workspace, record, model, Given(lora, embedding), allow_pickle)
     loaded, changed = _load(record, named, device, allow_pickle)
     notes += changed
     pixels = _make(record, loaded)
@@ -191,55 +198,46 @@ def _stored(image: Image) -> dict[str, Any]:
     return {**picture_record(image.run), "prompt": image.prompt.text, **own}
 
 
-def _named(workspace: Workspace, record: Mapping[str, Any], model: str | None, lora: str | None) -> Values:
-    """The record's settings with a model and a LoRA that the user has named: now, or in a run of the database.
+def _named(
+    workspace: Workspace, record: Mapping[str, Any], model: str | None, given: Given, allow_pickle: bool
+) -> Values:
+    """The record's settings with a model, LoRAs and embeddings that the user has named: now, or in a run of the
+    database.
 
     A record may come from anywhere, so nothing is opened or asked for because a record names it.
 
     Raises:
-        ModelError: nobody here has named the model or the LoRA.
+        ModelError: nobody here has named one of them, or it is gone.
     """
-    known = _known(workspace, record)
-    if record["model"] == EMBEDDED_MODEL:
-        known["model"] = (EMBEDDED_MODEL, None)
-    if model is None and "model" not in known:
-        raise ModelError(_unknown("model", str(record["model"]), record["weights_sha256"]))
-    if record["lora_sha256"] is None:
-        lora = None
-    elif lora is None and "lora" not in known:
-        raise ModelError(_unknown("lora", str(record.get("lora")), record["lora_sha256"]))
-    found, revision = known.get("model", (EMBEDDED_MODEL, None))
-    last = {"model": found, "revision": revision, "lora": known.get("lora")}
-    settings = workspace.located(dataclasses.replace(Values.stored(record), **last))
-    if model is not None:
-        settings = dataclasses.replace(settings, model=model, revision=None)
-    return settings if lora is None else dataclasses.replace(settings, lora=lora)
+    with contextlib.ExitStack() as opened:
+        session = None
+        with contextlib.suppress(DatabaseError):  # a PNG needs no database
+            session = opened.enter_context(workspace.reading())
+        known = _known_model(session, record)
+        if record["model"] == EMBEDDED_MODEL:
+            known = (EMBEDDED_MODEL, None)
+        if model is None and known is None:
+            raise ModelError(
+                f"no run here has used the model of this record ('{str(record['model'])[:100]}',"
+                f" {record['weights_sha256'][:12]}), and what a record names is not loaded by itself: say where it is"
+                " with --model"
+            )
+        files = found_again(workspace, session, record, given, allow_pickle)
+    found, revision = known or (EMBEDDED_MODEL, None)
+    settings = dataclasses.replace(Values.stored(record), model=found, revision=revision)
+    settings = dataclasses.replace(workspace.located(settings), **files)
+    return settings if model is None else dataclasses.replace(settings, model=model, revision=None)
 
 
-def _unknown(kind: str, name: str, sha256: str) -> str:
-    return (
-        f"no run here has used the {kind} of this record ('{name[:100]}', {sha256[:12]}), and what a record names is"
-        f" not loaded by itself: say where it is with --{kind}"
-    )
+def _known_model(session: Session | None, record: Mapping[str, Any]) -> tuple[str, str | None] | None:
+    """Name and revision under which runs of the database found the weights of the record's hash."""
+    from t2i_track.db.models import Model
 
-
-def _known(workspace: Workspace, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Where runs of the database found the weights of these hashes: ``model`` (name, revision) and ``lora``."""
-    from t2i_track.db.models import Model, Run
-
-    found: dict[str, Any] = {}
-    try:
-        with workspace.reading() as session:
-            same = select(Model).where(Model.weights_sha256 == record["weights_sha256"]).order_by(Model.id.desc())
-            if (model := session.scalars(same.limit(1)).first()) is not None:
-                found["model"] = (folder_name(model.name, model.revision), model.revision or None)
-            if record["lora_sha256"] is not None:
-                for run in session.scalars(select(Run).where(Run.lora.is_not(None)).order_by(Run.id.desc())):
-                    if run.config["lora_sha256"] == record["lora_sha256"]:
-                        return {**found, "lora": run.lora}
-    except DatabaseError:  # a PNG needs no database
-        pass
-    return found
+    if session is None:
+        return None
+    same = select(Model).where(Model.weights_sha256 == record["weights_sha256"]).order_by(Model.id.desc())
+    model = session.scalars(same.limit(1)).first()
+    return None if model is None else (folder_name(model.name, model.revision), model.revision or None)
 
 
 def _load(
@@ -259,13 +257,14 @@ def _load(
         notes.append(f"made with {record['threads']} threads, now with {threads}: pixels may differ in their rounding")
     torch.set_num_threads(threads)
 
-    def check(weights: str, lora: str | None) -> None:
-        for kind, then, now in (("model", record["weights_sha256"], weights), ("lora", record["lora_sha256"], lora)):
-            if then != now:
-                raise ModelError(
-                    f"the weights of '{getattr(settings, kind)}' are not those of the record ({str(then)[:12]} then,"
-                    f" {str(now)[:12]} now): give the place that has them with --{kind}"
-                )
+    def check(weights: str, adapters: Adapters) -> None:
+        then = record["weights_sha256"]
+        if then != weights:
+            raise ModelError(
+                f"the weights of '{settings.model}' are not those of the record ({then[:12]} then, {weights[:12]} now):"
+                " give the place that has them with --model"
+            )
+        require_same_files(record, adapters, "since the picture was made")
 
     loaded = load(settings, allow_pickle=allow_pickle, check=check)
     set_memory_format(loaded.pipe, str(settings.memory_format))
