@@ -70,7 +70,7 @@ def test_a_list_is_several_and_nothing_is_none() -> None:
 
 def fingerprint(lora_sha256: str | None = "l" * 64, embedding_sha256: str | None = None, **changes: Any) -> str:
     return Resolved(
-        settings=Settings(**changes),
+        settings=Settings(**{"scheduler": "pndm", **changes}),
         weights_sha256="w" * 64,
         lora_sha256=lora_sha256,
         scheduler_config={},

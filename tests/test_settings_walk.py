@@ -89,7 +89,7 @@ def store(session: Session, settings: Settings) -> Run:
         pipeline_class="StableDiffusionPipeline",
         pipe=StableDiffusionPipeline(),
         family=FAMILIES["StableDiffusionPipeline"],
-        configs={"unet": {}},
+        configs={"unet": {}, "scheduler": {}},
         adapters=Adapters(),
     )
     run = create_run(session, plan, resolved(settings), loaded)
