@@ -286,10 +286,26 @@ def test_npz_that_is_none(tmp_path: Path, arrays: dict[str, Any], message: str) 
         open_reference(tmp_path / "bad.npz", tmp_path)
 
 
-def test_statistics_of_another_extractor(ours: Path, cache: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("dimension", [20, 127, 129, 2048])
+@pytest.mark.parametrize("metrics", [["fid"], ["is", "fid_infinity", "fid"]])
+def test_statistics_of_another_extractor(
+    dimension: int, metrics: list[str], ours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found before a picture is read."""
+    monkeypatch.setattr("t2i_track.metrics.evaluate.picture_features", lambda *_: pytest.fail("features were made"))
+    np.savez(tmp_path / "stats.npz", mu=np.zeros(dimension), sigma=np.eye(dimension))
+    reference = open_reference(tmp_path / "stats.npz", tmp_path / "cache")
+    for entry in (evaluate, plan):
+        with pytest.raises(
+            MetricError, match=rf"have {dimension} dimensions and the images. 128: give the --extractor"
+        ):
+            entry(items_of(ours), metrics=metrics, reference=reference, cache_dir=tmp_path / "cache")
+
+
+def test_a_reference_that_no_metric_reads_may_have_any_dimension(ours: Path, cache: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "stats.npz", mu=np.zeros(20), sigma=np.eye(20))
-    with pytest.raises(MetricError, match=r"have 20 dimensions and the images. 128"):
-        run(items_of(ours), cache, metrics=["fid"], reference=open_reference(tmp_path / "stats.npz", cache))
+    found = run(items_of(ours), cache, metrics=["is"], reference=open_reference(tmp_path / "stats.npz", cache))
+    assert "inception_score_mean" in {result.name for result in found.results}
 
 
 def test_other_references(ours: Path, theirs: Path, reference: Reference, tmp_path: Path) -> None:
