@@ -349,3 +349,20 @@ def test_real_captions(part: str, shared_data: Path, tmp_path: Path) -> None:
         assert Path(entry.image_path or "").is_file()
     every = sample(annotations, tiny_coco / part, tmp_path / "all.csv", captions_per_image="all", min_len=1)
     assert every.kept == 250
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"id": 100, "image_id": 10, "caption": "a b c d e", "caption": "f g h i j"}',
+        '{"id": 100, "id": 101, "image_id": 10, "caption": "a b c d e"}',
+        '{"id": 100, "image_id": 10, "image_id": 11, "caption": "a b c d e"}, {"id": NaN}',
+    ],
+)
+def test_a_key_twice_in_a_record_is_named(text: str, root: Path) -> None:
+    path = root.parent / "captions.json"
+    path.write_text(f'{{"images": {json.dumps(document()["images"])}, "annotations": [{text}]}}')
+    with pytest.raises(
+        ManifestError, match=r"captions\.json: the key '(caption|id|image_id)' is there twice: keep one"
+    ):
+        sample(path, root, root.parent / "out.csv")

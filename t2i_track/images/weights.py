@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from t2i_track.errors import ModelError
+from t2i_track.jsontext import parsed
 
 SAFE = ".safetensors"
 
@@ -39,7 +40,7 @@ def _tensor_digests(file: Path) -> Iterator[tuple[str, str]]:
     try:
         with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
             start = 8 + int.from_bytes(view[:8], "little")
-            header = json.loads(view[8:start])
+            header = parsed(view[8:start])
             tensors = {name: tensor for name, tensor in header.items() if name != "__metadata__"}
             if start + max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0) > len(view):
                 raise ValueError("cut short")

@@ -12,12 +12,10 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-import yaml
-
 from t2i_track.errors import SettingsError
-from t2i_track.runs.plain_yaml import yaml_values
 from t2i_track.settings import AXES, DECLARED, Settings, suggestion
 from t2i_track.texts import unstorable
+from t2i_track.yamltext import NotYaml, yaml_values
 
 MOST_CELLS = 10_000
 """More cells than this are refused before any is made: to list a billion takes hours."""
@@ -164,13 +162,8 @@ def load(path: Path) -> Experiment:
         raise SettingsError(f"experiment file {path} is not UTF-8 text") from None
     try:
         values = yaml_values(text)
-    except (ValueError, OverflowError, RecursionError) as error:  # a 13th month, more digits than Python reads, depth
-        reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())[:100]
-        raise SettingsError(f"experiment file {path} has a value that is none ({reason})") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" at line {mark.line + 1}" if mark else ""
-        raise SettingsError(f"experiment file {path} is not YAML{line} ({getattr(error, 'problem', error)})") from None
+    except NotYaml as error:
+        raise SettingsError(f"experiment file {path} {error}") from None
     if not isinstance(values, dict):
         raise SettingsError(f"experiment file {path} holds no keys: see experiments/baseline.yaml for one that does")
     experiment = build(values, str(path))
