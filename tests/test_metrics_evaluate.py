@@ -370,3 +370,21 @@ def test_a_rule_does_not_depend_on_what_is_kept(ours: Path, reference: Reference
     assert "is was not measured: inception score over 10 splits needs at least 10 pictures, not 6" in first.warnings
     with pytest.raises(MetricError, match="is was not measured: inception score over 10 splits"):
         run(few, tmp_path, metrics=["is"])
+
+
+def test_what_a_killed_writer_left_in_the_cache_goes(ours: Path, tmp_path: Path) -> None:
+    run(items_of(ours)[:16], tmp_path, metrics=["is"])
+    (folder,) = (tmp_path / "features").iterdir()
+    places = [
+        folder / ".0123.npy.0a1b2c3d.tmp",
+        folder / ".4567.keys.0a1b2c3d.tmp",
+        tmp_path / "hashes" / ".x.json.0.tmp",
+    ]
+    for place in places:
+        place.write_bytes(b"half")
+    run(items_of(ours)[16:32], tmp_path, metrics=["is"])
+    assert [place.exists() for place in places] == [False, False, True]
+    kept = prune_cache(tmp_path, 2**40)
+    assert not any(place.exists() for place in places)
+    assert (kept.files, kept.freed) == (0, 0)
+    assert kept.kept > 0

@@ -365,3 +365,12 @@ def test_the_dimension_is_that_of_the_features(kind: str, clip: Path, tmp_path: 
         assert found.dimension() == network(prepared[None])[found.layers["features"]].shape[1]
     (clip / "config.json").write_text("[]")
     assert kind != "clip" or found.dimension() is None
+
+
+@pytest.mark.parametrize("text", ["a red circle " * 2000, "x" * 20_000, " " * 20_000 + "a red circle", "a red circle"])
+def test_of_a_very_long_caption_the_beginning_is_read(text: str, tmp_path: Path) -> None:
+    network = resolve_clip("shapes", tmp_path)[1].load("cpu")
+    (ids, mask), (tokens, truncated, _) = network.prepare(text)
+    whole = network.tokenizer(text, padding="max_length", truncation=True, max_length=77, verbose=False)
+    assert [ids.tolist(), mask.tolist()] == [whole["input_ids"], whole["attention_mask"]]
+    assert truncated == (tokens > 77) == (text.strip() != "a red circle")

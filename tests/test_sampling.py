@@ -14,6 +14,7 @@ from t2i_track.images.schedulers import set_scheduler
 from t2i_track.images.seeds import image_seed
 from t2i_track.images.weights import weights_sha256
 from t2i_track.settings import MEMORY_FORMATS, SCHEDULERS, Settings
+from t2i_track.texts import MOST_COUNTED
 
 PROMPTS = [
     "one big red circle on a white background",
@@ -191,6 +192,51 @@ def test_any_text_is_a_prompt(pipeline: LoadedPipeline, prompt: str, truncated: 
     assert encoding.truncated is truncated
     assert (encoding.tokens > 77) is truncated
     assert make(pipeline, [Job(0, 0, prompt, 1)], 1)[0, 0].shape == (64, 64, 3)
+
+
+LONG = {
+    "words": "one red circle " * 14_000,
+    "no white space": "x" * 200_000,
+    "digits": "1" * 100_000,
+    "Chinese": "猫" * 60_000,
+    "marks": "!?" * 50_000,
+    "lines": "a red\ncircle\t" * 10_000,
+}
+
+
+@pytest.mark.parametrize("kind", LONG)
+def test_of_a_very_long_prompt_the_beginning_is_counted(pipeline: LoadedPipeline, kind: str) -> None:
+    """And its embedding is that of the whole, which the pipeline's own encoder cuts."""
+    pipe, seen = pipeline.pipe, []
+    kind_of, call = type(pipe.tokenizer), type(pipe.tokenizer).__call__
+
+    def watched(tokenizer: Any, texts: Any, **more: Any) -> Any:
+        seen.extend(map(len, texts))
+        return call(tokenizer, texts, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kind_of, "__call__", watched)
+        encoding = PromptEncoder(pipe, Settings(batch_size=1))([LONG[kind]])[0]
+    assert max(seen) <= MOST_COUNTED
+    assert encoding.truncated
+    assert encoding.tokens > 1000
+    with torch.inference_mode():
+        whole, _ = pipe.encode_prompt([LONG[kind]], pipe.device, 1, do_classifier_free_guidance=False)
+    assert torch.equal(encoding.embeds, whole[0])
+
+
+@pytest.mark.parametrize("prompt", [" " * 20_000 + "a red circle", "\n" * 17_000 + "a", " " * 40_000])
+def test_a_long_prompt_of_white_space_is_not_cut(pipeline: LoadedPipeline, prompt: str) -> None:
+    encoder = PromptEncoder(pipeline.pipe, Settings(batch_size=1))
+    found, short = encoder([prompt, prompt.strip()])
+    assert (found.tokens, found.truncated) == (short.tokens, False)
+    assert torch.equal(found.embeds, short.embeds)
+
+
+@pytest.mark.parametrize("words", [1000, MOST_COUNTED // 2, MOST_COUNTED // 2 + 1])
+def test_the_count_of_other_prompts_is_of_all(pipeline: LoadedPipeline, words: int) -> None:
+    encoding = PromptEncoder(pipeline.pipe, Settings(batch_size=1))(["a " * words])[0]
+    assert encoding.tokens == 2 + min(words, MOST_COUNTED // 2)
 
 
 def test_weights_hash_is_of_the_tensors(tmp_path: Any) -> None:

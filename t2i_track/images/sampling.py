@@ -19,6 +19,7 @@ from t2i_track.images.schedulers import scheduler_class
 from t2i_track.images.seeds import image_seed
 from t2i_track.schedulers import SCHEDULERS
 from t2i_track.settings import Setting, Stage, Values
+from t2i_track.texts import MOST_COUNTED, beginning
 
 if TYPE_CHECKING:
     import torch
@@ -40,8 +41,9 @@ class Job:
 class Encoding:
     """A prompt as the pipeline takes it.
 
-    ``embeds`` is ``[window, hidden]`` on the pipeline's device; ``tokens`` counts the whole prompt with its start and
-    end marks, and ``truncated`` says that it is longer than the window.
+    ``embeds`` is ``[window, hidden]`` on the pipeline's device; ``tokens`` counts the prompt with its start and end
+    marks, and ``truncated`` says that it is longer than the window. Of a prompt of more than ``texts.MOST_COUNTED``
+    characters its beginning is counted.
     """
 
     embeds: torch.Tensor
@@ -116,10 +118,8 @@ class PromptEncoder:
     def _encode(self, prompts: Sequence[str], negative: bool) -> list[Encoding]:
         import torch
 
-        padded = [*prompts, *[prompts[-1]] * (self._batch_size - len(prompts))]
-        tokenizer = self._pipe.tokenizer
-        texts = [self._pipe.maybe_convert_prompt(text, tokenizer) for text in padded]
-        lengths = _token_counts(tokenizer, texts)
+        texts, lengths = _counted(self._pipe, prompts)
+        texts += texts[-1:] * (self._batch_size - len(texts))
         # diffusers' encoders apply such arguments (clip_skip) to positive prompts only.
         arguments = {} if negative else self._arguments
         if arguments:
@@ -128,10 +128,7 @@ class PromptEncoder:
             embeds, _ = self._pipe.encode_prompt(
                 texts, self._pipe.device, 1, do_classifier_free_guidance=False, **arguments
             )
-        return [
-            Encoding(embeds[row], length, length > self.window)
-            for row, length in zip(range(len(prompts)), lengths, strict=False)
-        ]
+        return [Encoding(embeds[row], length, length > self.window) for row, length in enumerate(lengths)]
 
     def _remember(self, key: tuple[str, bool], encoding: Encoding) -> None:
         self._cache[key] = encoding
@@ -141,16 +138,27 @@ class PromptEncoder:
             self._used -= oldest.embeds.nbytes
 
 
-def _token_counts(tokenizer: Any, texts: Sequence[str]) -> list[int]:
-    """Tokens of each text with its start and end marks, however many the encoder's window takes."""
-    # The tokenizer's own warning for long prompts would come once for each; the summary counts them instead.
-    return [len(ids) for ids in tokenizer(list(texts), truncation=False, verbose=False).input_ids]
+def _counted(pipe: Any, prompts: Sequence[str]) -> tuple[list[str], list[int]]:
+    """Each prompt as the encoder takes it, and its tokens with start and end marks, however many the window takes."""
+    tokenizer = pipe.tokenizer
+
+    def counted(parts: Sequence[str]) -> tuple[list[str], list[int]]:
+        texts = [pipe.maybe_convert_prompt(part, tokenizer) for part in parts]
+        # The tokenizer's own warning for long prompts would come once for each; the summary counts them instead.
+        return texts, [len(ids) for ids in tokenizer(texts, truncation=False, verbose=False).input_ids]
+
+    texts, lengths = counted([beginning(prompt) for prompt in prompts])
+    for row, prompt in enumerate(prompts):
+        if len(prompt) > MOST_COUNTED and lengths[row] <= int(tokenizer.model_max_length):
+            # A beginning that fills no window, as of white space: what follows counts.
+            (texts[row],), (lengths[row],) = counted([prompt])
+    return texts, lengths
 
 
 def cuts_negative_prompt(pipe: Any, settings: Values) -> bool:
     """Whether the negative prompt is longer than the encoder's window."""
-    text = pipe.maybe_convert_prompt(settings.negative_prompt, pipe.tokenizer)
-    return _token_counts(pipe.tokenizer, [text])[0] > int(pipe.tokenizer.model_max_length)
+    _, lengths = _counted(pipe, [settings.negative_prompt])
+    return lengths[0] > int(pipe.tokenizer.model_max_length)
 
 
 def _restore_text_model(encoder: Any) -> None:

@@ -23,9 +23,8 @@ MOST_PIXELS_AT_ONCE = 2**26
 """Pixels of a whole batch: 64 pictures of 1024 x 1024."""
 MOST_WORK = 2**32
 """Pixels of a whole batch times passes of the network: 16 pictures of 1024 x 1024 in 128 steps with guidance."""
-
 MOST_TEXT = 2**14
-"""Characters of a prompt: the encoder's window takes 77 tokens, and to count those of a million takes minutes."""
+"""Characters of a prompt: the encoder's window takes 77 tokens."""
 
 
 def read(path: Path) -> dict[str, Any] | None:
