@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from t2i_track.errors import SettingsError
@@ -24,6 +25,36 @@ TRAINING = {
 scheduler that does not know them does the same."""
 
 
+def folder_config(folder: Path) -> dict[str, Any] | None:
+    """The configuration of a model folder's own scheduler as its pipeline would have it, without the model.
+
+    None where there is none that can be read: loading the model says what is wrong.
+    """
+    import diffusers
+
+    try:
+        stored = diffusers.DDIMScheduler.load_config(folder, subfolder="scheduler")
+        return dict(getattr(diffusers, stored["_class_name"]).from_config(stored).config)
+    except Exception:  # noqa: BLE001 - whatever a broken file makes the constructors raise
+        return None
+
+
+def named_scheduler(model_config: Mapping[str, Any], name: str) -> Any:
+    """The scheduler of that short name, made from the model's own scheduler config.
+
+    Raises:
+        SettingsError: it cannot be made of that configuration.
+    """
+    try:
+        return scheduler_class(name).from_config(model_config, **SCHEDULERS[name].changes)
+    except Exception as error:  # noqa: BLE001 - whatever a configuration by someone else makes the constructors raise
+        reason = " ".join(f"{type(error).__name__} {error}".split())[:160]
+        raise SettingsError(
+            f"scheduler {name} cannot be made of the model's own scheduler configuration ({reason}): take another"
+            " --scheduler, or mend the model's scheduler_config.json"
+        ) from None
+
+
 def set_scheduler(pipe: Any, model_config: dict[str, Any], name: str) -> dict[str, Any]:
     """Put the named scheduler into the pipeline, made from the model's own scheduler config.
 
@@ -33,15 +64,7 @@ def set_scheduler(pipe: Any, model_config: dict[str, Any], name: str) -> dict[st
     Raises:
         SettingsError: it cannot be made of that configuration.
     """
-    kind = SCHEDULERS[name]
-    try:
-        pipe.scheduler = scheduler_class(name).from_config(model_config, **kind.changes)
-    except Exception as error:  # noqa: BLE001 - whatever a configuration by someone else makes the constructors raise
-        reason = " ".join(f"{type(error).__name__} {error}".split())[:160]
-        raise SettingsError(
-            f"scheduler {name} cannot be made of the model's own scheduler configuration ({reason}): take another"
-            " --scheduler, or mend the model's scheduler_config.json"
-        ) from None
+    pipe.scheduler = named_scheduler(model_config, name)
     return scheduler_record(pipe.scheduler)
 
 
