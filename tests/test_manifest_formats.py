@@ -316,3 +316,10 @@ def test_what_cannot_be_read_is_said_with_a_true_next_step(
 def test_what_looks_like_it_is_read(name: str, content: str, prompts: list[str], tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content.encode())
     assert load(tmp_path / name).prompts == prompts
+
+
+@pytest.mark.parametrize("name", ["prompts", "prompts.csv", "prompts.parquet", "prompts.json.gz"])
+def test_a_folder_is_no_manifest(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(ManifestError, match="a manifest is a file, and this is a folder: name the file in it"):
+        load(tmp_path / name)

@@ -56,6 +56,8 @@ def rows(path: Path) -> Iterator[Row]:
         ManifestError: the file is missing, not what its ending says, not UTF-8, has no prompt column, or has a bad row.
     """
     ending = path.suffix.lower()
+    if path.is_dir():
+        raise ManifestError(f"{path}: a manifest is a file, and this is a folder: name the file in it")
     if ending == ".parquet":
         return _read_parquet(path)
     packed = ending == _PACKED

@@ -184,7 +184,10 @@ def build(values: Mapping[str, Any], source: str) -> Experiment:
             _check_key(key, value)
         for place in ("settings", "axes"):
             for name in values.get(place) or {}:
-                _check_place(place, str(name))
+                _check_place(place, name)
+        for rule in values.get("exclude") or []:
+            for name in rule:
+                _check_place("exclude", name)
         return Experiment(**{key: value for key, value in values.items() if value is not None})
     except SettingsError as error:
         raise SettingsError(f"{source}: {error}") from None
@@ -217,8 +220,10 @@ def _check_kind(what: str, value: Any, kind: type) -> None:
         raise SettingsError(f"{what} must be {_KINDS[kind]}, not {value!r}")
 
 
-def _check_place(place: str, name: str) -> None:
-    """A key of the file's top level, written among the settings."""
+def _check_place(place: str, name: Any) -> None:
+    """A key that is no name, or one of the file's top level, written among the settings."""
+    if not isinstance(name, str):
+        raise SettingsError(f"{place} has {name!r:.60} where the name of a setting belongs")
     if name in KEYS and name not in DECLARED:
         raise SettingsError(f"'{name}' belongs at the top level of the file, not under '{place}'")
 
@@ -228,7 +233,7 @@ def _check_texts(experiment: Experiment) -> None:
         value = getattr(experiment, key)
         if isinstance(value, str) and (reason := unstorable(value)):
             raise SettingsError(f"{key} {value!r:.60} cannot be stored ({reason}): take that out")
-    for key in ("name", "experiment"):
+    for key in ("name", "experiment", "manifest", "reference"):
         if (value := getattr(experiment, key)) is not None and not value.strip():
             raise SettingsError(f"{key} {value!r} is empty: give one, or leave it out")
 
