@@ -366,3 +366,21 @@ def test_a_key_twice_in_a_record_is_named(text: str, root: Path) -> None:
         ManifestError, match=r"captions\.json: the key '(caption|id|image_id)' is there twice: keep one"
     ):
         sample(path, root, root.parent / "out.csv")
+
+
+def test_a_pointer_of_git_lfs_is_named(root: Path) -> None:
+    path = root.parent / "captions.json"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 1\n")
+    with pytest.raises(ManifestError, match="only a pointer of Git LFS: run `git lfs pull`"):
+        sample(path, root, root.parent / "out.csv")
+
+
+@pytest.mark.parametrize("name", ["a\0.jpg", "\ud800.jpg", "", ".. "])
+def test_a_name_that_no_file_has_is_refused_also_where_files_may_be_missing(name: str, root: Path) -> None:
+    content = document()
+    content["images"][0]["file_name"] = name
+    with pytest.raises(ManifestError, match="of image 10 is refused: it is not a file name"):
+        draw(root, content, allow_missing=True)
+    content["images"][0]["file_name"] = "ü 猫\n.jpg"
+    rows, _ = draw(root, content, allow_missing=True)
+    assert "images/ü 猫\n.jpg" in {row["image_path"] for row in rows}
