@@ -5,9 +5,13 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
+from t2i_track import assets
 from t2i_track.errors import SettingsError
+from t2i_track.images.schedulers import folder_config, named_scheduler, require_trained
+from t2i_track.settings import EMBEDDED_MODEL, Values
 
 TOP_SHARE = 10
 """A schedule has to begin within the last 1 / TOP_SHARE of the training range, or with MOST_SIGNAL: the network is
@@ -30,6 +34,22 @@ def require_schedule(scheduler: Any, name: str, steps: int) -> None:
     near = " or ".join(str(count) for count in _nearest(scheduler, steps))
     way_on = f"--steps {near} works" if near else "take another --scheduler"
     raise SettingsError(f"scheduler {name} cannot do steps {steps}: {reason}; {way_on}")
+
+
+def require_schedules(wanted: Iterable[Values]) -> None:
+    """``require_schedule`` for settings whose models are on this machine, by the schedulers' configurations alone.
+
+    Raises:
+        SettingsError: as there, or how a model was trained and the scheduler would leave out.
+    """
+    configs: dict[str, dict[str, Any] | None] = {}
+    for model, scheduler, steps in dict.fromkeys((one.model, one.scheduler, one.steps) for one in wanted):
+        if model not in configs:
+            folder = assets.shapes_sd() if model == EMBEDDED_MODEL else Path(model).expanduser()
+            configs[model] = folder_config(folder) if folder.is_dir() else None
+        if (config := configs[model]) is not None:
+            require_trained(config, scheduler)
+            require_schedule(named_scheduler(config, scheduler), scheduler, steps)
 
 
 def _fault(scheduler: Any, steps: int) -> str | None:

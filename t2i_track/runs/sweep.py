@@ -14,12 +14,12 @@ from filelock import Timeout
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from t2i_track import assets
 from t2i_track.db import lineage
 from t2i_track.db.models import Run, RunStatus, Sweep, SweepRun
 from t2i_track.db.types import utc_now
 from t2i_track.errors import Busy, DatabaseError, Interrupted, SettingsError, T2IError
 from t2i_track.files import alone
+from t2i_track.images.schedule import require_schedules
 from t2i_track.prompts.manifest import Manifest
 from t2i_track.runs import joining, projection
 from t2i_track.runs.content import STATE
@@ -28,7 +28,7 @@ from t2i_track.runs.grid import Experiment
 from t2i_track.runs.launch import experiment_name, is_scored, notes_on, open_manifest, with_default_num
 from t2i_track.runs.plan import Plan, Summary
 from t2i_track.runs.rates import Range, Rates, Total
-from t2i_track.settings import DECLARED, EMBEDDED_MODEL, Settings, Stage
+from t2i_track.settings import DECLARED, Settings, Stage
 from t2i_track.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def forecast(workspace: Workspace, experiment: Experiment) -> tuple[list[CellFor
     """
     manifest = open_manifest(experiment.manifest, experiment.prompts)
     cells = cells_of(experiment, manifest)
-    _require_schedules(cells)
+    require_schedules(cells)
     images = len(manifest.head(cells[0].num)) * cells[0].images_per_prompt  # neither can vary within a sweep
     try:
         with workspace.reading() as session:
@@ -150,7 +150,7 @@ def run_sweep(
     manifest = open_manifest(experiment.manifest, experiment.prompts)
     cells = cells_of(experiment, manifest)
     workspace.require_writable()
-    _require_schedules(cells)
+    require_schedules(cells)
     _require_measurable(workspace, experiment, cells, manifest)
     generator = Generator(workspace, tracker, allow_pickle=allow_pickle)
     joining.check(tracker, joining.joined_run())
@@ -211,21 +211,6 @@ def _run_cells(
     _close(workspace, tracker, sweep, RunStatus.FAILED if failed else RunStatus.FINISHED, reason)
     assert sweep.mlflow_run_id is not None
     return SweepOutcome(sweep.uuid, sweep.name, sweep.mlflow_run_id, tuple(outcomes))
-
-
-def _require_schedules(cells: Sequence[Settings]) -> None:
-    """Refuse steps that a cell's scheduler cannot do, where its model is on this machine, by configurations alone."""
-    from t2i_track.images.schedule import require_schedule
-    from t2i_track.images.schedulers import folder_config, named_scheduler, require_trained
-
-    configs: dict[str, dict[str, Any] | None] = {}
-    for model, scheduler, steps in dict.fromkeys((cell.model, cell.scheduler, cell.steps) for cell in cells):
-        if model not in configs:
-            folder = assets.shapes_sd() if model == EMBEDDED_MODEL else Path(model).expanduser()
-            configs[model] = folder_config(folder) if folder.is_dir() else None
-        if (config := configs[model]) is not None:
-            require_trained(config, scheduler)
-            require_schedule(named_scheduler(config, scheduler), scheduler, steps)
 
 
 def _require_measurable(
