@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import uuid
 from collections.abc import Iterator
@@ -11,8 +12,14 @@ from typing import IO
 
 from filelock import FileLock, Timeout
 
+try:
+    import fcntl
+except ImportError:  # Windows, which removes no file that is open
+    fcntl = None  # type: ignore[assignment]
+
 TEMPORARY = ".tmp"
-"""How the name of a half-written file ends; a process that is killed leaves such a file, and a resume removes it."""
+"""How the name of a half-written file ends; a process that is killed leaves such a file. A resume removes those of its
+pictures, the next writer of the same file that of any other."""
 
 
 @contextmanager
@@ -21,15 +28,15 @@ def replacing(path: Path, *, parents: bool = False) -> Iterator[IO[bytes]]:
 
     Args:
         path: a file that was there is replaced, at once for every reader.
-        parents: make the folders that are missing. Pictures are written without it: where a disk was unmounted or a
-            run's folder removed, an error is better than pictures in a place that nobody looks at.
+        parents: make the folders that are missing, and remove what killed writers of the same file left. Pictures are
+            written without it: where a disk was unmounted or a run's folder removed, an error is better than pictures
+            in a place that nobody looks at.
     """
     if parents:
         path.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder, since a rename is atomic only within a file system; a name of its own, since two processes
-    # or threads may write the same file; made by open(), unlike mkstemp's, so that the umask decides who may read it.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{TEMPORARY}")
-    with temporary.open("xb") as stream:
+        remove_temporaries(path.parent, path.name)
+    temporary, opened = _temporary(path)
+    with opened as stream:
         try:
             yield stream
             stream.flush()
@@ -42,6 +49,44 @@ def replacing(path: Path, *, parents: bool = False) -> Iterator[IO[bytes]]:
             with suppress(OSError):
                 temporary.unlink()
             raise
+
+
+def _temporary(path: Path) -> tuple[Path, IO[bytes]]:
+    """A new file beside the path, locked while it is open: that says to others that its writer is alive."""
+    while True:
+        # In the same folder, since a rename is atomic only within a file system; a name of its own, since two processes
+        # or threads may write the same file; made by open(), unlike mkstemp's, so that the umask decides who may read.
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{TEMPORARY}")
+        stream = temporary.open("xb")
+        if _locked(stream) is not False and temporary.exists():
+            return temporary, stream
+        stream.close()  # somebody took it for a dead writer's, in the instant before it was locked
+
+
+def _locked(stream: IO[bytes]) -> bool | None:
+    """Whether the open file could be locked; None where files cannot be."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def remove_temporaries(folder: Path, name: str | None = None) -> None:
+    """Remove the half-written files that killed writers left in a folder, of one file or of all; those of writers at
+    work stay."""
+    for left in folder.glob(f".{'*' if name is None else glob.escape(name)}.*{TEMPORARY}"):
+        with suppress(OSError):
+            if fcntl is None:
+                left.unlink()
+                continue
+            with left.open("r+b") as stream:
+                if _locked(stream):
+                    left.unlink()
 
 
 def write_atomically(path: Path, content: bytes, *, parents: bool = False) -> None:

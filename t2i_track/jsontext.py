@@ -1,4 +1,4 @@
-"""JSON that every parser reads: it has no word for what is no finite number, so that is ``null``."""
+"""JSON that every parser reads alike: no word for what is no finite number, so that is ``null``, and no key twice."""
 
 from __future__ import annotations
 
@@ -10,6 +10,28 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import UUID
+
+
+class KeyTwice(ValueError):
+    """An object has a key twice, of which Python takes the last without a word, and others the first."""
+
+
+def parsed(text: str | bytes) -> Any:
+    """What a JSON text from elsewhere says.
+
+    Raises:
+        KeyTwice: an object has a key twice. ValueError: it is not JSON. RecursionError: nested too deeply.
+    """
+    return json.loads(text, object_pairs_hook=_unique)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise KeyTwice(f"the key {twice!r:.60} is there twice")
+    return found
 
 
 def json_text(value: Any, indent: int | None = 2, *, separators: tuple[str, str] | None = None) -> str:

@@ -29,6 +29,8 @@ EMBEDDED_MODEL = "shapes"
 SIZE_MULTIPLE = 8
 MOST_PIXELS = 2**26
 """8192 x 8192; Pillow takes larger files for decompression bombs."""
+MOST_DIGITS = 25
+"""Of a number that a message shows as it was given."""
 MOST_STEPS = 10_000
 """Ten times the timesteps that models are trained with."""
 AUTO = 0
@@ -156,12 +158,13 @@ class Setting:
         least, most, multiple = self.least, self.most, self.multiple
         if multiple is not None and (value < multiple or value % multiple):
             near = max(multiple, round(value / multiple) * multiple)
-            raise SettingsError(f"{name} must be a positive multiple of {multiple}, not {value}: try {near}")
+            shown = f"{_short(value)}: try {_short(near)}"
+            raise SettingsError(f"{name} must be a positive multiple of {multiple}, not {shown}")
         if least is not None and most is not None and not least <= value <= most:
-            raise SettingsError(f"{name} must be in [{least:g}, {_shown(most)}], not {value}")
+            raise SettingsError(f"{name} must be in [{least:g}, {_shown(most)}], not {_short(value)}")
         if least is not None and value < least:
             raise SettingsError(
-                f"{name} must be {least:g} or more, not {value}: give {option(name)} a positive whole number"
+                f"{name} must be {least:g} or more, not {_short(value)}: give {option(name)} a positive whole number"
             )
 
     def _check_parts(self, name: str, value: str) -> None:
@@ -435,16 +438,21 @@ def _shown(number: float) -> str:
     return str(number) if isinstance(number, int) else f"{number:g}"
 
 
+def _short(value: float) -> str:
+    """A number as it was given, or of many digits as a power of ten."""
+    return str(value) if len(str(value)) <= MOST_DIGITS else f"{value:.3g}"
+
+
 def _number(name: str, value: Any, *, whole: bool) -> float | int:
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise SettingsError(f"{name} must be a number, not {value!r}") from None
+        raise SettingsError(f"{name} must be a number, not {value!r:.60}") from None
     except OverflowError:
         raise SettingsError(f"{name} must be a number of fewer digits") from None
     if not whole:
         return number
     if not math.isfinite(number) or number != int(number):
-        raise SettingsError(f"{name} must be a whole number, not {value!r}")
+        raise SettingsError(f"{name} must be a whole number, not {value!r:.60}")
     # Through text, a large seed keeps every digit.
     return int(value) if isinstance(value, int | str) and str(value).lstrip("+-").isdigit() else int(number)

@@ -10,6 +10,22 @@ _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 """What a cell begins with that a spreadsheet takes for a formula, as OWASP lists it."""
 
 
+MOST_COUNTED = 2**14
+"""Characters of a text that are turned into tokens; the encoders' windows take 77 tokens."""
+
+
+def beginning(text: str) -> str:
+    """As much of a very long text as an encoder need see: its window holds nothing of what comes after.
+
+    Tokenisers split at white space first, so a text that is cut there begins with the tokens of the whole. One that
+    has none for a thousand characters is cut all the same: no token is as long.
+    """
+    if len(text) <= MOST_COUNTED:
+        return text
+    spaces = (end for end in range(MOST_COUNTED, MOST_COUNTED - 1000, -1) if text[end].isspace())
+    return text[: next(spaces, MOST_COUNTED)]
+
+
 def unstorable(text: str) -> str | None:
     """Why a text cannot be kept: neither PostgreSQL nor PNG holds a NUL, and no file half a surrogate pair."""
     if "\0" in text:

@@ -349,3 +349,38 @@ def test_real_captions(part: str, shared_data: Path, tmp_path: Path) -> None:
         assert Path(entry.image_path or "").is_file()
     every = sample(annotations, tiny_coco / part, tmp_path / "all.csv", captions_per_image="all", min_len=1)
     assert every.kept == 250
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"id": 100, "image_id": 10, "caption": "a b c d e", "caption": "f g h i j"}',
+        '{"id": 100, "id": 101, "image_id": 10, "caption": "a b c d e"}',
+        '{"id": 100, "image_id": 10, "image_id": 11, "caption": "a b c d e"}, {"id": NaN}',
+    ],
+)
+def test_a_key_twice_in_a_record_is_named(text: str, root: Path) -> None:
+    path = root.parent / "captions.json"
+    path.write_text(f'{{"images": {json.dumps(document()["images"])}, "annotations": [{text}]}}')
+    with pytest.raises(
+        ManifestError, match=r"captions\.json: the key '(caption|id|image_id)' is there twice: keep one"
+    ):
+        sample(path, root, root.parent / "out.csv")
+
+
+def test_a_pointer_of_git_lfs_is_named(root: Path) -> None:
+    path = root.parent / "captions.json"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 1\n")
+    with pytest.raises(ManifestError, match="only a pointer of Git LFS: run `git lfs pull`"):
+        sample(path, root, root.parent / "out.csv")
+
+
+@pytest.mark.parametrize("name", ["a\0.jpg", "\ud800.jpg", "", ".. "])
+def test_a_name_that_no_file_has_is_refused_also_where_files_may_be_missing(name: str, root: Path) -> None:
+    content = document()
+    content["images"][0]["file_name"] = name
+    with pytest.raises(ManifestError, match="of image 10 is refused: it is not a file name"):
+        draw(root, content, allow_missing=True)
+    content["images"][0]["file_name"] = "ü 猫\n.jpg"
+    rows, _ = draw(root, content, allow_missing=True)
+    assert "images/ü 猫\n.jpg" in {row["image_path"] for row in rows}

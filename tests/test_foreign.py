@@ -66,7 +66,16 @@ def again(path: Path, **more: Any) -> None:
         ({"threads": 0}, "threads must be a whole number of 1 or more"),
         ({"threads": "4"}, "threads must be a whole number of 1 or more"),
         ({"prompt": ["a"]}, "prompt must be text"),
-        ({"prompt": "\ud800"}, "characters that are none"),
+        ({"prompt": "\ud800"}, r"prompt cannot be stored \('\\ud800' is not a character\)"),
+        ({"prompt": "a cat\0 on a mat"}, r"prompt cannot be stored \(contains a NUL character\)"),
+        ({"negative_prompt": "\0"}, r"negative_prompt cannot be stored \(contains a NUL"),
+        ({"model": "sha\0pes"}, r"model cannot be stored \(contains a NUL"),
+        ({"revision": "\udfff"}, "revision cannot be stored"),
+        ({"versions": {"torch": "2\0"}}, "versions cannot be stored"),
+        ({"versions": {"to\0rch": "2"}}, "versions cannot be stored"),
+        ({"scheduler_config": {"class": [{"x": "\0"}]}}, "scheduler_config cannot be stored"),
+        ({"more": "\0"}, "more cannot be stored"),
+        ({"mo\0re": 1}, r"the name 'mo\\x00re' cannot be stored"),
         ({"seed": -1}, "seed must be a whole number of 0 or more"),
         ({"seed": 2**64}, "seed must be a whole number"),
         ({"model": ["shapes"]}, "model must be text"),
@@ -83,6 +92,26 @@ def test_values_that_no_run_has(tmp_path: Path, change: dict[str, Any], message:
         again(path)
     assert "\n" not in str(told.value)
     assert len(str(told.value)) < 600
+
+
+@pytest.mark.parametrize(
+    ("twice", "key"),
+    [
+        ('"prompt": "a cat", ', "prompt"),
+        ('"steps": 3, ', "steps"),
+        ('"more": {"x": 1, "y": [{"z": 1, "z": 1}]}, ', "z"),
+        ('"st\\u0065ps": 2, ', "steps"),
+    ],
+)
+def test_a_record_with_a_key_twice_is_refused(tmp_path: Path, twice: str, key: str) -> None:
+    path = write(tmp_path / "x.png", "{" + twice + json.dumps(GOOD)[1:])
+    with pytest.raises(SettingsError, match=f"no picture can be made of its record: the key '{key}' is there twice"):
+        again(path)
+
+
+def test_texts_that_can_be_stored_are_taken_as_they_are() -> None:
+    odd = GOOD | {"prompt": "a\tcat\u0085\x1b[31m \u202e ü 猫 😀", "versions": {"torch": "2\n"}}
+    assert foreign.validated(odd) == odd
 
 
 @pytest.mark.parametrize("text", ["[]", '"text"', "3", "null", "{}"])

@@ -61,6 +61,12 @@ def test_no_axes_is_one_cell() -> None:
         ({"axes": {"steps": [1], "seed": [1, 2]}, "zip": True}, "zip wants axes of one length"),
         ({"axes": {"steps": [1]}, "exclude": [{"guidance": 1}]}, "exclude names 'guidance', which is not an axis"),
         ({"manifest": "a.csv", "prompts": ["b"]}, "exclude each other"),
+        ({"axes": {5: [1]}}, "axes has 5 where the name of a setting belongs"),
+        ({"settings": {None: 1}}, "settings has None where the name of a setting belongs"),
+        ({"axes": {"steps": [2, 3]}, "exclude": [{2.5: 2}]}, "exclude has 2.5 where the name of a setting belongs"),
+        ({"settings": {True: 1}}, "settings has True where the name of a setting belongs"),
+        ({"manifest": " "}, "manifest ' ' is empty: give one, or leave it out"),
+        ({"reference": ""}, "reference '' is empty: give one, or leave it out"),
         ({"axes": {"scheduler": ["eular"]}}, "unknown scheduler 'eular'; did you mean 'euler'?"),
     ],
 )

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from t2i_track.jsontext import KeyTwice
 from t2i_track.prompts import json_arrays
 
 text = st.text(st.sampled_from('ab{}[],:" \\\né😀'), max_size=8)
@@ -26,7 +27,7 @@ document = st.dictionaries(
 
 def gathered(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for name, part in json_arrays.read(path, names):
+    for name, part in json_arrays.read(path, dict.fromkeys(names, ("id", "caption"))):
         found[name] = found[name] + part if name in found else part
     return found
 
@@ -78,3 +79,26 @@ def test_wrong_files_say_why(content: bytes, reason: str, tmp_path: Path) -> Non
 def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_bytes(b'\xef\xbb\xbf{"annotations": [1, 2]}')
     assert gathered(tmp_path / "x.json", ("annotations",)) == {"annotations": [1, 2]}
+
+
+@pytest.mark.parametrize("piece", [16, 1 << 20])
+@pytest.mark.parametrize(
+    "records",
+    [
+        '[{"id": 1, "caption": "a", "caption": "b"}]',
+        '[{"id": 1, "caption": "a"}, {"id": 2, "id": 3, "caption": "b"}]',
+        '[{"id": 1, "caption": "a", "x": {"caption": 1, "caption": 2}}]',
+        '[{"id": 1, "caption": "a", "caption": "b"}], "odd\\"key": 1, "x": NaN',
+    ],
+)
+def test_a_key_twice_in_an_element(records: str, piece: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_arrays, "PIECE", piece)
+    (tmp_path / "x.json").write_text(f'{{"annotations": {records}}}')
+    with pytest.raises(KeyTwice, match=r"the key '(id|caption)' is there twice"):
+        gathered(tmp_path / "x.json", ("annotations",))
+
+
+def test_the_words_of_keys_may_be_values(tmp_path: Path) -> None:
+    records = [{"id": 1, "caption": "caption"}, {"id": 2, "caption": '"id", "caption"', "x": {"id": 1}}]
+    (tmp_path / "x.json").write_text(json.dumps({"annotations": records}))
+    assert gathered(tmp_path / "x.json", ("annotations",)) == {"annotations": records}

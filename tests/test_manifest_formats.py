@@ -242,6 +242,26 @@ def test_the_hash_of_what_was_read_before_stays(name: str, content: str, sha256:
         ("m.jsonl", b'{"prompt": "a", "image_id": %s}' % (b"9" * 5000), "line 1: not JSON (too deep or too long)"),
         ("m.jsonl", b'{"prompt": "a", "image_id": NaN}', "image_id must be text or a whole number, not nan"),
         ("m.jsonl", b'{"prompt": "a", "image_id": 1e300}', "image_id must be text or a whole number, not 1e+300"),
+        (
+            "m.json",
+            b'["a", {"prompt": "b", "id": 1, "prompt": "c"}]',
+            "the key 'prompt' is there twice: keep one of them",
+        ),
+        ("m.json", b'{"x": 1, "x": 2}', "the key 'x' is there twice: keep one of them"),
+        (
+            "m.jsonl",
+            b'"a"\n{"prompt": "b", "prompt": "b"}',
+            "line 2: the key 'prompt' is there twice: keep one of them",
+        ),
+        ("m.jsonl", b'{"prompt": "b", "image_id": 1, "image_id": 2}', "line 1: the key 'image_id' is there twice"),
+        ("m.jsonl", b'{"prompt": "b", "x": [{"y": 1, "\\u0079": 2}]}', "line 1: the key 'y' is there twice"),
+        ("m.jsonl", b'{"prompt": "b", "Prompt": "c"}', "line 1: the key 'prompt' is there more than once (prompt, Pro"),
+        ("m.csv", b"sep=;\nid;prompt\n1;a", "its first line says that ';' parts the fields: write commas, or a .tsv"),
+        ("m.csv", b'"SEP=|"\r\nid|prompt\r\n1|a', "says that '|' parts the fields: write commas, or a .tsv with tabs"),
+        ("m.tsv", b"sep=,\nid,prompt\n1,a", "says that ',' parts the fields: write tabs, or a .csv with commas"),
+        ("m.csv", b"sep=,", "the manifest is empty: add a header line and a line for each prompt"),
+        ("m.csv", b"sep=,\nprompt\na\n,b", "m.csv, line 4: 2 fields under 1 columns"),
+        ("m.tsv", b"sep=\t\nprompt\na\n\tb", "m.tsv, line 4: 2 fields under 1 columns"),
         ("m", b"a", "not in '': rename it if it is one of these, else save it as one"),
         ("m.text", b"a", "not in '.text': rename it if it is one of these, else save it as one"),
         ("m.xlsx", b"PK", "not in '.xlsx': save the sheet as CSV (UTF-8)"),
@@ -274,3 +294,32 @@ def test_what_cannot_be_read_is_said_with_a_true_next_step(
         load(tmp_path / name)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "prompts"),
+    [
+        ("m.csv", "sep=,\nprompt,image_id\na cat,1\n", ["a cat"]),
+        ("m.csv", '\ufeff"sep=,"\r\nprompt,image_id\r\n"a, b",1\r\n', ["a, b"]),
+        ("m.csv", "SEP=,\rprompt\ra\r", ["a"]),
+        ("m.tsv", 'sep=\t\nprompt\tid\n"a\tb"\t1\n', ["a b"]),
+        ("m.csv", "prompt\nsep=;\n", ["sep=;"]),
+        ("m.txt", "sep=,\na\n", ["sep=,", "a"]),
+        (
+            "m.jsonl",
+            '{"prompt": "a", "more": {"prompt": "b"}}\n{"prompt": "c", "more": ["prompt", "prompt"]}',
+            ["a", "c"],
+        ),
+        ("m.json", '[{"prompt": "a", "x": {"y": 1}, "y": {"y": 1}}]', ["a"]),
+    ],
+)
+def test_what_looks_like_it_is_read(name: str, content: str, prompts: list[str], tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content.encode())
+    assert load(tmp_path / name).prompts == prompts
+
+
+@pytest.mark.parametrize("name", ["prompts", "prompts.csv", "prompts.parquet", "prompts.json.gz"])
+def test_a_folder_is_no_manifest(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(ManifestError, match="a manifest is a file, and this is a folder: name the file in it"):
+        load(tmp_path / name)

@@ -286,10 +286,26 @@ def test_npz_that_is_none(tmp_path: Path, arrays: dict[str, Any], message: str) 
         open_reference(tmp_path / "bad.npz", tmp_path)
 
 
-def test_statistics_of_another_extractor(ours: Path, cache: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("dimension", [20, 127, 129, 2048])
+@pytest.mark.parametrize("metrics", [["fid"], ["is", "fid_infinity", "fid"]])
+def test_statistics_of_another_extractor(
+    dimension: int, metrics: list[str], ours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found before a picture is read."""
+    monkeypatch.setattr("t2i_track.metrics.evaluate.picture_features", lambda *_: pytest.fail("features were made"))
+    np.savez(tmp_path / "stats.npz", mu=np.zeros(dimension), sigma=np.eye(dimension))
+    reference = open_reference(tmp_path / "stats.npz", tmp_path / "cache")
+    for entry in (evaluate, plan):
+        with pytest.raises(
+            MetricError, match=rf"have {dimension} dimensions and the images. 128: give the --extractor"
+        ):
+            entry(items_of(ours), metrics=metrics, reference=reference, cache_dir=tmp_path / "cache")
+
+
+def test_a_reference_that_no_metric_reads_may_have_any_dimension(ours: Path, cache: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "stats.npz", mu=np.zeros(20), sigma=np.eye(20))
-    with pytest.raises(MetricError, match=r"have 20 dimensions and the images. 128"):
-        run(items_of(ours), cache, metrics=["fid"], reference=open_reference(tmp_path / "stats.npz", cache))
+    found = run(items_of(ours), cache, metrics=["is"], reference=open_reference(tmp_path / "stats.npz", cache))
+    assert "inception_score_mean" in {result.name for result in found.results}
 
 
 def test_other_references(ours: Path, theirs: Path, reference: Reference, tmp_path: Path) -> None:
@@ -354,3 +370,21 @@ def test_a_rule_does_not_depend_on_what_is_kept(ours: Path, reference: Reference
     assert "is was not measured: inception score over 10 splits needs at least 10 pictures, not 6" in first.warnings
     with pytest.raises(MetricError, match="is was not measured: inception score over 10 splits"):
         run(few, tmp_path, metrics=["is"])
+
+
+def test_what_a_killed_writer_left_in_the_cache_goes(ours: Path, tmp_path: Path) -> None:
+    run(items_of(ours)[:16], tmp_path, metrics=["is"])
+    (folder,) = (tmp_path / "features").iterdir()
+    places = [
+        folder / ".0123.npy.0a1b2c3d.tmp",
+        folder / ".4567.keys.0a1b2c3d.tmp",
+        tmp_path / "hashes" / ".x.json.0.tmp",
+    ]
+    for place in places:
+        place.write_bytes(b"half")
+    run(items_of(ours)[16:32], tmp_path, metrics=["is"])
+    assert [place.exists() for place in places] == [False, False, True]
+    kept = prune_cache(tmp_path, 2**40)
+    assert not any(place.exists() for place in places)
+    assert (kept.files, kept.freed) == (0, 0)
+    assert kept.kept > 0

@@ -337,3 +337,40 @@ def test_texts_are_prepared_alike_in_many_threads() -> None:
             assert ids.shape == (2, 77)
             np.testing.assert_array_equal(ids, expected[text][0])
             assert info == expected[text][1]
+
+
+def tiny_dinov2(folder: Path) -> str:
+    from transformers import BitImageProcessor, Dinov2Config, Dinov2Model
+
+    config = Dinov2Config(hidden_size=24, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14)
+    Dinov2Model(config).save_pretrained(folder)
+    BitImageProcessor(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}).save_pretrained(folder)
+    return f"dinov2:{folder}"
+
+
+@pytest.mark.parametrize("kind", ["shapes", "clip", "dinov2", "registered", "inception"])
+def test_the_dimension_is_that_of_the_features(kind: str, clip: Path, tmp_path: Path, request: Any) -> None:
+    import torch
+
+    from t2i_track.shapes.fidelity import register
+
+    specs = {"clip": lambda: f"clip:{clip}", "dinov2": lambda: tiny_dinov2(tmp_path / "dino"), "registered": register}
+    specs |= {"shapes": lambda: "shapes", "inception": lambda: "inception-v3-compat"}
+    weights = request.getfixturevalue("inception") if kind == "inception" else None
+    found = resolve(specs[kind](), tmp_path, weights)
+    network, picture = found.load("cpu"), np.zeros((64, 64, 3), np.uint8)
+    Image.fromarray(picture).save(tmp_path / "x.png")
+    prepared, _ = network.prepare(read(tmp_path / "x.png", (64, 64)))
+    with torch.inference_mode():
+        assert found.dimension() == network(prepared[None])[found.layers["features"]].shape[1]
+    (clip / "config.json").write_text("[]")
+    assert kind != "clip" or found.dimension() is None
+
+
+@pytest.mark.parametrize("text", ["a red circle " * 2000, "x" * 20_000, " " * 20_000 + "a red circle", "a red circle"])
+def test_of_a_very_long_caption_the_beginning_is_read(text: str, tmp_path: Path) -> None:
+    network = resolve_clip("shapes", tmp_path)[1].load("cpu")
+    (ids, mask), (tokens, truncated, _) = network.prepare(text)
+    whole = network.tokenizer(text, padding="max_length", truncation=True, max_length=77, verbose=False)
+    assert [ids.tolist(), mask.tolist()] == [whole["input_ids"], whole["attention_mask"]]
+    assert truncated == (tokens > 77) == (text.strip() != "a red circle")

@@ -143,9 +143,29 @@ def test_a_file_of_one_s_own(tmp_path: Path) -> None:
         ("windows: {fid: [3, 2]}", "is empty"),
         ("evaluation: {reference_sha256: 12345678}", "8 to 64 digits of a hash in quotes, not 12345678"),
         ("evaluation: {n: none}", "n is a number of images, not 'none'"),
-        ("run: 3", "3"),
+        ("run: 3", "run must be a mapping, not 3"),
+        ("run: {steps: 3}\nrun: {steps: 4}", r"at line 2 \(the key 'run' is there twice\)"),
+        ("run:\n  steps: 3\n  steps: 4", r"at line 3 \(the key 'steps' is there twice\)"),
+        ("evaluation: {n: 3, n: 4}", r"at line 1 \(the key 'n' is there twice\)"),
+        ("{1: a, x: b}", "may have name, .*, not 1, x"),
+        ("published: 5", "published must be a list, not 5"),
+        ("name: [a]", "name must be text"),
+        ("windows: [fid]", "windows must be a mapping"),
+        ("evaluation: {metrics: fid}", "metrics must be a list, not 'fid'"),
+        ("evaluation: {parameters: 3}", "parameters must be a mapping, not 3"),
+        ("evaluation: {resize: true}", "resize must be a whole number, not True"),
+        ("evaluation: {n: 2024-13-45}", "has a value that is none"),
+        ("run: " + "[" * 3000, "nested too deeply"),
     ],
 )
 def test_bad_files(text: str, message: str) -> None:
     with pytest.raises(MetricError, match=message):
         parse_protocol(text, "bad")
+
+
+def test_files_that_cannot_be_read_as_text(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_bytes(b"name: \xff\xfe")
+    with pytest.raises(MetricError, match=r"x\.yaml' is not UTF-8 text"):
+        load_protocol(str(tmp_path / "x.yaml"))
+    (tmp_path / "x.yaml").write_text("name: ünï 猫\n")
+    assert load_protocol(str(tmp_path / "x.yaml")).name == "ünï 猫"

@@ -285,6 +285,8 @@ HUGE = b"\x93NUMPY\x01\x00v\x00" + HEADER.ljust(117) + b"\n"
             lambda path: np.savez(path, mu=np.zeros(2), sigma=np.full((2, 2), np.inf)),
             "sigma has values that are not finite",
         ),
+        (lambda path: np.savez(path, mu=np.zeros(2), sigma=np.triu(np.ones((2, 2)))), "sigma is not symmetric"),
+        (lambda path: np.savez(path, mu=np.zeros(2), sigma=np.diag([2.0, -3.0])), r"a variance below 0 \(-3\)"),
         (
             lambda path: np.savez(path, mu=np.zeros(2), sigma=np.eye(2), n=np.zeros(2)),
             "n, the number of pictures, is ar",
@@ -307,3 +309,14 @@ def test_files_of_statistics_that_are_good(tmp_path: Path) -> None:
     assert (found.n, found.statistics is not None) == (50, True)
     np.savez_compressed(tmp_path / "Y.NPZ".lower(), mu=np.zeros(3), sigma=np.eye(3))
     assert open_reference(tmp_path / "y.npz", tmp_path).n is None
+
+
+@pytest.mark.parametrize("name", ["features.npy", "stats.PKL", "inception.pt", "stats.mat"])
+def test_arrays_that_are_no_reference(name: str, tmp_path: Path) -> None:
+    with (tmp_path / name).open("wb") as file:
+        np.save(file, np.zeros((9, 3)))
+    with pytest.raises(MetricError, match=r"ends in \.\w+: of arrays a reference is an \.npz with mu and sigma, as"):
+        open_reference(tmp_path / name, tmp_path / "c")
+    features = np.random.default_rng(0).normal(size=(9, 3))
+    np.savez(tmp_path / "as_said", mu=features.mean(0), sigma=np.cov(features.T))
+    assert open_reference(tmp_path / "as_said.npz", tmp_path / "c").statistics is not None

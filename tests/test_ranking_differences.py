@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ranking_rows import GROUPS, PROMPTS, constant, mean_score, noise
 from scipy.special import stdtr, stdtrit
+from scipy.stats import ttest_ind
 
 from t2i_track.metrics.uncertainty import paired_difference
 from t2i_track.ranking.differences import (
@@ -88,6 +89,42 @@ def test_over_different_manifests_variances_add() -> None:
     a, b = (Score("clip_score", float(v.mean()), parts=v) for v in (x, y))
     error = np.sqrt(x.var(ddof=1) / PROMPTS + y.var(ddof=1) / PROMPTS)
     assert difference(a, b, 0.95, paired=False).standard_error == pytest.approx(error)
+
+
+@given(
+    sizes=st.tuples(st.integers(8, 90), st.integers(8, 90)),
+    spread=st.floats(0.1, 10),
+    shift=st.floats(-1, 1),
+    seed=st.integers(0, 10**6),
+)
+def test_over_different_manifests_p_values_are_scipys_by_welch(
+    sizes: tuple[int, int], spread: float, shift: float, seed: int
+) -> None:
+    """But for degrees of freedom that are rounded down, to a whole number: a little more cautious."""
+    random = np.random.default_rng(seed)
+    x, y = random.normal(size=sizes[0]), shift + spread * random.normal(size=sizes[1])
+    a, b = (Score("clip_score", float(v.mean()), parts=v) for v in (x, y))
+    found, theirs = difference(a, b, 0.95, paired=False), ttest_ind(x, y, equal_var=False)
+    assert found.p_value is not None
+    t, whole = abs(float(theirs.statistic)), int(theirs.df)
+    assert found.p_value == pytest.approx(2 * stdtr(whole, -t), rel=1e-6, abs=1e-14)
+    assert theirs.pvalue - 1e-12 <= found.p_value
+    assert found.p_value <= theirs.pvalue + 2 * (stdtr(whole, -t) - stdtr(whole + 1, -t)) + 1e-12
+    low, high = theirs.confidence_interval(0.95)
+    assert found.low <= low + 1e-9
+    assert found.high >= high - 1e-9
+    assert (found.high - found.low) / (high - low) == pytest.approx(stdtrit(whole, 0.975) / stdtrit(theirs.df, 0.975))
+
+
+def test_over_different_manifests_whole_degrees_of_freedom_give_scipys_p_value() -> None:
+    x = np.arange(16.0)
+    a, b = (Score("clip_score", float(v.mean()), parts=v) for v in (x, x + 3))
+    theirs = ttest_ind(x, x + 3, equal_var=False)
+    assert theirs.df == pytest.approx(30)
+    found = difference(a, b, 0.95, paired=False)
+    assert (found.p_value, found.low, found.high) == pytest.approx(
+        (theirs.pvalue, *theirs.confidence_interval(0.95)), rel=1e-9
+    )
 
 
 def test_what_rounding_leaves_of_equal_runs_is_no_difference() -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import PIL.Image
 import pytest
 from summaries import summary
@@ -15,6 +16,7 @@ from t2i_track.cli import cli
 from t2i_track.cli.sweep import print_swept
 from t2i_track.errors import Interrupted, MetricError, T2IError
 from t2i_track.metrics import extractors
+from t2i_track.metrics.extractors import SHAPES_DIMENSION
 from t2i_track.results import SweepResult
 from t2i_track.runs.evaluate import before_generation
 from t2i_track.runs.grid import build
@@ -186,3 +188,14 @@ def test_a_run_whose_scoring_fails_is_still_returned(
     made = generated()
     assert (made.summary.images, made.scored, made.unscored) == (1, None, told)
     assert made.lines()[-1] == f"not scored: {told}"
+
+
+@pytest.mark.parametrize("dimension", [20, 2048, SHAPES_DIMENSION + 1])
+def test_statistics_of_another_network_are_found_out_first(
+    workspace: Workspace, tmp_path: Path, dimension: int
+) -> None:
+    np.savez(tmp_path / "stats.npz", mu=np.zeros(dimension), sigma=np.eye(dimension))
+    with pytest.raises(MetricError, match=rf"nothing was made, .* have {dimension} dimensions and the images. 128"):
+        ask(workspace, CAPTIONS, None, str(tmp_path / "stats.npz"))
+    np.savez(tmp_path / "stats.npz", mu=np.zeros(SHAPES_DIMENSION), sigma=np.eye(SHAPES_DIMENSION))
+    ask(workspace, CAPTIONS, None, str(tmp_path / "stats.npz"))

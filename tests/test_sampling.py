@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import re
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from t2i_track.images.seeds import image_seed
 from t2i_track.images.weights import weights_sha256
 from t2i_track.schedulers import Kind
 from t2i_track.settings import MEMORY_FORMATS, SCHEDULERS, Settings
+from t2i_track.texts import MOST_COUNTED
 
 PROMPTS = [
     "one big red circle on a white background",
@@ -194,6 +196,75 @@ def test_any_text_is_a_prompt(pipeline: LoadedPipeline, prompt: str, truncated: 
     assert encoding.truncated is truncated
     assert (encoding.tokens > 77) is truncated
     assert make(pipeline, [Job(0, 0, prompt, 1)], 1)[0, 0].shape == (64, 64, 3)
+
+
+LONG = {
+    "words": "one red circle " * 14_000,
+    "no white space": "x" * 200_000,
+    "digits": "1" * 100_000,
+    "Chinese": "猫" * 60_000,
+    "marks": "!?" * 50_000,
+    "lines": "a red\ncircle\t" * 10_000,
+}
+
+
+@pytest.mark.parametrize("kind", LONG)
+def test_of_a_very_long_prompt_the_beginning_is_counted(pipeline: LoadedPipeline, kind: str) -> None:
+    """And its embedding is that of the whole, which the pipeline's own encoder cuts."""
+    pipe, seen = pipeline.pipe, []
+    kind_of, call = type(pipe.tokenizer), type(pipe.tokenizer).__call__
+
+    def watched(tokenizer: Any, texts: Any, **more: Any) -> Any:
+        seen.extend(map(len, texts))
+        return call(tokenizer, texts, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kind_of, "__call__", watched)
+        encoding = PromptEncoder(pipe, Settings(batch_size=1))([LONG[kind]])[0]
+    assert max(seen) <= MOST_COUNTED
+    assert encoding.truncated
+    assert encoding.tokens > 1000
+    with torch.inference_mode():
+        whole, _ = pipe.encode_prompt([LONG[kind]], pipe.device, 1, do_classifier_free_guidance=False)
+    assert torch.equal(encoding.inputs["prompt_embeds"], whole[0])
+
+
+@pytest.mark.parametrize("prompt", [" " * 20_000 + "a red circle", "\n" * 17_000 + "a", " " * 40_000])
+def test_a_long_prompt_of_white_space_is_not_cut(pipeline: LoadedPipeline, prompt: str) -> None:
+    encoder = PromptEncoder(pipeline.pipe, Settings(batch_size=1))
+    found, short = encoder([prompt, prompt.strip()])
+    assert (found.tokens, found.truncated) == (short.tokens, False)
+    assert torch.equal(found.inputs["prompt_embeds"], short.inputs["prompt_embeds"])
+
+
+@pytest.mark.parametrize("words", [1000, MOST_COUNTED // 2, MOST_COUNTED // 2 + 1])
+def test_the_count_of_other_prompts_is_of_all(pipeline: LoadedPipeline, words: int) -> None:
+    encoding = PromptEncoder(pipeline.pipe, Settings(batch_size=1))(["a " * words])[0]
+    assert encoding.tokens == 2 + min(words, MOST_COUNTED // 2)
+
+
+TENSOR = '{"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}'
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 4\n",
+            "only a pointer of Git LFS: run 'git",
+        ),
+        (f'{{"a": {TENSOR}, "a": {TENSOR}}}', "cannot be used: in its header the key 'a' is there twice"),
+        (f'{{"a": {TENSOR}, "b": {{"shape": [1], "shape": [2]}}}}', "in its header the key 'shape' is there twice"),
+        ("[]", "is cut short, or no .safetensors file: copy or download it again"),
+        (b"", "is cut short, or no .safetensors file"),
+    ],
+)
+def test_files_that_hold_no_tensors_are_named(content: str | bytes, message: str, tmp_path: Any) -> None:
+    if isinstance(content, str):
+        content = len(content).to_bytes(8, "little") + content.encode() + bytes(4)
+    (tmp_path / "x.safetensors").write_bytes(content)
+    with pytest.raises(ModelError, match=re.escape(message)):
+        weights_sha256(tmp_path, [tmp_path / "x.safetensors"])
 
 
 def test_weights_hash_is_of_the_tensors(tmp_path: Any) -> None:

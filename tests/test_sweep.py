@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ import pytest
 from mlflow.tracking import MlflowClient
 from sqlalchemy import select
 
+from t2i_track import assets
 from t2i_track.cli.ended import sweep_lines
 from t2i_track.db.models import Image, Run, RunStatus, Sweep
-from t2i_track.errors import CompareError, Interrupted, NotFound
+from t2i_track.errors import CompareError, Interrupted, NotFound, SettingsError
 from t2i_track.runs import compare as comparing
 from t2i_track.runs import generate as generation
 from t2i_track.runs import sweep as sweeping
@@ -194,3 +196,48 @@ def test_comparing_what_cannot_be_compared(workspace: Workspace, tracker: Tracke
         comparing.ranking(workspace, experiment="other")
     with pytest.raises(CompareError, match="the same run"):
         comparing.pair(workspace, outcome.cells[0].run, outcome.cells[0].run)
+
+
+IMPOSSIBLE = r"scheduler pndm cannot do steps 501: it begins at timestep 501 of 1000, .* --steps 500 or 901 works$"
+
+
+@pytest.mark.parametrize(
+    ("axes", "message"),
+    [
+        ({"steps": [2, 501]}, IMPOSSIBLE),
+        ({"scheduler": ["ddim", "pndm"], "steps": [2, 501]}, "scheduler ddim cannot do steps 501: "),
+        ({"scheduler": ["pndm", "unipc"], "steps": [999]}, "scheduler unipc cannot do steps 999: "),
+        (
+            {"model": ["shapes", "COPY"], "steps": [2, 3]},
+            "scheduler pndm cannot do steps 2: it begins at timestep 2, beyond",
+        ),
+    ],
+)
+def test_steps_that_a_cell_cannot_do_are_refused_before_the_first(
+    workspace: Workspace,
+    tracker: Tracker,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    axes: dict[str, list[Any]],
+    message: str,
+) -> None:
+    """By the sweep and its dry run alike, by the schedulers' configurations alone."""
+    monkeypatch.setattr(generation, "load", lambda *_, **__: pytest.fail("a model was loaded"))
+    copy = tmp_path / "copy"
+    (copy / "scheduler").mkdir(parents=True)
+    config = json.loads((assets.shapes_sd() / "scheduler" / "scheduler_config.json").read_text())
+    (copy / "scheduler" / "scheduler_config.json").write_text(json.dumps(config | {"num_train_timesteps": 2}))
+    experiment = grid(axes={name: [str(copy) if value == "COPY" else value for value in v] for name, v in axes.items()})
+    for entry in (sweeping.forecast, lambda *_: sweep(workspace, tracker, experiment)):
+        with pytest.raises(SettingsError, match=message):
+            entry(workspace, experiment)
+
+
+def test_a_forecast_asks_nothing_of_models_that_are_not_here(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "broken" / "scheduler").mkdir(parents=True)
+    (tmp_path / "broken" / "scheduler" / "scheduler_config.json").write_text("[]")
+    models = ["owner/name", str(tmp_path / "gone"), str(tmp_path), str(tmp_path / "broken"), "shapes"]
+    cells, _ = sweeping.forecast(workspace, grid(axes={"model": models, "steps": [2]}))
+    assert [cell.settings.model for cell in cells] == models
+    excluded = {"axes": {"scheduler": ["pndm", "euler"], "steps": [2, 501]}, "exclude": [{"steps": 501}]}
+    assert len(sweeping.forecast(workspace, grid(**excluded))[0]) == 2

@@ -17,7 +17,7 @@ from t2i_track.cli.output import csv_text, echo, print_record, print_rows
 from t2i_track.cli.pair_formats import PAIR_FORMATS, print_pair
 from t2i_track.cli.ranking_formats import FORMATS, print_comparison
 from t2i_track.ranking import compare, compare_two
-from t2i_track.texts import cell, clean, harmless, harmless_json
+from t2i_track.texts import MOST_COUNTED, beginning, cell, clean, harmless, harmless_json
 
 HOSTILE = "a\x1b[31mred\x07\x9b2J\u202eb\u2028c\x00d\r\ud800e"
 OBEYED = set("\x00\x07\x1b\x9b\r\u202e\u2028\ud800")
@@ -150,3 +150,18 @@ def test_a_wrong_command_line_prints_nothing_to_obey(cli: Any) -> None:
 def test_echo_ends_as_the_text_does(capsys: pytest.CaptureFixture[str]) -> None:
     echo("a\tb\n", "csv")
     assert capsys.readouterr().out == "a\tb\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [
+        ("", 0),
+        ("a " * (MOST_COUNTED // 2), MOST_COUNTED),
+        ("ab " * MOST_COUNTED, MOST_COUNTED - MOST_COUNTED % 3 - 1),
+        ("x" * (MOST_COUNTED + 1), MOST_COUNTED),
+        ("a\u3000" * MOST_COUNTED, MOST_COUNTED - 1),
+    ],
+)
+def test_a_text_begins_with_its_beginning(text: str, length: int) -> None:
+    assert text.startswith(beginning(text))
+    assert len(beginning(text)) == length

@@ -35,6 +35,10 @@ WARM = (
 def main() -> None:
     for name in WARM:
         importlib.import_module(name)
+    # A shell starts what it puts into the background with Ctrl-C ignored, `nohup` with a closed terminal, and a program
+    # passes that on to those that it starts: here both have to arrive.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     threads = [thread.name for thread in threading.enumerate()]
     print(json.dumps({"threads": threads}), flush=True)
     while line := sys.stdin.readline():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from t2i_track.images.batches import batches
 from t2i_track.images.families import Family, family_of
 from t2i_track.settings import Stage, Values
+from t2i_track.texts import MOST_COUNTED, beginning
 
 if TYPE_CHECKING:
     import torch
@@ -86,18 +87,19 @@ class PromptEncoder:
     def _encode(self, prompts: Sequence[str], negative: bool) -> list[Encoding]:
         import torch
 
-        padded = [*prompts, *[prompts[-1]] * (self._batch_size - len(prompts))]
+        limit = window(self._pipe, self._arguments)
+        counted = _counted(self._pipe, prompts, limit)
+        texts = [text for text, _ in counted]
+        padded = [*texts, *texts[-1:] * (self._batch_size - len(texts))]
         if "clip_skip" in self._arguments:
             _restore_text_model(self._pipe.text_encoder)
         with torch.inference_mode():
             named = self._negatives(padded) if negative else self._positives(padded)
             if self._family.padded:
                 named = _padded(named, self._length())
-        counts = token_counts(self._pipe, prompts)
-        limit = window(self._pipe, self._arguments)
         return [
             Encoding({name: values[row] for name, values in named.items()}, count, count > limit)
-            for row, count in enumerate(counts)
+            for row, (_, count) in enumerate(counted)
         ]
 
     def _positives(self, texts: Sequence[str]) -> dict[str, Any]:
@@ -198,7 +200,25 @@ def window(pipe: Any, arguments: Mapping[str, Any]) -> int:
 
 
 def token_counts(pipe: Any, texts: Sequence[str]) -> list[int]:
-    """Tokens of each text with its start and end marks, however many the encoder's window takes."""
+    """Tokens of each text with its start and end marks, however many the encoder's window takes.
+
+    Of a text of more than ``texts.MOST_COUNTED`` characters its beginning is counted, where that fills the window.
+    """
+    return [count for _, count in _counted(pipe, texts, window(pipe, {}))]
+
+
+def _counted(pipe: Any, texts: Sequence[str], limit: int) -> list[tuple[str, int]]:
+    """Each text, or as much of its beginning as the encoder reads, and its tokens."""
+    parts = [beginning(text) for text in texts]
+    found = list(zip(parts, _tokens(pipe, parts), strict=True))
+    for row, text in enumerate(texts):
+        if len(text) > MOST_COUNTED and found[row][1] <= limit:
+            # A beginning that fills no window, as of white space: what follows counts.
+            found[row] = (text, _tokens(pipe, [text])[0])
+    return found
+
+
+def _tokens(pipe: Any, texts: Sequence[str]) -> list[int]:
     tokenizer, _ = _reader(pipe, {})
     written = family_of(type(pipe).__name__, "").written
     convert = getattr(pipe, "maybe_convert_prompt", lambda text, _: text)

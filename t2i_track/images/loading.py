@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -151,6 +151,26 @@ def check_local(settings: Values, *, allow_pickle: bool = False) -> None:
         list(weight_files(folder, settings.model, allow_pickle))
         require_fit(settings, str(class_name), configs_in(folder, settings.model))
     require_local_adapters(settings, allow_pickle)
+
+
+def require_local_fit(cells: Iterable[Values]) -> None:
+    """Refuse what the models on this machine would ignore or cannot do, by their configurations alone; ids of the hub
+    are looked at when they are loaded.
+
+    Raises:
+        ModelError: a model that is none, or of no family that is run here. SettingsError: as ``fits.require_fit``.
+    """
+    unlike = ("seed", "num", "images_per_prompt", "batch_size", "device", "dtype", "memory_format", "revision")
+    seen: set[tuple[Any, ...]] = set()
+    for cell in cells:
+        key = tuple(value for name, value in cell.to_dict().items() if name not in unlike)
+        if key in seen or (cell.model != EMBEDDED_MODEL and _is_hub_id(cell.model)):
+            continue
+        seen.add(key)
+        folder, _ = _folder(cell, allow_pickle=False)
+        class_name = index(folder, cell.model).get("_class_name")
+        family_of(class_name, cell.model)
+        require_fit(cell, str(class_name), configs_in(folder, cell.model))
 
 
 def set_memory_format(pipe: Any, memory_format: str) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image as PilImage
 from PIL.PngImagePlugin import PngInfo
 
+from t2i_track.jsontext import parsed
 from t2i_track.pictures import rgb
 from t2i_track.schedulers import SCHEDULERS
 
@@ -64,7 +65,7 @@ def read_record(path: Path, most: int | None = None) -> Any:
     """The record inside a PNG of ours, as it is written; None where there is none.
 
     Raises:
-        ValueError: it is not JSON, or has more than ``most`` characters.
+        KeyTwice: a key is there twice. ValueError: it is not JSON, or has more than ``most`` characters.
     """
     with _header(path) as image:
         text = image.info.get(RECORD_CHUNK)  # image.text would decode the pixels first
@@ -72,7 +73,7 @@ def read_record(path: Path, most: int | None = None) -> Any:
         return None
     if most is not None and len(text) > most:
         raise ValueError(f"a record of {len(text)} characters")
-    return json.loads(text)
+    return parsed(text)
 
 
 def size(path: Path) -> tuple[int, int]:

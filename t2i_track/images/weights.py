@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from t2i_track.errors import ModelError
+from t2i_track.jsontext import KeyTwice, parsed
+from t2i_track.prompts.text import POINTER
 
 SAFE = ".safetensors"
 
@@ -39,7 +41,7 @@ def _tensor_digests(file: Path) -> Iterator[tuple[str, str]]:
     try:
         with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
             start = 8 + int.from_bytes(view[:8], "little")
-            header = json.loads(view[8:start])
+            header = parsed(view[8:start])
             tensors = {name: tensor for name, tensor in header.items() if name != "__metadata__"}
             if start + max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0) > len(view):
                 raise ValueError("cut short")
@@ -48,7 +50,14 @@ def _tensor_digests(file: Path) -> Iterator[tuple[str, str]]:
                 digest = hashlib.sha256(f"{tensor['dtype']} {tensor['shape']} ".encode())
                 digest.update(memoryview(view)[start + low : start + high])
                 yield name, digest.hexdigest()
+    except KeyTwice as error:
+        raise ModelError(f"{file.parent.name}/{file.name} cannot be used: in its header {error}") from None
     except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
-        raise ModelError(
-            f"{file.parent.name}/{file.name} is cut short, or no {SAFE} file: copy or download it again"
-        ) from None
+        raise ModelError(f"{file.parent.name}/{file.name} {_what_it_is(file)}") from None
+
+
+def _what_it_is(file: Path) -> str:
+    with file.open("rb") as stream:
+        if stream.read(len(POINTER)) == POINTER:
+            return "is only a pointer of Git LFS: run 'git lfs pull' in its repository"
+    return f"is cut short, or no {SAFE} file: copy or download it again"

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from t2i_track.files import replacing
+from t2i_track.files import TEMPORARY, remove_temporaries, replacing
 from t2i_track.metrics.protocol import digest
 
 SHARD = 1024
@@ -104,6 +104,7 @@ class FeatureStore:
 
     def add(self, keys: Sequence[str], rows: NDArray[Any]) -> None:
         """Write a shard; its keys are there before it is, so a reader sees both or neither."""
+        remove_temporaries(self.folder)
         path = self.folder / f"{digest(list(keys))[:32]}.npy"
         with replacing(path.with_suffix(".keys"), parents=True) as file:
             file.write(b"".join(map(bytes.fromhex, keys)))
@@ -177,8 +178,10 @@ class Pruned:
 def prune_cache(cache_dir: Path, max_bytes: int) -> Pruned:
     """Remove the features and statistics that were not used for the longest time until ``max_bytes`` are left.
 
-    Nothing is lost but time: what was removed is made again when it is needed.
+    Nothing is lost but time: what was removed is made again when it is needed. What killed writers left goes too.
     """
+    for folder in {path.parent for path in cache_dir.rglob(f"*{TEMPORARY}")}:
+        remove_temporaries(folder)
     units = []
     for path in [*cache_dir.glob("features/*/*.npy"), *cache_dir.glob("statistics/*.npz")]:
         parts = [part for part in (path, path.with_suffix(".keys")) if part.exists()]

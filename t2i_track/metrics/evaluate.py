@@ -224,6 +224,8 @@ def _plan(
                 f"{metric.word} reads {lacking[0]}, which extractor '{extractor}' does not give; leave it out, or use"
                 " 'shapes'"
             )
+        if reference is not None and metric.reference == "statistics":
+            reference.require_dimension(extractors[metric.layers[0]].dimension())
     side = (resize, resize) if resize else native
     return _Plan(tuple(images), wanted, extractors, reference, side, native, parameters, device)
 

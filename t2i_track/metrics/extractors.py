@@ -6,6 +6,7 @@ network. Nothing of a user's is unpickled: files must hold tensors only.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 INCEPTION_URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{INCEPTION_FILE}"
 INCEPTION_SHA256 = "6726825d"
 """The sha256 of Inception's published weights begins so; as in torch.hub, the file's name says it."""
+INCEPTION_DIMENSION = 2048
+SHAPES_DIMENSION = 128
 
 TOKENIZER = ("*token*.json", "vocab*", "merges.txt", "*.model")
 """The files of a model's folder that say how a text becomes numbers."""
@@ -65,6 +68,8 @@ class Extractor:
     """Of libraries, and the hashes of what else decides its numbers: ``config_sha256``, ``tokenizer_sha256``."""
     load: Callable[[str], Network] = field(compare=False)
     """Device to network."""
+    dimension: Callable[[], int | None] = field(compare=False, default=lambda: None)
+    """Of its features, without loading what is not loaded yet; None where that cannot be told."""
 
     def folder(self, cache_dir: Path, size: tuple[int, int] | None, device: str = "cpu") -> Path:
         """Where its features of pictures of this size (None: of texts), made on this class of device, are kept."""
@@ -147,7 +152,7 @@ def _shapes(weights: Path | None, cache_dir: Path) -> Extractor:
 
     sha256 = file_sha256(file, cache_dir)
     found = versions("torch") | _config("shapes", folder, cache_dir)
-    return Extractor("shapes", sha256, _SHAPES_LAYERS, "64x64 bilinear", found, load)
+    return Extractor("shapes", sha256, _SHAPES_LAYERS, "64x64 bilinear", found, load, lambda: SHAPES_DIMENSION)
 
 
 def _inception(weights: Path | None, cache_dir: Path) -> Extractor:
@@ -166,7 +171,7 @@ def _inception(weights: Path | None, cache_dir: Path) -> Extractor:
     layers: dict[Kind, str] = {"features": "2048", "logits": "logits_unbiased"}
     resize = "299x299 bilinear (TensorFlow 1)"
     found = versions("torch", "torch-fidelity")
-    return Extractor(INCEPTION, file_sha256(file, cache_dir), layers, resize, found, load)
+    return Extractor(INCEPTION, file_sha256(file, cache_dir), layers, resize, found, load, lambda: INCEPTION_DIMENSION)
 
 
 def inception_file() -> Path:
@@ -224,7 +229,7 @@ def resolve_clip(source: str, cache_dir: Path) -> tuple[Extractor, Extractor]:
     processing = sorted(folder.glob("*processor_config.json"))
     resize = "its processor's " + digest([file_sha256(path, cache_dir) for path in processing])[:8]
     return (
-        Extractor("clip", weights, layers, resize, found, images),
+        Extractor("clip", weights, layers, resize, found, images, lambda: _configured(folder, "projection_dim")),
         Extractor("clip-text", weights, {"texts": "embedding"}, "the encoder's window", found | tokenizer, texts),
     )
 
@@ -242,7 +247,7 @@ def _dinov2(source: str, cache_dir: Path) -> Extractor:
     resize = "its processor's " + digest([file_sha256(path, cache_dir) for path in processing])[:8]
     weights = _weights_sha256("dinov2", folder, cache_dir)
     found = versions("torch", "transformers") | _config("dinov2", folder, cache_dir)
-    return Extractor("dinov2", weights, layers, resize, found, load)
+    return Extractor("dinov2", weights, layers, resize, found, load, lambda: _configured(folder, "hidden_size"))
 
 
 def _model_folder(kind: str, source: str, *, fetch: bool = True) -> Path:
@@ -284,6 +289,15 @@ def _config(kind: str, folder: Path, cache_dir: Path) -> dict[str, str]:
     return {"config_sha256": file_sha256(file, cache_dir)}
 
 
+def _configured(folder: Path, key: str) -> int | None:
+    """A number in the network's configuration; None where it leaves that to its library."""
+    try:
+        found = json.loads((folder / "config.json").read_text(encoding="utf-8")).get(key)
+    except (OSError, ValueError, RecursionError, AttributeError):
+        return None
+    return found if isinstance(found, int) else None
+
+
 def _files_digest(folder: Path, patterns: Sequence[str], cache_dir: Path) -> str:
     files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
     return digest([[path.name, file_sha256(path, cache_dir)] for path in files])
@@ -300,5 +314,12 @@ def _registered(name: str, weights: Path | None) -> Extractor:
         network.to(device)
         return network
 
+    def dimension() -> int:
+        import torch
+
+        # The network is loaded already, and its layers' names need be no numbers: one black picture says it.
+        with torch.inference_mode():
+            return int(network(np.zeros((1, 3, 64, 64), np.uint8))[layers["features"]].shape[1])
+
     found = versions("torch", "torch-fidelity")
-    return Extractor(name, state_sha256(network.module), layers, "its own", found, load)
+    return Extractor(name, state_sha256(network.module), layers, "its own", found, load, dimension)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from t2i_track.errors import ExtractorUnavailable
 from t2i_track.metrics.inputs import Picture
 from t2i_track.metrics.metric import Kind
+from t2i_track.texts import MOST_COUNTED, beginning
 
 Info = tuple[int, int, int]
 
@@ -149,7 +150,11 @@ class ClipTexts:
 
     def prepare(self, value: str) -> tuple[NDArray[np.int64], Info]:
         with self.lock:
-            tokens = len(self.tokenizer(value, verbose=False)["input_ids"])
+            tokens = len(self.tokenizer(beginning(value), verbose=False)["input_ids"])
+            if tokens > self.window:
+                value = beginning(value)
+            elif len(value) > MOST_COUNTED:  # white space, say: what follows counts
+                tokens = len(self.tokenizer(value, verbose=False)["input_ids"])
             # Always the whole window, so that a text's embedding does not depend on the texts beside it.
             cut = self.tokenizer(value, padding="max_length", truncation=True, max_length=self.window)
         return np.array([cut["input_ids"], cut["attention_mask"]]), (tokens, int(tokens > self.window), 0)

@@ -22,10 +22,21 @@ from typing import Any
 from t2i_track.errors import MetricError
 from t2i_track.settings import DECLARED
 
-EVALUATION = ("metrics", "extractor", "clip", "reference", "reference_sha256", "n", "resize", "parameters")
+EVALUATION: Mapping[str, type | None] = {
+    "metrics": list,
+    **dict.fromkeys(("extractor", "clip", "reference"), str),
+    **dict.fromkeys(("reference_sha256", "n"), None),
+    "resize": int,
+    "parameters": dict,
+}
 GATED = ("reference_sha256", "n")
 """Of these, what is no choice of an evaluation but what ``gate`` asks of its values."""
-FIELDS = ("name", "description", "source", "run", "evaluation", "windows", "published")
+FIELDS: Mapping[str, type | None] = {
+    **dict.fromkeys(("name", "description", "source"), str),
+    **dict.fromkeys(("run", "evaluation", "windows"), dict),
+    "published": list,
+}
+_KINDS: Mapping[type, str] = {str: "text", int: "a whole number", list: "a list", dict: "a mapping"}
 
 
 @dataclass(frozen=True)
@@ -79,34 +90,49 @@ def load_protocol(name: str) -> NamedProtocol:
     file = resources.files("t2i_track") / "protocols" / f"{name}.yaml" if name in names() else Path(name)
     if not file.is_file():
         raise MetricError(f"no protocol '{name}'; known are {', '.join(names())}, or give a file's path")
-    return parse_protocol(file.read_text(encoding="utf-8"), name)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise MetricError(f"protocol '{name}' cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise MetricError(f"protocol '{name}' is not UTF-8 text") from None
+    return parse_protocol(text, name)
 
 
 def parse_protocol(text: str, name: str) -> NamedProtocol:
     """Raises MetricError where the text is not YAML of the form above."""
-    import yaml
+    from t2i_track.yamltext import NotYaml, yaml_values
 
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise MetricError(f"protocol '{name}' is not YAML: {str(error).splitlines()[0]}") from error
+        content = yaml_values(text)
+    except NotYaml as error:
+        raise MetricError(f"protocol '{name}' {error}") from None
     if not isinstance(content, dict):
         raise MetricError(f"protocol '{name}' is not a mapping of {', '.join(FIELDS)}")
+    _check_kinds(content, FIELDS, name)
     run, evaluation, windows = (content.get(part) or {} for part in ("run", "evaluation", "windows"))
-    for part, known in ((content, FIELDS), (run, tuple(DECLARED)), (evaluation, EVALUATION)):
-        unknown = sorted(set(part) - set(known)) if isinstance(part, dict) else repr(part)
-        if unknown:
-            raise MetricError(f"protocol '{name}' may have {', '.join(known)}, not {unknown}")
+    _check_kinds(run, dict.fromkeys(DECLARED), name)
+    _check_kinds(evaluation, EVALUATION, name)
     _check_gated(evaluation, name)
     return NamedProtocol(
-        str(content.get("name", Path(name).stem)),
-        str(content.get("description", "")),
-        str(content.get("source", "")),
+        content.get("name") or Path(name).stem,
+        content.get("description") or "",
+        content.get("source") or "",
         run,
         evaluation,
         _windows(windows, name),
         tuple(content.get("published") or ()),
     )
+
+
+def _check_kinds(values: Mapping[Any, Any], known: Mapping[str, type | None], name: str) -> None:
+    """Refuse keys that are not known, and values of another kind than theirs; None is any kind."""
+    if unknown := [str(key) for key in values if key not in known]:
+        raise MetricError(f"protocol '{name}' may have {', '.join(known)}, not {', '.join(unknown):.200}")
+    for key, value in values.items():
+        kind = known[key]
+        if value is not None and kind is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+            raise MetricError(f"protocol '{name}': {key} must be {_KINDS[kind]}, not {value!r:.60}")
 
 
 def _check_gated(evaluation: Mapping[str, Any], name: str) -> None:

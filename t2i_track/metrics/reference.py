@@ -17,6 +17,10 @@ SHAPES_NUM = 2048
 """Pictures of the embedded reference set."""
 
 
+ARRAYS = (".npy", ".pt", ".pth", ".pkl", ".pickle", ".mat", ".h5", ".hdf5", ".safetensors")
+"""Endings of files of features and statistics that are not read."""
+
+
 @dataclass(frozen=True)
 class Reference:
     label: str
@@ -36,6 +40,20 @@ class Reference:
         """The same without some pictures."""
         kept = _of(self.label, [item for item in self.items if item not in unreadable])
         return replace(kept, said=self.said, root=self.root)
+
+    def require_dimension(self, dimension: int | None) -> None:
+        """Refuse statistics of other features than those that are compared, before any of these is made.
+
+        ``dimension``: of the images' features; None where it is not known yet.
+
+        Raises:
+            MetricError: it is another.
+        """
+        if self.statistics is not None and dimension is not None and len(self.statistics[0]) != dimension:
+            raise MetricError(
+                f"reference {self.label!r}: its features have {len(self.statistics[0])} dimensions and the images'"
+                f" {dimension}: give the --extractor that its statistics were made with, or name statistics by this one"
+            )
 
     def name_of(self, item: ImageItem) -> str:
         """A picture's path as the user finds it: pictures of several folders may have one name."""
@@ -69,6 +87,12 @@ def open_reference(spec: str | Path | Sequence[ImageItem], cache_dir: Path, *, l
     if path.suffix.lower() == ".npz":
         mu, sigma, number = statistics_file.read(path, label)
         return Reference(label, file_sha256(path, cache_dir), number, statistics=(mu, sigma))
+    if path.suffix.lower() in ARRAYS:
+        raise MetricError(
+            f"reference {label!r} ends in {path.suffix}: of arrays a reference is an .npz with mu and sigma, as"
+            " numpy.savez(file, mu=features.mean(0), sigma=numpy.cov(features.T)) writes one; or name a folder of"
+            " pictures"
+        )
     return _manifest(path, label, cache_dir)
 
 

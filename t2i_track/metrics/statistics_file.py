@@ -19,7 +19,7 @@ def read(path: Path, label: str) -> tuple[Vector, Matrix, int | None]:
     """mu (d,), sigma (d, d), and of how many pictures they are, where the file says so.
 
     Raises:
-        MetricError: not such a file, wrong shapes, or values that are not finite.
+        MetricError: not such a file, wrong shapes, values that are not finite, or a matrix that is no covariance.
     """
     arrays = _arrays(path, label)
     mu, sigma = (_floats(arrays[name], name, label) for name in NEEDED)
@@ -28,6 +28,7 @@ def read(path: Path, label: str) -> tuple[Vector, Matrix, int | None]:
             f"reference {label!r}: mu of shape {mu.shape} and sigma of shape {sigma.shape} do not fit, they must be"
             " (d,) and (d, d); name another"
         )
+    _require_covariance(sigma, label)
     return mu, sigma, _number(arrays["n"], label) if "n" in arrays else None
 
 
@@ -55,6 +56,18 @@ def _floats(values: NDArray[Any], name: str, label: str) -> NDArray[np.float64]:
     if not np.isfinite(found).all():
         raise MetricError(f"reference {label!r}: {name} has values that are not finite; compute the statistics again")
     return found
+
+
+def _require_covariance(sigma: Matrix, label: str) -> None:
+    if (np.abs(sigma - sigma.T) > 1e-6 * max(1.0, float(np.abs(sigma).max()))).any():
+        raise MetricError(
+            f"reference {label!r}: sigma is not symmetric, so it is no covariance; compute the statistics again"
+        )
+    if (np.diag(sigma) < 0).any():
+        raise MetricError(
+            f"reference {label!r}: sigma has a variance below 0 ({np.diag(sigma).min():g}), so it is no covariance;"
+            " compute the statistics again"
+        )
 
 
 def _number(values: NDArray[Any], label: str) -> int:

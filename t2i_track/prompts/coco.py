@@ -18,8 +18,10 @@ import numpy.typing as npt
 
 from t2i_track.errors import ManifestError, SettingsError
 from t2i_track.files import replacing
+from t2i_track.jsontext import KeyTwice
 from t2i_track.prompts import json_arrays
-from t2i_track.prompts.text import DAMAGED, normalise, storable
+from t2i_track.prompts.text import DAMAGED, POINTER, normalise, storable
+from t2i_track.texts import unstorable
 
 COLUMNS = ("image_id", "caption_id", "image_path", "caption")
 Ids = npt.NDArray[np.int64]
@@ -159,7 +161,8 @@ def _read(path: Path) -> _Captions:
     captions = _Table(path, "annotation", ("id", "image_id"), "caption")
     tables = {"images": images, "annotations": captions}
     try:
-        for name, records in json_arrays.read(path, tuple(tables)):
+        read = {name: (*table.id_keys, table.text_key) for name, table in tables.items()}
+        for name, records in json_arrays.read(path, read):
             tables[name].add(records)
     except FileNotFoundError:
         raise ManifestError(f"{path}: there are no such annotations: check the path") from None
@@ -167,7 +170,14 @@ def _read(path: Path) -> _Captions:
         raise ManifestError(f"{path}: not packed by gzip, or cut off: is the download complete?") from None
     except OSError as error:
         raise ManifestError(f"{path}: the annotations cannot be read: {error.strerror}") from None
+    except RecursionError:
+        raise ManifestError(f"{path}: not COCO's JSON, it is nested too deeply") from None
+    except KeyTwice as error:
+        raise ManifestError(f"{path}: {error}: keep one of them") from None
     except ValueError as error:
+        with path.open("rb") as file:
+            if file.read(len(POINTER)) == POINTER:
+                raise ManifestError(f"{path}: only a pointer of Git LFS: run `git lfs pull`") from None
         raise ManifestError(f"{path}: not COCO's JSON ({error}): is the download complete?") from None
     for name, table in tables.items():
         if not table.there:
@@ -257,7 +267,7 @@ class _Images:
 
 def _leads_out(name: str) -> str | None:
     windows = PureWindowsPath(name)
-    if "\0" in name or not name.strip(". "):
+    if unstorable(name) or not name.strip(". "):
         return "it is not a file name"
     if PurePosixPath(name).is_absolute() or windows.drive or windows.root:
         return "it is absolute"

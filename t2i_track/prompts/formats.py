@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from t2i_track.errors import ManifestError
+from t2i_track.jsontext import KeyTwice, parsed
 from t2i_track.prompts import tsv
-from t2i_track.prompts.text import DAMAGED, MARK, normalise, open_bytes
+from t2i_track.prompts.text import DAMAGED, MARK, POINTER, normalise, open_bytes
 
 PROMPT_COLUMNS = ("caption", "prompt", "prompts", "text")
 """Names of the prompt's column, in any case, the first that is there; DrawBench says ``Prompts``."""
@@ -24,6 +25,8 @@ OTHER_COLUMNS = ("image_id", "caption_id", IMAGE_PATH)
 Row = tuple[str, Mapping[str, Any]]
 """Where it stands ("file, line 3") and what it says, by column; its text is under ``prompt``."""
 
+_SEPARATOR = re.compile(r'"?sep=([^\r\n])"?(?=[\r\n]|\Z)', re.IGNORECASE)
+"""A line above the header, by which Excel is told what stands between the fields."""
 _ROW_END = re.compile(r"\r\n?|\n")
 _LONE_CR = re.compile(r"\r(?!\n)")
 _PACKED = ".gz"
@@ -41,7 +44,7 @@ _CONTENT = (
     (b"PK\x03\x04", "a zip file or a spreadsheet", f"unpack it, or {_SHEETS}"),
     (b"\x1f\x8b", "packed by gzip", f"let its name end in {_PACKED}"),
     (b"PAR1", "a Parquet file", "let its name end in .parquet"),
-    (b"version https://git-lfs", "only a pointer of Git LFS", "run `git lfs pull`"),
+    (POINTER, "only a pointer of Git LFS", "run `git lfs pull`"),
 )
 """How content begins that is not the text that the file's ending promises."""
 
@@ -53,6 +56,8 @@ def rows(path: Path) -> Iterator[Row]:
         ManifestError: the file is missing, not what its ending says, not UTF-8, has no prompt column, or has a bad row.
     """
     ending = path.suffix.lower()
+    if path.is_dir():
+        raise ManifestError(f"{path}: a manifest is a file, and this is a folder: name the file in it")
     if ending == ".parquet":
         return _read_parquet(path)
     packed = ending == _PACKED
@@ -92,21 +97,28 @@ def _read_text(path: Path) -> str:
 
 def _read_csv(text: str, name: str) -> Iterator[Row]:
     try:
-        yield from _by_column(_csv_table(_plain(text)), name, ",")
+        yield from _by_column(_csv_table(_plain(text, name, ",")), name, ",")
     except csv.Error as error:
         raise ManifestError(f"{name}: not a CSV file ({error}): quote fields that hold commas or quotes") from None
 
 
 def _read_tsv(text: str, name: str) -> Iterator[Row]:
-    return _by_column(tsv.table(_plain(text), name), name, "\t")
+    return _by_column(tsv.table(_plain(text, name, "\t"), name), name, "\t")
 
 
-def _plain(text: str) -> str:
-    """A table's text without byte order marks, and with one kind of row ends.
+def _plain(text: str, name: str, separator: str) -> str:
+    """A table's text without byte order marks, with one kind of row ends and its first line blank where it is no row.
 
     Where the header ends in LF, a CR alone ends no row: pandas writes one within a field without quoting it.
     """
     text = text.replace(MARK, "")
+    if said := _SEPARATOR.match(text):
+        if said[1] != separator:
+            between, other = ("commas", ".tsv with tabs") if separator == "," else ("tabs", ".csv with commas")
+            raise ManifestError(
+                f"{name}: its first line says that {said[1]!r} parts the fields: write {between}, or a {other}"
+            )
+        text = text[said.end() :]
     end = _ROW_END.search(text)
     return text if end is None or end[0] == "\r" else _LONE_CR.sub(" ", text)
 
@@ -182,7 +194,9 @@ def _read_json(text: str, name: str) -> Iterator[Row]:
 
 def _parsed(text: str, place: str, advice: str) -> Any:
     try:
-        return json.loads(text)
+        return parsed(text)
+    except KeyTwice as error:
+        raise ManifestError(f"{place}: {error}: keep one of them") from None
     except (ValueError, RecursionError) as error:
         reason = error.msg if isinstance(error, json.JSONDecodeError) else "too deep or too long"
         raise ManifestError(f"{place}: not JSON ({reason}): {advice}") from None
@@ -191,12 +205,14 @@ def _parsed(text: str, place: str, advice: str) -> Any:
 def _record(place: str, record: str | dict[str, Any]) -> Mapping[str, Any]:
     if isinstance(record, str):
         return {"prompt": record}
-    keys = {key.lower(): key for key in reversed(record)}
-    wanted = next((keys[column] for column in PROMPT_COLUMNS if column in keys), None)
+    wanted = next((column for column in PROMPT_COLUMNS if any(key.lower() == column for key in record)), None)
     if wanted is None:
         raise ManifestError(f"{place}: no key caption, prompt, prompts or text; its keys are {list(record)!r:.200}")
+    prompts = [key for key in record if key.lower() == wanted]
+    if len(prompts) > 1:
+        raise ManifestError(f"{place}: the key {wanted!r} is there more than once ({', '.join(prompts)}): keep one")
     picture = record.get(IMAGE_PATH, name if isinstance(name := record.get(FILE_NAME), str) else None)
-    return {**record, "prompt": record[wanted], IMAGE_PATH: picture}
+    return {**record, "prompt": record[prompts[0]], IMAGE_PATH: picture}
 
 
 def _read_txt(text: str, name: str) -> Iterator[Row]:

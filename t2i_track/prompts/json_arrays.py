@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import orjson
 
+from t2i_track.jsontext import KeyTwice, parsed
 from t2i_track.prompts.text import open_bytes
 
 PIECE = 4 << 20
@@ -25,15 +26,18 @@ class _Odd(Exception):
     """Not the plain shape that can be read in pieces, or not JSON at all."""
 
 
-def read(path: Path, names: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+def read(path: Path, names: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[str, Any]]:
     """Pairs of a top-level key and some of the elements of its array, in the file's order.
 
     A key in ``names`` whose value is an array comes once or more, each time with a list, together all elements. Any
     other value in ``names`` comes as it is. Files of an unusual shape are parsed whole, when nothing was given out yet
     of that key.
 
+    Args:
+        names: with the keys that are read of the elements.
+
     Raises:
-        ValueError: the file is not JSON, not an object, or has a key twice.
+        ValueError: the file is not JSON, not an object, or has a key twice; of the elements the keys that are read.
         OSError: it cannot be read; of one that ends in .gz also one of ``text.DAMAGED``.
     """
     done: dict[str, int] = {}
@@ -55,13 +59,23 @@ def read(path: Path, names: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
 
 def _parsed(data: bytes) -> Any:
     try:
-        return orjson.loads(data)
+        orjson.loads(data)
     except orjson.JSONDecodeError as error:
         # NaN and Infinity are no JSON, but Python and others write them, and the standard library reads them.
         try:
-            return json.loads(data)
+            return parsed(data)
+        except KeyTwice:
+            raise
         except (ValueError, RecursionError):
             raise error from None
+    return parsed(data)  # orjson takes the last of two equal keys without a word
+
+
+def _require_once(data: bytes, elements: list[Any], keys: Iterable[str]) -> None:
+    """Refuse elements that have one of the keys twice: where it stands there more often than there are elements, it
+    may be in a value too, and the slower parser that sees every key decides."""
+    if any(data.count(b'"%b"' % key.encode()) > len(elements) for key in keys):
+        parsed(data)
 
 
 class _Pieces:
@@ -71,18 +85,18 @@ class _Pieces:
         self._file = file
         self._held = file.read(PIECE).removeprefix(b"\xef\xbb\xbf")
 
-    def pairs(self, names: tuple[str, ...]) -> Iterator[tuple[str, list[Any]]]:
+    def pairs(self, names: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[str, list[Any]]]:
         seen: set[str] = set()
         self._expect(b"{")
         while True:
             name = self._key()
             if name in seen:
-                raise ValueError(f"the key {name!r} is there twice")
+                raise KeyTwice(f"the key {name!r} is there twice")
             seen.add(name)
             if name in names:
                 self._expect(b"[")
                 yield name, []
-                for elements in self._elements():
+                for elements in self._elements(names[name]):
                     yield name, elements
             else:
                 self._small_value()
@@ -93,10 +107,11 @@ class _Pieces:
         if self._next():
             raise _Odd
 
-    def _elements(self) -> Iterator[list[Any]]:
+    def _elements(self, keys: tuple[str, ...]) -> Iterator[list[Any]]:
         """The rest of an array, up to and with its bracket."""
         while self._next() != b"]":
             elements, length = self._parse_ahead()
+            _require_once(b"[%b]" % self._held[:length], elements, keys)
             self._drop(length)
             yield elements
             if self._next() == b",":

@@ -26,8 +26,8 @@ def table(text: str, name: str) -> Iterator[tuple[int, list[str]]]:
     while start < len(text):
         cells, end = _record(text, start)
         lines = _END.split(text[start:end])
-        width = width or len(cells)
         if any(cell.strip() for cell in cells):
+            width = width or len(cells)
             _require_one_reading(lines, cells, width, f"{name}, line {line}", line)
             yield line, cells
         line += len(lines)

@@ -93,7 +93,9 @@ def before_generation(
             raise MetricError(f"there is nothing to measure these by, so {GIVE_REFERENCE}")
         if known:
             extractor, clip = Request().networks(embedded)
-            resolve(extractor, workspace.cache)
+            network = resolve(extractor, workspace.cache)
+            if opened is not None and opened.statistics is not None:
+                opened.require_dimension(network.dimension())
             default_metrics(extractor, opened, clip)  # a reference may be too small for all of them
     except T2IError as error:
         raise MetricError(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,10 @@ from PIL import Image as PilImage
 
 from t2i_track.errors import SettingsError
 from t2i_track.images import png
+from t2i_track.jsontext import KeyTwice
 from t2i_track.runs.record import RECORD_VERSION
 from t2i_track.settings import DECLARED, RECORDED, Settings, Values
+from t2i_track.texts import unstorable
 
 MOST_RECORD = 2**20
 """Characters of a record's JSON; ours have a few thousand and the prompt."""
@@ -22,9 +23,8 @@ MOST_PIXELS_AT_ONCE = 2**26
 """Pixels of a whole batch: 64 pictures of 1024 x 1024."""
 MOST_WORK = 2**32
 """Pixels of a whole batch times passes of the network: 16 pictures of 1024 x 1024 in 128 steps with guidance."""
-
 MOST_TEXT = 2**14
-"""Characters of a prompt: the encoder's window takes 77 tokens, and to count those of a million takes minutes."""
+"""Characters of a prompt: the encoder's window takes 77 tokens."""
 
 
 def read(path: Path) -> dict[str, Any] | None:
@@ -37,6 +37,8 @@ def read(path: Path) -> dict[str, Any] | None:
         record = png.read_record(path, MOST_RECORD)
     except PilImage.DecompressionBombError as error:
         raise SettingsError(f"{path} is no picture of t2i-track ({error})") from None
+    except KeyTwice as error:
+        raise SettingsError(f"{path}: no picture can be made of its record: {error}") from None
     except RecursionError:
         raise SettingsError(f"{path}: its record is nested too deeply") from None
     except (OSError, ValueError, SyntaxError):  # not a picture, or one cut short
@@ -79,10 +81,9 @@ def validated(record: Any) -> dict[str, Any]:
     """
     if not isinstance(record, dict):
         raise SettingsError(f"it is a {type(record).__name__}, not an object")
-    try:
-        json.dumps(record, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise SettingsError("it has characters that are none") from None
+    for name, text in _texts(record):
+        if reason := unstorable(text):
+            raise SettingsError(f"{name} cannot be stored ({reason})")
     for name, (is_right, words) in _CHECKS.items():
         if not is_right(record.get(name)):
             raise SettingsError(f"{name} must be {words}, not {_short(repr(record.get(name)))}")
@@ -105,6 +106,21 @@ def _settings(record: Mapping[str, Any]) -> dict[str, Any]:
         found[name] = value
     Settings(steps=found["steps"], batch_size=found["batch_size"], height=found["height"], width=found["width"])
     return found
+
+
+def _texts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Every text of the record, its keys too, however deep it stands, with the name of the value that it is in."""
+    for name, value in record.items():
+        yield f"the name {_short(repr(name))}", name
+        below = [value]
+        while below:
+            part = below.pop()
+            if isinstance(part, str):
+                yield name, part
+            elif isinstance(part, Mapping):
+                below += [*part, *part.values()]
+            elif isinstance(part, list):
+                below += part
 
 
 def _whole(least: int, most: int) -> tuple[Callable[[Any], bool], str]:

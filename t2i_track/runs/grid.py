@@ -12,12 +12,10 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-import yaml
-
 from t2i_track.errors import SettingsError
-from t2i_track.runs.plain_yaml import yaml_values
 from t2i_track.settings import AXES, DECLARED, Settings, suggestion
 from t2i_track.texts import unstorable
+from t2i_track.yamltext import NotYaml, yaml_values
 
 MOST_CELLS = 10_000
 """More cells than this are refused before any is made: to list a billion takes hours."""
@@ -169,13 +167,8 @@ def load(path: Path) -> Experiment:
         raise SettingsError(f"experiment file {path} is not UTF-8 text") from None
     try:
         values = yaml_values(text)
-    except (ValueError, OverflowError, RecursionError) as error:  # a 13th month, more digits than Python reads, depth
-        reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())[:100]
-        raise SettingsError(f"experiment file {path} has a value that is none ({reason})") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" at line {mark.line + 1}" if mark else ""
-        raise SettingsError(f"experiment file {path} is not YAML{line} ({getattr(error, 'problem', error)})") from None
+    except NotYaml as error:
+        raise SettingsError(f"experiment file {path} {error}") from None
     if not isinstance(values, dict):
         raise SettingsError(f"experiment file {path} holds no keys: see experiments/baseline.yaml for one that does")
     experiment = build(values, str(path))
@@ -196,7 +189,10 @@ def build(values: Mapping[str, Any], source: str) -> Experiment:
             _check_key(key, value)
         for place in ("settings", "axes"):
             for name in values.get(place) or {}:
-                _check_place(place, str(name))
+                _check_place(place, name)
+        for rule in values.get("exclude") or []:
+            for name in rule:
+                _check_place("exclude", name)
         return Experiment(**{key: value for key, value in values.items() if value is not None})
     except SettingsError as error:
         raise SettingsError(f"{source}: {error}") from None
@@ -229,8 +225,10 @@ def _check_kind(what: str, value: Any, kind: type) -> None:
         raise SettingsError(f"{what} must be {_KINDS[kind]}, not {value!r}")
 
 
-def _check_place(place: str, name: str) -> None:
-    """A key of the file's top level, written among the settings."""
+def _check_place(place: str, name: Any) -> None:
+    """A key that is no name, or one of the file's top level, written among the settings."""
+    if not isinstance(name, str):
+        raise SettingsError(f"{place} has {name!r:.60} where the name of a setting belongs")
     if name in KEYS and name not in DECLARED:
         raise SettingsError(f"'{name}' belongs at the top level of the file, not under '{place}'")
 
@@ -240,7 +238,7 @@ def _check_texts(experiment: Experiment) -> None:
         value = getattr(experiment, key)
         if isinstance(value, str) and (reason := unstorable(value)):
             raise SettingsError(f"{key} {value!r:.60} cannot be stored ({reason}): take that out")
-    for key in ("name", "experiment"):
+    for key in ("name", "experiment", "manifest", "reference"):
         if (value := getattr(experiment, key)) is not None and not value.strip():
             raise SettingsError(f"{key} {value!r} is empty: give one, or leave it out")
 

@@ -19,6 +19,7 @@ from t2i_track.db.models import Run, RunStatus, Sweep, SweepRun
 from t2i_track.db.types import utc_now
 from t2i_track.errors import Busy, DatabaseError, Interrupted, SettingsError, T2IError
 from t2i_track.files import alone
+from t2i_track.images.loading import require_local_fit
 from t2i_track.prompts.manifest import Manifest
 from t2i_track.runs import joining, projection
 from t2i_track.runs.content import STATE
@@ -108,9 +109,15 @@ def require_yes(experiment: Experiment, yes: bool) -> None:
 
 
 def forecast(workspace: Workspace, experiment: Experiment) -> tuple[list[CellForecast], Total]:
-    """What a sweep would make, and how long that would take at the rates of earlier runs. Reads only."""
+    """What a sweep would make, and how long that would take at the rates of earlier runs. Reads only.
+
+    Raises:
+        SettingsError: an impossible value, or one that a cell's model would ignore or cannot do. ModelError: of a
+            model that is none.
+    """
     manifest = open_manifest(experiment.manifest, experiment.prompts)
     cells = cells_of(experiment, manifest)
+    require_local_fit(cells)
     images = len(manifest.head(cells[0].num)) * cells[0].images_per_prompt  # neither can vary within a sweep
     try:
         with workspace.reading() as session:
@@ -138,12 +145,13 @@ def run_sweep(
     has made with the same settings, weights and manifest is taken over. ``fresh`` makes a new sweep with new runs.
 
     Raises:
-        Interrupted: Ctrl-C. MetricError: its scores could not be measured, found out before the first image. Busy:
-            another process runs the same sweep.
+        Interrupted: Ctrl-C. SettingsError: what a cell's model would ignore or cannot do. MetricError: its scores
+            could not be measured; both are found out before the first image. Busy: another process runs the same sweep.
     """
     manifest = open_manifest(experiment.manifest, experiment.prompts)
     cells = cells_of(experiment, manifest)
     workspace.require_writable()
+    require_local_fit(cells)
     _require_measurable(workspace, experiment, cells, manifest)
     generator = Generator(workspace, tracker, allow_pickle=allow_pickle)
     joining.check(tracker, joining.joined_run())

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import os
+import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
 import pandas
 import pytest
+from mlflow.tracking import MlflowClient
+from mlflow_server import FaultyServer, application
 
 from t2i_track import cli as command_line
 from t2i_track.tracking import patience
@@ -123,6 +128,79 @@ def test_no_option_or_variable_of_a_command_tells_its_secret(
         said = told([*path, *NEEDED.get(path, []), *arguments], environment)
         assert MARK not in said, (arguments, environment)
         assert "t2i: unexpected" not in said, (arguments, environment, said)
+    assert on_disk(tmp_path) == []
+
+
+class Locked(FaultyServer):
+    """MLflow's server behind a name and a password, or a token."""
+
+    def __init__(self, application: Any, port: int, allowed: str) -> None:
+        self.allowed, self.refused = allowed, 0
+        super().__init__(application, port)
+
+    def _answer(self, environ: dict[str, Any], respond: Callable[..., Any]) -> Iterable[bytes]:
+        if environ.pop("HTTP_AUTHORIZATION", None) == self.allowed:  # as a proxy does, MLflow sees nothing of it
+            return super()._answer(environ, respond)
+        self.refused += 1
+        respond("401 Unauthorized", [("Content-Type", "text/plain")])
+        return [b"who are you?"]
+
+
+def basic(password: str) -> str:
+    return "Basic " + base64.b64encode(f"me:{password}".encode()).decode()
+
+
+IN_USE = f"{MARK}in-use:@/?x"
+"""As a password it has to be quoted in an address."""
+WAYS: dict[str, tuple[str, str, dict[str, str]]] = {
+    "address": (f"me:{quote(IN_USE, safe='')}@", basic(IN_USE), {}),
+    "variables": ("", basic(IN_USE), {"MLFLOW_TRACKING_USERNAME": "me", "MLFLOW_TRACKING_PASSWORD": IN_USE}),
+    "token": ("", f"Bearer {IN_USE}", {"MLFLOW_TRACKING_TOKEN": IN_USE}),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_password_of_a_store_that_takes_it_is_told_nowhere(
+    way: str, cli: Callable[..., Any], fresh_mlflow_store: Path, tmp_path: Path, port: int, monkeypatch: Any
+) -> None:
+    """Runs, scores, a sweep, a report and what is sent late: all of it arrives, and nothing holds the secret."""
+    user, allowed, variables = WAYS[way]
+    folder = tmp_path / "server"
+    folder.mkdir()
+    shutil.copyfile(fresh_mlflow_store, folder / "mlflow.db")
+    server = Locked(application(folder / "mlflow.db", monkeypatch), port, allowed)
+    uri = f"http://{user}127.0.0.1:{port}"
+    env = {**variables, "MLFLOW_TRACKING_URI": uri, "NO_PROXY": "127.0.0.1"}
+    wrong = cli(
+        "generate",
+        *MADE,
+        env={**env, "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}", **dict.fromkeys(variables, "no")},
+    )
+    assert (wrong.code, server.refused > 0) == (1, True), wrong.err
+    server.refused = 0
+    walk: list[list[str]] = [["show", "latest", "--format", "json"], ["doctor"]]
+    if way == "address":
+        walk += [["sweep", *MADE, "--guidance", "1,2", "--report", "sweep.html"], ["compare", "--report", "page.html"]]
+        walk += [
+            ["evaluate", "latest", "--metrics", "is"],
+            ["runs", "--format", "json"],
+            ["resync", "--format", "json"],
+        ]
+    try:
+        made = cli("generate", *MADE, "--num", "12", "--tracking-uri", uri, env=variables | {"NO_PROXY": "127.0.0.1"})
+        done = [made, *(cli(*arguments, env=env) for arguments in walk)]
+    finally:
+        server.stop()
+    assert server.refused == 0
+    said = wrong.out + wrong.err + "".join(ended.out + ended.err for ended in done)
+    assert [ended.code for ended in done if ended.code not in (0, 1)] == [], said
+    assert made.code == 0, said
+    for secret in (MARK, quote(IN_USE, safe=""), allowed.split()[1]):
+        assert secret not in said
+    found = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").search_runs(["0", "1", "2"])
+    assert {run.info.status for run in found} == {"FINISHED"}
+    assert sum("fid" in run.data.metrics for run in found) >= 1
+    assert any((folder / "artifacts").rglob("*.parquet"))
     assert on_disk(tmp_path) == []
 
 

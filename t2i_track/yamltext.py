@@ -10,13 +10,29 @@ MOST_NODES = 100_000
 """Values after all aliases are unfolded; a sweep of 10,000 prompts has a tenth of it."""
 
 
+class NotYaml(ValueError):
+    """What is wrong with a text, after the name of its file."""
+
+
 def yaml_values(text: str) -> Any:
     """What the text holds.
 
     Raises:
-        yaml.YAMLError: not YAML, a key twice, or aliases that unfold without end. ValueError, OverflowError: a date or
-        number that is none. RecursionError: nested too deeply.
+        NotYaml: not YAML, a key twice, aliases that unfold without end, a date or number that is none, or too deep.
     """
+    try:
+        return _values(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" at line {mark.line + 1}" if mark else ""
+        raise NotYaml(f"is not YAML{line} ({getattr(error, 'problem', error)})") from None
+    except RecursionError:
+        raise NotYaml("has a value that is none (nested too deeply)") from None
+    except (ValueError, OverflowError) as error:  # a 13th month, more digits than Python reads
+        raise NotYaml(f"has a value that is none ({' '.join(str(error).split())[:100]})") from None
+
+
+def _values(text: str) -> Any:
     loader = yaml.SafeLoader(text)
     try:
         node = loader.get_single_node()
