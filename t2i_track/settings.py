@@ -24,6 +24,8 @@ DTYPES = ("fp32", "fp16", "bf16")
 CONTIGUOUS = "contiguous"
 MEMORY_FORMATS = ("channels-last", CONTIGUOUS)
 EMBEDDED_MODEL = "shapes"
+PLAIN = "plain"
+"""The variant of weight files that have none in their names."""
 SIZE_MULTIPLE = 8
 MOST_PIXELS = 2**26
 """8192 x 8192; Pillow takes larger files for decompression bombs."""
@@ -180,6 +182,18 @@ class Values:
     revision: str | None = _setting(
         None, kind=str, stage=Stage.LOAD, decides=Decides.NOTHING, axis=False, column="model.revision",
         open="the newest", help="Branch, tag or commit of a Hugging Face id.",
+    )  # fmt: skip
+    variant: str | None = _setting(
+        None, kind=str, stage=Stage.LOAD, decides=Decides.NOTHING, axis=False, neutral=PLAIN, later=True,
+        open="the dtype's, else plain", help="Which of the model's weight files: fp16, non_ema, …; 'plain': without.",
+    )  # fmt: skip
+    model_config: str | None = _setting(
+        None, kind=str, stage=Stage.LOAD, decides=Decides.NOTHING, axis=False, later=True, open="the model's own",
+        help="Folder or Hugging Face id that says what a model of one file is; its weights are not read.",
+    )  # fmt: skip
+    vae: str | None = _setting(
+        None, kind=str, stage=Stage.LOAD, decides=Decides.PIXELS, cost=True, later=True, open="the model's own",
+        help="Another VAE in place of the model's: a folder, a file, or a Hugging Face id.",
     )  # fmt: skip
     lora: str | None = _setting(
         None, kind=str, stage=Stage.LOAD, decides=Decides.PIXELS, cost=True, column="lora", open="none",
@@ -339,7 +353,8 @@ class Resolved:
             "manifest": self.manifest_sha256,
             "guidance": float(self.settings.guidance),
         }
-        del record["model"]
+        for name in ("model", "vae"):
+            record.pop(name, None)
         return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 DEFAULT_HOME = Path("t2i-data")
 DATABASE = "t2i.db"
 IN_HOME = "./"
-"""How a stored model or LoRA begins that lies in the home folder: no id of the hub begins so."""
-PLACES = ("model", "lora")
+"""How a stored model, VAE or LoRA begins that lies in the home folder: no id of the hub begins so."""
+PLACES = ("model", "model_config", "vae", "lora")
 """The settings that may be paths."""
 
 S = TypeVar("S", bound=Values)
@@ -116,13 +116,13 @@ class Workspace:
         return (absolute.relative_to(home) if absolute.is_relative_to(home) else absolute).as_posix()
 
     def stored_settings(self, settings: S) -> S:
-        """The settings with a model folder and a LoRA file as the database keeps them: absolute, or ``./…`` in the
-        home folder, so that they are found from any folder, and in a copy of the home. Ids are left as they are."""
+        """The settings with a model, a VAE and a LoRA of this disk as the database keeps them: absolute, or ``./…`` in
+        the home folder, so that they are found from any folder, and in a copy of the home. Ids are left as they are."""
         changes: dict[str, Any] = {name: self._stored_place(getattr(settings, name)) for name in PLACES}
         return dataclasses.replace(settings, **changes)
 
     def located(self, settings: S) -> S:
-        """The settings with the paths of a stored model folder and LoRA as they are found from here."""
+        """The settings with the paths of a stored model folder, VAE and LoRA as they are found from here."""
         changes: dict[str, Any] = {name: self._place(getattr(settings, name)) for name in PLACES}
         return dataclasses.replace(settings, **changes)
 

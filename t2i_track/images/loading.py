@@ -1,19 +1,21 @@
-"""Load a diffusers pipeline: a Hugging Face id or a local folder, with its dtype, device, scheduler and LoRA."""
+"""Load a diffusers pipeline as the settings name it, with its dtype, device, VAE and LoRA."""
 
 from __future__ import annotations
 
-import re
+import dataclasses
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from t2i_track import assets
 from t2i_track.errors import ModelError, SettingsError
+from t2i_track.images.download import is_hub_id
+from t2i_track.images.linked import linked
 from t2i_track.images.lora import load_lora, lora_file
-from t2i_track.images.model_folder import INDEX, weight_files
-from t2i_track.images.weights import SAFE, weights_sha256
+from t2i_track.images.model_folder import Choice
+from t2i_track.images.source import VAE, Source, find
+from t2i_track.images.weights import KnownDigests, tensors_sha256, weights_sha256
 from t2i_track.settings import CONTIGUOUS, EMBEDDED_MODEL, Values
 
 
@@ -88,25 +90,31 @@ def choose_memory_format(memory_format: str | None, device: str) -> str:
 
 
 def load(
-    settings: Values, *, allow_pickle: bool = False, check: Callable[[str, str | None], None] | None = None
+    settings: Values,
+    *,
+    allow_pickle: bool = False,
+    check: Callable[[str, str | None], None] | None = None,
+    known: KnownDigests | None = None,
 ) -> LoadedPipeline:
     """Load the model that the settings name, ready to sample.
 
     ``check`` is called with the hashes of the weights and of the LoRA before anything is built of them; it may refuse.
+    ``known`` spares reading files again whose tensors were hashed before.
 
     Raises:
-        ModelError: no such folder or id, no weights in it, or a pipeline that takes no CLIP prompt embeddings.
+        ModelError: no such folder, file or id, something of it that cannot be used, or a LoRA that does not fit.
         PickledWeights: only pickled weights, and ``allow_pickle`` is not set.
+        SettingsError: a setting that would be ignored.
     """
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
-    folder, revision = _folder(settings, allow_pickle)
-    weights = weights_sha256(folder, list(weight_files(folder, settings.model, allow_pickle)))
+    source = find(settings, Choice(dtype, settings.variant, allow_pickle))
+    weights = tensors_sha256(source.weights(), known)
     lora = lora_file(settings.lora, allow_pickle) if settings.lora else None
-    lora_sha256 = None if lora is None else weights_sha256(lora.parent, [lora])
+    lora_sha256 = None if lora is None else weights_sha256(lora.parent, [lora], known)
     if check is not None:
         check(weights, lora_sha256)
-    pipe = _load_pipeline(folder, dtype, settings.model, allow_pickle)
+    pipe = _load_pipeline(source, dtype, settings.model, allow_pickle)
     if lora is not None:
         load_lora(pipe, lora, str(settings.lora))
     pipe.set_progress_bar_config(disable=True)
@@ -114,7 +122,7 @@ def load(
     return LoadedPipeline(
         pipe=pipe,
         name=settings.model,
-        revision=revision,
+        revision=source.revision,
         weights_sha256=weights,
         lora_sha256=lora_sha256,
         pipeline_class=type(pipe).__name__,
@@ -125,16 +133,22 @@ def load(
 
 
 def check_local(settings: Values, *, allow_pickle: bool = False) -> None:
-    """Refuse a model folder or LoRA file that cannot be loaded, before anything is written or imported.
+    """Refuse a model, VAE or LoRA that cannot be loaded, before anything is written or imported.
 
     Raises:
-        ModelError, PickledWeights: as ``load``; ids of the hub are not looked up.
+        ModelError, PickledWeights, SettingsError: as ``load``; ids of the hub are not looked up.
     """
-    if settings.model == EMBEDDED_MODEL or not _is_hub_id(settings.model):
-        folder, _ = _folder(settings, allow_pickle)
-        list(weight_files(folder, settings.model, allow_pickle))
+    dtype = choose_dtype(settings.dtype, device_kind(settings.device))
+    ids = {name for name in FROM_HUB if is_hub_id(getattr(settings, name) or "")} - {EMBEDDED_MODEL}
+    if "model" not in ids and "model_config" not in ids:
+        here = dataclasses.replace(settings, vae=None) if VAE in ids else settings
+        find(here, Choice(dtype, settings.variant, allow_pickle))
     if settings.lora:
         lora_file(settings.lora, allow_pickle)
+
+
+FROM_HUB = ("model", "vae", "model_config")
+"""The settings that may be ids of the hub."""
 
 
 def set_memory_format(pipe: Any, memory_format: str) -> None:
@@ -143,68 +157,55 @@ def set_memory_format(pipe: Any, memory_format: str) -> None:
     import torch
 
     layout = torch.contiguous_format if memory_format == CONTIGUOUS else torch.channels_last
-    for module in (pipe.unet, pipe.vae):
-        module.to(memory_format=layout)
+    for name in ("unet", "transformer", VAE):
+        if (module := pipe.components.get(name)) is not None:
+            module.to(memory_format=layout)
 
 
-def _folder(settings: Values, allow_pickle: bool) -> tuple[Path, str]:
-    if settings.model == EMBEDDED_MODEL:
-        return assets.shapes_sd(), ""
-    local = Path(settings.model).expanduser()
-    if local.is_dir():
-        if not (local / INDEX).is_file():
-            raise ModelError(
-                f"'{settings.model}' has no {INDEX}: --model takes a folder that diffusers saved with"
-                " save_pretrained, or a Hugging Face id"
-            )
-        return local.resolve(), settings.revision or ""
-    if not _is_hub_id(settings.model):
-        raise ModelError(f"no model folder '{settings.model}': give a folder, a Hugging Face id (owner/name) or shapes")
-    return _download(settings.model, settings.revision, allow_pickle)
-
-
-def _is_hub_id(model: str) -> bool:
-    return not Path(model).expanduser().exists() and re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", model) is not None
-
-
-def _download(model: str, revision: str | None, allow_pickle: bool) -> tuple[Path, str]:
-    """The snapshot folder of a Hugging Face id, downloaded or from the cache, and its commit."""
-    from diffusers import DiffusionPipeline
-
-    try:
-        folder = Path(
-            DiffusionPipeline.download(model, revision=revision, use_safetensors=None if allow_pickle else True)
-        )
-    except Exception as error:  # noqa: BLE001 - hub, http and file errors share no base class
-        reason = " ".join(str(error).split())[:160]
-        raise ModelError(
-            f"model '{model}' cannot be had from the hub or its cache ({type(error).__name__}: {reason});"
-            " check the id and the network, or give a local folder"
-        ) from None
-    return folder, folder.name
-
-
-def _load_pipeline(folder: Path, dtype: str, model: str, allow_pickle: bool) -> Any:
-    import torch
-    from diffusers import DiffusionPipeline
-
+def _load_pipeline(source: Source, dtype: str, model: str, allow_pickle: bool) -> Any:
+    """The pipeline of the files that were found, and of no others."""
     _quiet()
-    torch_dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[dtype]
-    variant = None
-    if not any(path.name.count(".") == 1 for path in (folder / "unet").glob("*" + SAFE)):
-        variant = "fp16" if any((folder / "unet").glob("*.fp16" + SAFE)) else None
-    try:
-        pipe = DiffusionPipeline.from_pretrained(
-            folder, dtype=torch_dtype, variant=variant, use_safetensors=None if allow_pickle else True
-        )
-    except Exception as error:  # noqa: BLE001 - whatever a broken folder makes the loaders raise
-        reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"model '{model}' cannot be loaded ({type(error).__name__}: {reason})") from None
-    if not hasattr(pipe, "unet") or not hasattr(pipe, "text_encoder") or hasattr(pipe, "text_encoder_2"):
-        raise ModelError(
-            f"model '{model}' is a {type(pipe).__name__}: this version runs Stable Diffusion 1.x and 2.x pipelines"
-        )
+    with linked(source.index, source.parts) as folder:
+        try:
+            pipe = _pipeline(source, folder, dtype, allow_pickle)
+        except Exception as error:  # noqa: BLE001 - whatever a broken folder makes the loaders raise
+            reason = " ".join(str(error).split()).replace(str(folder), model)[:200]
+            raise ModelError(f"model '{model}' cannot be loaded ({type(error).__name__}: {reason})") from None
+    _require_whole(pipe, model)
     return pipe
+
+
+def _pipeline(source: Source, folder: Path, dtype: str, allow_pickle: bool) -> Any:
+    import diffusers
+    import torch
+
+    torch_dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[dtype]
+    made: dict[str, Any] = {}
+    if source.vae is not None:
+        vae = next(part.component for part in source.parts if part.component.name == VAE)
+        made[VAE] = getattr(diffusers, vae.class_name).from_single_file(
+            str(source.vae), config=str(folder), subfolder=VAE, local_files_only=True, torch_dtype=torch_dtype
+        )
+    kind = getattr(diffusers, source.pipeline_class)
+    if source.checkpoint is not None:
+        return kind.from_single_file(
+            str(source.checkpoint), config=str(folder), local_files_only=True, dtype=torch_dtype, **made
+        )
+    return kind.from_pretrained(folder, dtype=torch_dtype, use_safetensors=None if allow_pickle else True, **made)
+
+
+def _require_whole(pipe: Any, model: str) -> None:
+    """Of tensors that no file has, the loaders only warn."""
+    import torch
+
+    for component, module in pipe.components.items():
+        if isinstance(module, torch.nn.Module):
+            gone = [name for name, tensor in module.state_dict().items() if tensor.is_meta]
+            if gone:
+                raise ModelError(
+                    f"the weights of '{model}' lack {len(gone)} tensors of its {component} ({gone[0]}, …): they are"
+                    " those of another model, or not all of them"
+                )
 
 
 def _quiet() -> None:
@@ -217,4 +218,5 @@ def _quiet() -> None:
 
 
 def _default_size(pipe: Any) -> int:
-    return int(pipe.unet.config.sample_size) * int(pipe.vae_scale_factor)
+    network = pipe.components.get("unet") or pipe.components["transformer"]
+    return int(network.config.sample_size) * int(pipe.vae_scale_factor)
