@@ -325,6 +325,8 @@ def reproduce(
     out: str | Path | None = None,
     model: str | Path | None = None,
     lora: str | Path | None = None,
+    vae: str | Path | None = None,
+    model_config: str | Path | None = None,
     device: str | None = None,
     allow_pickle: bool = False,
     home: Home = None,
@@ -338,6 +340,8 @@ def reproduce(
         model: where the same weights are now: a folder or an id; default: where a run of the database had them, or the
             embedded ones. A model is not loaded because a PNG from elsewhere names it.
         lora: where the same LoRA is now; default: as for ``model``.
+        vae: where the same VAE is now that stood in place of the model's; default: as for ``model``.
+        model_config: what the model is, where ``model`` is one file.
         device: default: as recorded.
         allow_pickle, home, db_url: as for ``generate``.
 
@@ -355,6 +359,8 @@ def reproduce(
         str(image),
         model=_text(model),
         lora=_text(lora),
+        vae=_text(vae),
+        model_config=_text(model_config),
         device=device,
         out=None if out is None else Path(out),
         allow_pickle=allow_pickle,

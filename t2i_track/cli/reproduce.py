@@ -18,6 +18,8 @@ from t2i_track.workspace import Workspace
 @click.option("--out", type=PATH, help="Write the new picture here (PNG).")
 @click.option("--model", show_default="where a run had them", help="Where the same weights are now: a folder or an id.")
 @click.option("--lora", show_default="where a run had it", help="Where the same LoRA is now.")
+@click.option("--vae", show_default="where a run had it", help="Where the same VAE is now that replaced the model's.")
+@click.option("--model-config", show_default="where a run had it", help="What the model is, where --model is one file.")
 @click.option("--device", show_default="as recorded", help="cpu, cuda, cuda:1, mps.")
 @click.option("--allow-pickle", is_flag=True, help="Load pickled weights, which can run code.")
 @format_option("table", "json")
@@ -28,6 +30,8 @@ def reproduce(
     out: Path | None,
     model: str | None,
     lora: str | None,
+    vae: str | None,
+    model_config: str | None,
     device: str | None,
     allow_pickle: bool,
     fmt: str,
@@ -45,6 +49,8 @@ def reproduce(
         image,
         model=model,
         lora=lora,
+        vae=vae,
+        model_config=model_config,
         device=device,
         out=out,
         allow_pickle=allow_pickle,

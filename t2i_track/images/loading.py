@@ -13,8 +13,9 @@ from t2i_track.errors import ModelError, SettingsError
 from t2i_track.images.download import is_hub_id
 from t2i_track.images.linked import linked
 from t2i_track.images.lora import load_lora, lora_file
-from t2i_track.images.model_folder import Choice
+from t2i_track.images.model_folder import Choice, Component
 from t2i_track.images.source import VAE, Source, find
+from t2i_track.images.variants import TRANSFORMERS
 from t2i_track.images.weights import KnownDigests, tensors_sha256, weights_sha256
 from t2i_track.settings import CONTIGUOUS, EMBEDDED_MODEL, Values
 
@@ -168,10 +169,12 @@ def _load_pipeline(source: Source, dtype: str, model: str, allow_pickle: bool) -
     with linked(source.index, source.parts) as folder:
         try:
             pipe = _pipeline(source, folder, dtype, allow_pickle)
+            _require_whole(pipe)
+        except ModelError as error:
+            raise ModelError(f"model '{model}': {error}") from None
         except Exception as error:  # noqa: BLE001 - whatever a broken folder makes the loaders raise
             reason = " ".join(str(error).split()).replace(str(folder), model)[:200]
             raise ModelError(f"model '{model}' cannot be loaded ({type(error).__name__}: {reason})") from None
-    _require_whole(pipe, model)
     return pipe
 
 
@@ -180,32 +183,51 @@ def _pipeline(source: Source, folder: Path, dtype: str, allow_pickle: bool) -> A
     import torch
 
     torch_dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[dtype]
+    kind = getattr(diffusers, source.pipeline_class)
     made: dict[str, Any] = {}
     if source.vae is not None:
         vae = next(part.component for part in source.parts if part.component.name == VAE)
         made[VAE] = getattr(diffusers, vae.class_name).from_single_file(
             str(source.vae), config=str(folder), subfolder=VAE, local_files_only=True, torch_dtype=torch_dtype
         )
-    kind = getattr(diffusers, source.pipeline_class)
     if source.checkpoint is not None:
         return kind.from_single_file(
             str(source.checkpoint), config=str(folder), local_files_only=True, dtype=torch_dtype, **made
         )
-    return kind.from_pretrained(folder, dtype=torch_dtype, use_safetensors=None if allow_pickle else True, **made)
+    safe = None if allow_pickle else True
+    for part in source.parts:
+        if part.weights is not None and part.component.library == TRANSFORMERS:
+            made[part.component.name] = _text_encoder(folder, part.component, torch_dtype, safe)
+    return kind.from_pretrained(folder, dtype=torch_dtype, use_safetensors=safe, **made)
 
 
-def _require_whole(pipe: Any, model: str) -> None:
-    """Of tensors that no file has, the loaders only warn."""
+def _text_encoder(folder: Path, component: Component, torch_dtype: Any, safe: bool | None) -> Any:
+    """A network of transformers, which draws tensors that no file has from its own random numbers."""
+    import transformers
+
+    network, found = getattr(transformers, component.class_name).from_pretrained(
+        folder / component.name, dtype=torch_dtype, use_safetensors=safe, output_loading_info=True
+    )
+    if found["missing_keys"]:
+        raise ModelError(_not_whole(component.name, sorted(found["missing_keys"])))
+    return network
+
+
+def _require_whole(pipe: Any) -> None:
+    """Of tensors that no file has, diffusers only warns."""
     import torch
 
     for component, module in pipe.components.items():
-        if isinstance(module, torch.nn.Module):
-            gone = [name for name, tensor in module.state_dict().items() if tensor.is_meta]
-            if gone:
-                raise ModelError(
-                    f"the weights of '{model}' lack {len(gone)} tensors of its {component} ({gone[0]}, …): they are"
-                    " those of another model, or not all of them"
-                )
+        tensors = module.state_dict() if isinstance(module, torch.nn.Module) else {}
+        if gone := [name for name, tensor in tensors.items() if tensor.is_meta]:
+            raise ModelError(_not_whole(component, gone))
+
+
+def _not_whole(component: str, gone: list[str]) -> str:
+    return (
+        f"its weights lack {len(gone)} tensors of its {component} ({', '.join(gone[:3])}): they are those of another"
+        " model, or not all of them"
+    )
 
 
 def _quiet() -> None:

@@ -110,12 +110,10 @@ def _read(path: Path | None) -> dict[str, dict[str, Any]]:
 
 
 def _is_entry(entry: Any) -> bool:
-    return bool(
-        isinstance(entry, dict)
-        and isinstance(entry.get("identity"), list)
-        and isinstance(entry.get("tensors"), list)
-        and all(isinstance(pair, list) and len(pair) == 2 for pair in entry["tensors"])
-    )
+    if not (isinstance(entry, dict) and isinstance(entry.get("identity"), list)):
+        return False
+    tensors = entry.get("tensors")
+    return isinstance(tensors, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in tensors)
 
 
 def _identity(file: Path) -> list[int]:

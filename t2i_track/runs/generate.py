@@ -31,6 +31,7 @@ from t2i_track.images.loading import (
 from t2i_track.images.sampling import Job, Picture, PromptEncoder, jobs, refuse_ignored, sample
 from t2i_track.images.schedule import require_schedule
 from t2i_track.images.schedulers import require_trained, set_scheduler
+from t2i_track.images.weights import KEPT, KnownDigests
 from t2i_track.images.writing import Record
 from t2i_track.metrics.recorded import changed
 from t2i_track.progress import progress
@@ -40,12 +41,14 @@ from t2i_track.runs.plan import NEGATIVE_TRUNCATED, Plan, Summary, create_run, s
 from t2i_track.runs.projection import Sent
 from t2i_track.runs.rates import START
 from t2i_track.runs.recorded import run_items
-from t2i_track.settings import Resolved, Values
+from t2i_track.settings import DECLARED, Resolved, Stage, Values
 from t2i_track.workspace import Workspace
 
 if TYPE_CHECKING:
     from t2i_track.tracking import Tracker
 
+LOADED = tuple(name for name, declared in DECLARED.items() if declared.stage is Stage.LOAD and name != "memory_format")
+"""The settings of which another value is another pipeline; its memory format can be changed."""
 PROGRESS_SECONDS = 2.0
 """Progress metrics go to MLflow this often at most: a chart of a run needs no more points."""
 
@@ -145,13 +148,14 @@ class Generator:
     def _pipeline(self, settings: Values) -> tuple[LoadedPipeline, dict[str, Any]]:
         """The pipeline for these settings, loaded once, with their scheduler and memory format."""
         settings = self._workspace.located(settings)
-        key = (settings.model, settings.revision, settings.lora, settings.dtype, settings.device)
+        key = tuple(getattr(settings, name) for name in LOADED)
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = None  # frees the old weights before the new ones are read
             self._memory_format = None
             self._encoders.clear()
             begun, self._begun = self._begun or time.monotonic(), None
-            loaded = load(settings, allow_pickle=self._allow_pickle)
+            known = KnownDigests(self._workspace.cache / KEPT, writes=True)
+            loaded = load(settings, allow_pickle=self._allow_pickle, known=known)
             self._start = {START: time.monotonic() - begun}
             self._loaded = (key, loaded, dict(loaded.pipe.scheduler.config))
         _, loaded, model_config = self._loaded

@@ -17,7 +17,7 @@ from t2i_track.images import png
 from t2i_track.images.sampling import Job, PromptEncoder, refuse_ignored, sample
 from t2i_track.notebook import Shown
 from t2i_track.runs import foreign
-from t2i_track.runs.plan import folder_name
+from t2i_track.runs.plan import folder_name, values_of
 from t2i_track.settings import EMBEDDED_MODEL, Values
 from t2i_track.workspace import Workspace
 
@@ -66,6 +66,8 @@ def reproduce(
     *,
     model: str | None = None,
     lora: str | None = None,
+    vae: str | None = None,
+    model_config: str | None = None,
     device: str | None = None,
     out: Path | None = None,
     allow_pickle: bool = False,
@@ -77,6 +79,8 @@ def reproduce(
         address: a PNG file of ours, anywhere, or an image's address in the database.
         model: where the weights are now; default: where they were, if the model is embedded or in the database.
         lora: where the LoRA is now; default: as ``model``.
+        vae: where the VAE is now that stood in place of the model's; default: as ``model``.
+        model_config: what a model of one file is, where ``model`` is one; default: as ``model``.
         device: default: as recorded.
         out: a PNG to write.
         allow_pickle: load pickled weights.
@@ -86,8 +90,9 @@ def reproduce(
         SettingsError: the device is not here, or no picture can be made of a PNG's record.
     """
     record, original, notes = _record(workspace, address)
-    named = _named(workspace, record, model, lora)
-    loaded, changed = _load(record, named, device, allow_pickle)
+    given = {"model": model, "model_config": model_config, "vae": vae, "lora": lora}
+    named = _named(workspace, record, given)
+    loaded, changed = _load(workspace, record, named, device, allow_pickle)
     notes += changed
     pixels = _make(record, loaded)
     digest = png.pixels_sha256(pixels)
@@ -184,29 +189,29 @@ def _stored(image: Image) -> dict[str, Any]:
     return {**picture_record(image.run), "prompt": image.prompt.text, **{name: getattr(image, name) for name in place}}
 
 
-def _named(workspace: Workspace, record: Mapping[str, Any], model: str | None, lora: str | None) -> Values:
-    """The record's settings with a model and a LoRA that the user has named: now, or in a run of the database.
+def _named(workspace: Workspace, record: Mapping[str, Any], given: Mapping[str, str | None]) -> Values:
+    """The record's settings with the places of its weights that the user has named: now, or in a run of the database.
 
     A record may come from anywhere, so nothing is opened or asked for because a record names it.
 
     Raises:
-        ModelError: nobody here has named the model or the LoRA.
+        ModelError: nobody here has named the model, or the VAE or the LoRA that the record has.
     """
     known = _known(workspace, record)
     if record["model"] == EMBEDDED_MODEL:
-        known["model"] = (EMBEDDED_MODEL, None)
-    if model is None and "model" not in known:
-        raise ModelError(_unknown("model", str(record["model"]), record["weights_sha256"]))
+        known = {**known, "model": EMBEDDED_MODEL, "revision": None}
+    named = {**known, **{name: place for name, place in given.items() if place is not None}}
+    if given["model"] is not None:
+        named = {**named, "revision": None, "model_config": given["model_config"]}
     if record["lora_sha256"] is None:
-        lora = None
-    elif lora is None and "lora" not in known:
-        raise ModelError(_unknown("lora", str(record.get("lora")), record["lora_sha256"]))
-    found, revision = known.get("model", (EMBEDDED_MODEL, None))
-    last = {"model": found, "revision": revision, "lora": known.get("lora")}
-    settings = workspace.located(dataclasses.replace(Values.stored(record), **last))
-    if model is not None:
-        settings = dataclasses.replace(settings, model=model, revision=None)
-    return settings if lora is None else dataclasses.replace(settings, lora=lora)
+        named["lora"] = None
+    if record.get("vae") is None:
+        named["vae"] = None
+    for name, sha256 in (("model", "weights_sha256"), ("vae", "weights_sha256"), ("lora", "lora_sha256")):
+        if name not in named or (named[name] is None and record.get(name) is not None):
+            raise ModelError(_unknown(name, str(record.get(name)), record[sha256]))
+    unnamed = {"revision": None, "model_config": None}
+    return workspace.located(dataclasses.replace(Values.stored(record), **{**unnamed, **named}))
 
 
 def _unknown(kind: str, name: str, sha256: str) -> str:
@@ -217,15 +222,23 @@ def _unknown(kind: str, name: str, sha256: str) -> str:
 
 
 def _known(workspace: Workspace, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Where runs of the database found the weights of these hashes: ``model`` (name, revision) and ``lora``."""
+    """Where the last run of the database with weights of these hashes found them, by setting."""
     from t2i_track.db.models import Model, Run
 
     found: dict[str, Any] = {}
     try:
         with workspace.reading() as session:
-            same = select(Model).where(Model.weights_sha256 == record["weights_sha256"]).order_by(Model.id.desc())
-            if (model := session.scalars(same.limit(1)).first()) is not None:
-                found["model"] = (folder_name(model.name, model.revision), model.revision or None)
+            same = Model.weights_sha256 == record["weights_sha256"]
+            if (
+                model := session.scalars(select(Model).where(same).order_by(Model.id.desc()).limit(1)).first()
+            ) is not None:
+                revision = model.revision or None
+                found = {"model": folder_name(model.name, model.revision), "revision": revision, "vae": None}
+            if (
+                run := session.scalars(select(Run).join(Model).where(same).order_by(Run.id.desc())).first()
+            ) is not None:
+                values = values_of(run)
+                found |= {"vae": values.vae, "model_config": values.model_config}
             if record["lora_sha256"] is not None:
                 for run in session.scalars(select(Run).where(Run.lora.is_not(None)).order_by(Run.id.desc())):
                     if run.config["lora_sha256"] == record["lora_sha256"]:
@@ -236,13 +249,14 @@ def _known(workspace: Workspace, record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _load(
-    record: Mapping[str, Any], named: Values, device: str | None, allow_pickle: bool
+    workspace: Workspace, record: Mapping[str, Any], named: Values, device: str | None, allow_pickle: bool
 ) -> tuple[LoadedPipeline, list[str]]:
     """The pipeline of the record, and what is not as it was then."""
     import torch
 
     from t2i_track.images.loading import load, set_memory_format
     from t2i_track.images.schedulers import set_scheduler
+    from t2i_track.images.weights import KEPT, KnownDigests
 
     settings = dataclasses.replace(named, device=device or record["device"])
     notes = []
@@ -260,7 +274,8 @@ def _load(
                     f" {str(now)[:12]} now): give the place that has them with --{kind}"
                 )
 
-    loaded = load(settings, allow_pickle=allow_pickle, check=check)
+    known = KnownDigests(workspace.cache / KEPT)
+    loaded = load(settings, allow_pickle=allow_pickle, check=check, known=known)
     set_memory_format(loaded.pipe, str(settings.memory_format))
     config = set_scheduler(loaded.pipe, dict(loaded.pipe.scheduler.config), settings.scheduler)
     then = record["scheduler_config"]
