@@ -110,7 +110,7 @@ def _read(path: Path | None) -> dict[str, dict[str, Any]]:
 
 
 def _is_entry(entry: Any) -> bool:
-    if not (isinstance(entry, dict) and isinstance(entry.get("identity"), list)):
+    if not isinstance(entry, dict) or not isinstance(entry.get("identity"), list):
         return False
     tensors = entry.get("tensors")
     return isinstance(tensors, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in tensors)
@@ -123,7 +123,7 @@ def _identity(file: Path) -> list[int]:
 
 def _still(file: Path, entry: dict[str, Any]) -> bool:
     try:
-        return _identity(file) == entry["identity"]
+        return bool(_identity(file) == entry["identity"])
     except OSError:
         return False
 
