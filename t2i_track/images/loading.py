@@ -173,6 +173,11 @@ def _load_pipeline(source: Source, dtype: str, model: str, allow_pickle: bool) -
         except ModelError as error:
             raise ModelError(f"model '{model}': {error}") from None
         except Exception as error:  # noqa: BLE001 - whatever a broken folder makes the loaders raise
+            if "meta tensor" in str(error):  # how they say of a checkpoint that a tensor is not in it
+                raise ModelError(
+                    f"model '{model}': its weights lack tensors of one of its networks: they are those of another model"
+                    " than --model-config says, or not all of them"
+                ) from None
             reason = " ".join(str(error).split()).replace(str(folder), model)[:200]
             raise ModelError(f"model '{model}' cannot be loaded ({type(error).__name__}: {reason})") from None
     return pipe
@@ -184,20 +189,24 @@ def _pipeline(source: Source, folder: Path, dtype: str, allow_pickle: bool) -> A
 
     torch_dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[dtype]
     kind = getattr(diffusers, source.pipeline_class)
+    safe = None if allow_pickle else True
     made: dict[str, Any] = {}
-    if source.vae is not None:
-        vae = next(part.component for part in source.parts if part.component.name == VAE)
-        made[VAE] = getattr(diffusers, vae.class_name).from_single_file(
-            str(source.vae), config=str(folder), subfolder=VAE, local_files_only=True, torch_dtype=torch_dtype
-        )
+    for part in source.parts:
+        network, place = part.component.class_name, folder / part.component.name
+        if part.component.name == VAE and source.vae is not None:
+            made[VAE] = getattr(diffusers, network).from_single_file(
+                str(source.vae), config=str(place), local_files_only=True, torch_dtype=torch_dtype
+            )
+        elif part.component.name == VAE and source.checkpoint is not None and part.weights is not None:
+            made[VAE] = getattr(diffusers, network).from_pretrained(
+                place, torch_dtype=torch_dtype, use_safetensors=safe
+            )
+        elif part.weights is not None and part.component.library == TRANSFORMERS:
+            made[part.component.name] = _text_encoder(folder, part.component, torch_dtype, safe)
     if source.checkpoint is not None:
         return kind.from_single_file(
             str(source.checkpoint), config=str(folder), local_files_only=True, dtype=torch_dtype, **made
         )
-    safe = None if allow_pickle else True
-    for part in source.parts:
-        if part.weights is not None and part.component.library == TRANSFORMERS:
-            made[part.component.name] = _text_encoder(folder, part.component, torch_dtype, safe)
     return kind.from_pretrained(folder, dtype=torch_dtype, use_safetensors=safe, **made)
 
 
