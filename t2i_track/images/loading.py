@@ -13,6 +13,7 @@ from t2i_track.errors import ModelError, SettingsError
 from t2i_track.images.download import is_hub_id
 from t2i_track.images.linked import linked
 from t2i_track.images.lora import load_lora, lora_file
+from t2i_track.images.mapped import mapped_files, release
 from t2i_track.images.model_folder import Choice, Component
 from t2i_track.images.source import VAE, Source, find
 from t2i_track.images.variants import TRANSFORMERS
@@ -158,9 +159,14 @@ def set_memory_format(pipe: Any, memory_format: str) -> None:
     import torch
 
     layout = torch.contiguous_format if memory_format == CONTIGUOUS else torch.channels_last
+    files = mapped_files()
     for name in ("unet", "transformer", VAE):
-        if (module := pipe.components.get(name)) is not None:
-            module.to(memory_format=layout)
+        module = pipe.components.get(name)
+        # One by one, since both layouts of all of them take half as much memory again as the model.
+        for parameter in [] if module is None else module.parameters():
+            if parameter.dim() == 4 and not parameter.data.is_contiguous(memory_format=layout):
+                before, parameter.data = parameter.data, parameter.data.contiguous(memory_format=layout)
+                release(before, files)
 
 
 def _load_pipeline(source: Source, dtype: str, model: str, allow_pickle: bool) -> Any:
