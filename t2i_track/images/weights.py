@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -168,14 +166,9 @@ def _tensor_digests(file: Path) -> Iterator[tuple[str, str]]:
             yield file.name, hashlib.file_digest(stream, "sha256").hexdigest()
         return
     tensors = header(file)
-
-    def digest(tensor: dict[str, Any]) -> str:
-        with file.open("rb") as stream:
-            return _digest(stream, tensor)
-
-    # Hashing leaves the interpreter's lock, so that each processor takes a tensor.
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        yield from zip(tensors, pool.map(digest, tensors.values()), strict=True)
+    with file.open("rb") as stream:
+        for name, tensor in tensors.items():
+            yield name, _digest(stream, tensor)
 
 
 def _digest(stream: BinaryIO, tensor: dict[str, Any]) -> str:
