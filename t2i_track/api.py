@@ -327,6 +327,8 @@ def reproduce(
     model: str | Path | None = None,
     lora: str | Path | Sequence[str | Path] | None = None,
     embedding: str | Path | Sequence[str | Path] | None = None,
+    vae: str | Path | None = None,
+    model_config: str | Path | None = None,
     device: str | None = None,
     allow_pickle: bool = False,
     home: Home = None,
@@ -341,6 +343,8 @@ def reproduce(
             embedded ones. A model is not loaded because a PNG from elsewhere names it.
         lora: where the same LoRA is now, of several those that are elsewhere, in any order; default: as for ``model``.
         embedding: where the same textual inversion is now; default and several: as for ``lora``.
+        vae: where the same VAE is now that stood in place of the model's; default: as for ``model``.
+        model_config: what the model is, where ``model`` is one file.
         device: default: as recorded.
         allow_pickle, home, db_url: as for ``generate``.
 
@@ -359,6 +363,8 @@ def reproduce(
         model=_text(model),
         lora=_several(lora),
         embedding=_several(embedding),
+        vae=_text(vae),
+        model_config=_text(model_config),
         device=device,
         out=None if out is None else Path(out),
         allow_pickle=allow_pickle,

@@ -26,6 +26,8 @@ DTYPES = ("fp32", "fp16", "bf16")
 CONTIGUOUS = "contiguous"
 MEMORY_FORMATS = ("channels-last", CONTIGUOUS)
 EMBEDDED_MODEL = "shapes"
+PLAIN = "plain"
+"""The variant of weight files that have none in their names."""
 SIZE_MULTIPLE = 8
 MOST_PIXELS = 2**26
 """8192 x 8192; Pillow takes larger files for decompression bombs."""
@@ -241,6 +243,18 @@ class Values:
         None, kind=str, stage=Stage.LOAD, decides=Decides.NOTHING, axis=False, column="model.revision",
         open="the newest", help="Branch, tag or commit of a Hugging Face id.",
     )  # fmt: skip
+    variant: str | None = _setting(
+        None, kind=str, stage=Stage.LOAD, decides=Decides.NOTHING, axis=False, neutral=PLAIN, later=True,
+        open="the dtype's, else plain", help="Which of the model's weight files: fp16, non_ema, …; 'plain': without.",
+    )  # fmt: skip
+    model_config: str | None = _setting(
+        None, kind=str, stage=Stage.LOAD, decides=Decides.NOTHING, axis=False, later=True, open="the model's own",
+        place=True, help="Folder or Hugging Face id that says what a model of one file is; its weights are not read.",
+    )  # fmt: skip
+    vae: str | None = _setting(
+        None, kind=str, stage=Stage.LOAD, decides=Decides.PIXELS, cost=True, later=True, open="the model's own",
+        place=True, help="Another VAE in place of the model's: a folder, a file, or a Hugging Face id.",
+    )  # fmt: skip
     lora: str | None = _setting(
         None, kind=str, stage=Stage.LOAD, decides=Decides.PIXELS, cost=True, column="lora", open="none", place=True,
         several=True, scaled=True, help="A LoRA: file, folder or Hugging Face id, and :SCALE where it is not 1.",
@@ -408,8 +422,8 @@ class Resolved:
             "manifest": self.manifest_sha256,
             "guidance": float(self.settings.guidance),
         }
-        del record["model"]
-        record.pop("embedding", None)
+        for name in ("model", "vae", "embedding"):
+            record.pop(name, None)
         if self.embedding_sha256 is not None:
             record["embedding"] = self.embedding_sha256
         scales = [spec.scale for spec in DECLARED["lora"].specs(self.settings.lora)]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 DEFAULT_HOME = Path("t2i-data")
 DATABASE = "t2i.db"
 IN_HOME = "./"
-"""How a stored model or LoRA begins that lies in the home folder: no id of the hub begins so."""
+"""How a stored model, VAE or LoRA begins that lies in the home folder: no id of the hub begins so."""
 PLACES = tuple(name for name, declared in DECLARED.items() if declared.place)
 """The settings that may be paths."""
 
@@ -116,13 +116,13 @@ class Workspace:
         return (absolute.relative_to(home) if absolute.is_relative_to(home) else absolute).as_posix()
 
     def stored_settings(self, settings: S) -> S:
-        """The settings with the model's folder and the files of LoRAs and embeddings as the database keeps them:
-        absolute, or ``./…`` in the home folder, so that they are found from any folder, and in a copy of the home. Ids
-        are left as they are."""
+        """The settings with a model, a VAE, LoRAs and embeddings of this disk as the database keeps them: absolute, or
+        ``./…`` in the home folder, so that they are found from any folder, and in a copy of the home. Ids are left as
+        they are."""
         return self._with_places(settings, self._stored_place)
 
     def located(self, settings: S) -> S:
-        """The settings with the paths of a stored model's folder, LoRAs and embeddings as they are found from here."""
+        """The settings with the paths of a stored model, VAE, LoRAs and embeddings as they are found from here."""
         return self._with_places(settings, self._place)
 
     def _with_places(self, settings: S, change: Callable[[str], str]) -> S:

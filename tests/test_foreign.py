@@ -25,8 +25,8 @@ from t2i_track.workspace import Workspace
 
 GOOD: dict[str, Any] = {
     "t2i_record": 1, "run": "0" * 32, "guidance": 3.0, "steps": 2, "scheduler": "ddim", "eta": 0.0,
-    "guidance_rescale": 0.0, "clip_skip": 0, "model": "shapes", "revision": "", "lora": None, "lora_scale": 1.0,
-    "embedding": None, "negative_prompt": "",
+    "guidance_rescale": 0.0, "clip_skip": 0, "model": "shapes", "revision": "", "variant": "plain",
+    "model_config": None, "vae": None, "lora": None, "lora_scale": 1.0, "embedding": None, "negative_prompt": "",
     "height": 64, "width": 64, "dtype": "fp32", "memory_format": "channels-last", "batch_size": 1, "device": "cpu",
     "weights_sha256": "a" * 64, "lora_sha256": None, "pipeline_class": "StableDiffusionPipeline",
     "scheduler_config": {}, "base_seed": 42, "manifest_sha256": "b" * 64, "threads": 1, "versions": {},

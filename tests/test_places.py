@@ -78,7 +78,7 @@ def test_a_folder_that_is_gone_does_not_become_an_id(
     with workspace.begin() as session:
         session.scalars(select(Model)).one().name = "models/sd"
     assert reproduce(workspace, "1").equal
-    monkeypatch.setattr("t2i_track.images.loading._download", lambda *_: pytest.fail("the hub was asked"))
+    monkeypatch.setattr("t2i_track.images.source.fetch", lambda *_: pytest.fail("the hub was asked"))
     shutil.rmtree(tmp_path / "models")
     with pytest.raises(ModelError, match=r"no model folder '\./models/sd'"):
         reproduce(workspace, "1")

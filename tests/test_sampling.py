@@ -302,7 +302,7 @@ def test_folders_that_cannot_be_loaded(tmp_path: Any) -> None:
     with pytest.raises(ModelError, match="has no weights in unet/"):
         load(Settings(model=str(copy), device="cpu"))
     torch.save({}, copy / "unet" / "diffusion_pytorch_model.bin")
-    with pytest.raises(PickledWeights, match="only pickled weights for unet"):
+    with pytest.raises(PickledWeights, match="unet/ has only pickled weights"):
         load(Settings(model=str(copy), device="cpu"))
 
 

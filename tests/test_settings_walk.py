@@ -42,7 +42,7 @@ RESOLVED = {"height": 64, "width": 64, "dtype": "fp32", "memory_format": "channe
             "lora": "one"}  # fmt: skip
 OTHERS: dict[str, Any] = {"height": 72, "width": 72, "device": "cuda", "revision": "abc", "num": 1, "guidance": 3.0}
 """Another value of a setting where ``other`` finds none by its declaration."""
-BY_CONTENT = {"model", "lora", "embedding"}
+BY_CONTENT = {"model", "vae", "lora", "embedding"}
 """Known to the fingerprint by the hash of their tensors, not by their names."""
 NO_ARGUMENT = {"scheduler", "sigmas", "shift", "negative_prompt", "batch_size"}
 """They act at their stage by what is done there, not as an argument of that name."""
@@ -131,10 +131,10 @@ every = pytest.mark.parametrize("name", DECLARED)
 
 def test_the_first_law_and_the_bill() -> None:
     """What decides the pixels, exactly or by rounding, and what decides the cost, in words of their own."""
-    pixels = "guidance steps scheduler eta guidance_rescale clip_skip seed model lora negative_prompt height width"
+    pixels = "guidance steps scheduler eta guidance_rescale clip_skip seed model vae lora negative_prompt height width"
     pixels += " dtype sigmas shift true_cfg_scale max_sequence_length lora_scale embedding"
     rounding = "memory_format batch_size device"
-    cost = "guidance steps scheduler model lora height width dtype memory_format batch_size device"
+    cost = "guidance steps scheduler model vae lora height width dtype memory_format batch_size device"
     cost += " true_cfg_scale max_sequence_length"
     of = {kind: {name for name, declared in DECLARED.items() if declared.decides is kind} for kind in Decides}
     assert of[Decides.PIXELS] == set(pixels.split())
@@ -149,7 +149,7 @@ def test_it_says_what_it_is(name: str) -> None:
     assert declared.help.endswith(".")
     default = Values.__dataclass_fields__[name].default
     assert default is not None or declared.open, "None must be said in words"
-    assert not declared.later or declared.neutral is not None or declared.open, "older runs have the neutral value"
+    assert not declared.later or declared.neutral is not None or default is None, "older runs have the neutral value"
     if declared.stage in (Stage.CALL, Stage.ENCODE, Stage.SCHEDULER):
         assert (declared.passed_as is None) == (name in NO_ARGUMENT)
 

@@ -19,6 +19,8 @@ from t2i_track.workspace import Workspace
 @click.option("--model", show_default="where a run had them", help="Where the same weights are now: a folder or an id.")
 @click.option("--lora", multiple=True, show_default="where a run had it", help="Where the same LoRA is now.")
 @click.option("--embedding", multiple=True, show_default="where a run had it", help="Where the same embedding is now.")
+@click.option("--vae", show_default="where a run had it", help="Where the same VAE is now that replaced the model's.")
+@click.option("--model-config", show_default="where a run had it", help="What the model is, where --model is one file.")
 @click.option("--device", show_default="as recorded", help="cpu, cuda, cuda:1, mps.")
 @click.option("--allow-pickle", is_flag=True, help="Load pickled weights, which can run code.")
 @format_option("table", "json")
@@ -30,6 +32,8 @@ def reproduce(
     model: str | None,
     lora: tuple[str, ...],
     embedding: tuple[str, ...],
+    vae: str | None,
+    model_config: str | None,
     device: str | None,
     allow_pickle: bool,
     fmt: str,
@@ -48,6 +52,8 @@ def reproduce(
         model=model,
         lora=lora or None,
         embedding=embedding or None,
+        vae=vae,
+        model_config=model_config,
         device=device,
         out=out,
         allow_pickle=allow_pickle,

@@ -1,8 +1,8 @@
-"""Load a diffusers pipeline: a Hugging Face id or a local folder, with its dtype, device, scheduler and adapters."""
+"""Load a diffusers pipeline as the settings name it, with its dtype, device, VAE and adapters."""
 
 from __future__ import annotations
 
-import re
+import dataclasses
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,12 +12,16 @@ from typing import Any
 from t2i_track import assets
 from t2i_track.errors import ModelError, SettingsError
 from t2i_track.images.adapters import Adapters, find_adapters, put_adapters, require_local_adapters
-from t2i_track.images.decoding import network
+from t2i_track.images.download import is_hub_id
 from t2i_track.images.families import Configs, Family, family_of
 from t2i_track.images.fits import require_fit
-from t2i_track.images.model import configs_in, configs_of
-from t2i_track.images.model_folder import INDEX, index, weight_files
-from t2i_track.images.weights import SAFE, weights_sha256
+from t2i_track.images.linked import linked
+from t2i_track.images.mapped import mapped_files, release
+from t2i_track.images.model import configs_of, configs_of_parts
+from t2i_track.images.model_folder import INDEX, Choice, Component
+from t2i_track.images.source import VAE, Source, find, read_index
+from t2i_track.images.variants import TRANSFORMERS
+from t2i_track.images.weights import KnownDigests, tensors_sha256
 from t2i_track.settings import CONTIGUOUS, EMBEDDED_MODEL, Values
 
 
@@ -102,33 +106,38 @@ def choose_memory_format(memory_format: str | None, device: str) -> str:
 
 
 def load(
-    settings: Values, *, allow_pickle: bool = False, check: Callable[[str, Adapters], None] | None = None
+    settings: Values,
+    *,
+    allow_pickle: bool = False,
+    check: Callable[[str, Adapters], None] | None = None,
+    known: KnownDigests | None = None,
 ) -> LoadedPipeline:
     """Load the model that the settings name, ready to sample.
 
     ``check`` is called with the hash of the weights and the files of LoRAs and embeddings before anything is built of
     them; it may refuse.
+    ``known`` spares reading files again whose tensors were hashed before.
 
     Raises:
-        ModelError: no such folder or id, no weights in it, or a pipeline that takes no CLIP prompt embeddings.
+        ModelError: no such folder, file or id, something of it that cannot be used, or a LoRA that does not fit.
         PickledWeights: only pickled weights, and ``allow_pickle`` is not set.
+        SettingsError: a setting that would be ignored.
     """
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
-    folder, revision = _folder(settings, allow_pickle)
-    family_of(index(folder, settings.model).get("_class_name"), settings.model)
-    weights = weights_sha256(folder, list(weight_files(folder, settings.model, allow_pickle)))
+    source = find(settings, Choice(dtype, settings.variant, allow_pickle))
+    weights = tensors_sha256(source.weights(), known)
     adapters = find_adapters(settings, allow_pickle)
     if check is not None:
         check(weights, adapters)
-    pipe = _load_pipeline(folder, dtype, settings.model, allow_pickle)
+    pipe = _load_pipeline(source, dtype, settings.model, allow_pickle)
     adapters = put_adapters(pipe, adapters, settings)
     pipe.set_progress_bar_config(disable=True)
     pipe.to(device)
     return LoadedPipeline(
         pipe=pipe,
         name=settings.model,
-        revision=revision,
+        revision=source.revision,
         weights_sha256=weights,
         adapters=adapters,
         pipeline_class=type(pipe).__name__,
@@ -139,38 +148,44 @@ def load(
 
 
 def check_local(settings: Values, *, allow_pickle: bool = False) -> None:
-    """Refuse a model folder, LoRA or embedding that cannot be loaded, before anything is written or imported.
+    """Refuse a model, VAE or LoRA that cannot be loaded, before anything is written or imported.
 
     Raises:
-        ModelError, PickledWeights: as ``load``; ids of the hub are not looked up.
+        ModelError, PickledWeights, SettingsError: as ``load``; ids of the hub are not looked up.
     """
-    if settings.model == EMBEDDED_MODEL or not _is_hub_id(settings.model):
-        folder, _ = _folder(settings, allow_pickle)
-        class_name = index(folder, settings.model).get("_class_name")
-        family_of(class_name, settings.model)
-        list(weight_files(folder, settings.model, allow_pickle))
-        require_fit(settings, str(class_name), configs_in(folder, settings.model))
+    dtype = choose_dtype(settings.dtype, device_kind(settings.device))
+    ids = {name for name in FROM_HUB if is_hub_id(getattr(settings, name) or "")} - {EMBEDDED_MODEL}
+    if "model" not in ids and "model_config" not in ids:
+        here = dataclasses.replace(settings, vae=None) if VAE in ids else settings
+        source = find(here, Choice(dtype, settings.variant, allow_pickle))
+        folders = {part.component.name: part.folder for part in source.parts}
+        require_fit(settings, source.pipeline_class, configs_of_parts(source.index, folders, settings.model))
     require_local_adapters(settings, allow_pickle)
 
 
 def require_local_fit(cells: Iterable[Values]) -> None:
-    """Refuse what the models on this machine would ignore or cannot do, by their configurations alone; ids of the hub
-    are looked at when they are loaded.
+    """Refuse what the models on this machine would ignore or cannot do, by their configurations alone; others are
+    looked at when they are loaded.
 
     Raises:
-        ModelError: a model that is none, or of no family that is run here. SettingsError: as ``fits.require_fit``.
+        ModelError: of no family that is run here. SettingsError: as ``fits.require_fit``.
     """
     unlike = ("seed", "num", "images_per_prompt", "batch_size", "device", "dtype", "memory_format", "revision")
     seen: set[tuple[Any, ...]] = set()
     for cell in cells:
         key = tuple(value for name, value in cell.to_dict().items() if name not in unlike)
-        if key in seen or (cell.model != EMBEDDED_MODEL and _is_hub_id(cell.model)):
-            continue
+        folder = assets.shapes_sd() if cell.model == EMBEDDED_MODEL else Path(cell.model).expanduser()
+        if folder.is_file() and cell.model_config is not None:
+            folder = Path(cell.model_config).expanduser()
+        if key not in seen and (folder / INDEX).is_file():
+            index = read_index(folder, cell.model)
+            folders = {name: folder / name for name in index}
+            require_fit(cell, str(index["_class_name"]), configs_of_parts(index, folders, cell.model))
         seen.add(key)
-        folder, _ = _folder(cell, allow_pickle=False)
-        class_name = index(folder, cell.model).get("_class_name")
-        family_of(class_name, cell.model)
-        require_fit(cell, str(class_name), configs_in(folder, cell.model))
+
+
+FROM_HUB = ("model", "vae", "model_config")
+"""The settings that may be ids of the hub."""
 
 
 def set_memory_format(pipe: Any, memory_format: str) -> None:
@@ -179,64 +194,90 @@ def set_memory_format(pipe: Any, memory_format: str) -> None:
     import torch
 
     layout = torch.contiguous_format if memory_format == CONTIGUOUS else torch.channels_last
-    for module in (network(pipe), pipe.vae):
-        module.to(memory_format=layout)
+    files = mapped_files()
+    for name in ("unet", "transformer", VAE):
+        module = pipe.components.get(name)
+        # One by one, since both layouts of all of them take half as much memory again as the model.
+        for parameter in [] if module is None else module.parameters():
+            if parameter.dim() == 4 and not parameter.data.is_contiguous(memory_format=layout):
+                before, parameter.data = parameter.data, parameter.data.contiguous(memory_format=layout)
+                release(before, files)
 
 
-def _folder(settings: Values, allow_pickle: bool) -> tuple[Path, str]:
-    if settings.model == EMBEDDED_MODEL:
-        return assets.shapes_sd(), ""
-    local = Path(settings.model).expanduser()
-    if local.is_dir():
-        if not (local / INDEX).is_file():
-            raise ModelError(
-                f"'{settings.model}' has no {INDEX}: --model takes a folder that diffusers saved with"
-                " save_pretrained, or a Hugging Face id"
-            )
-        return local.resolve(), settings.revision or ""
-    if not _is_hub_id(settings.model):
-        raise ModelError(f"no model folder '{settings.model}': give a folder, a Hugging Face id (owner/name) or shapes")
-    return _download(settings.model, settings.revision, allow_pickle)
-
-
-def _is_hub_id(model: str) -> bool:
-    return not Path(model).expanduser().exists() and re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", model) is not None
-
-
-def _download(model: str, revision: str | None, allow_pickle: bool) -> tuple[Path, str]:
-    """The snapshot folder of a Hugging Face id, downloaded or from the cache, and its commit."""
-    from diffusers import DiffusionPipeline
-
-    try:
-        folder = Path(
-            DiffusionPipeline.download(model, revision=revision, use_safetensors=None if allow_pickle else True)
-        )
-    except Exception as error:  # noqa: BLE001 - hub, http and file errors share no base class
-        reason = " ".join(str(error).split())[:160]
-        raise ModelError(
-            f"model '{model}' cannot be had from the hub or its cache ({type(error).__name__}: {reason});"
-            " check the id and the network, or give a local folder"
-        ) from None
-    return folder, folder.name
-
-
-def _load_pipeline(folder: Path, dtype: str, model: str, allow_pickle: bool) -> Any:
-    import torch
-    from diffusers import DiffusionPipeline
-
+def _load_pipeline(source: Source, dtype: str, model: str, allow_pickle: bool) -> Any:
+    """The pipeline of the files that were found, and of no others."""
     _quiet()
-    torch_dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[dtype]
-    variant = None
-    if not any(path.name.count(".") == 1 for path in (folder / "unet").glob("*" + SAFE)):
-        variant = "fp16" if any((folder / "unet").glob("*.fp16" + SAFE)) else None
-    try:
-        pipe = DiffusionPipeline.from_pretrained(
-            folder, dtype=torch_dtype, variant=variant, use_safetensors=None if allow_pickle else True
-        )
-    except Exception as error:  # noqa: BLE001 - whatever a broken folder makes the loaders raise
-        reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"model '{model}' cannot be loaded ({type(error).__name__}: {reason})") from None
+    with linked(source.index, source.parts) as folder:
+        try:
+            pipe = _pipeline(source, folder, dtype, allow_pickle)
+            _require_whole(pipe)
+        except ModelError as error:
+            raise ModelError(f"model '{model}': {error}") from None
+        except Exception as error:  # noqa: BLE001 - whatever a broken folder makes the loaders raise
+            if "meta tensor" in str(error):  # how they say of a checkpoint that a tensor is not in it
+                raise ModelError(
+                    f"model '{model}': its weights lack tensors of one of its networks: they are those of another model"
+                    " than --model-config says, or not all of them"
+                ) from None
+            reason = " ".join(str(error).split()).replace(str(folder), model)[:200]
+            raise ModelError(f"model '{model}' cannot be loaded ({type(error).__name__}: {reason})") from None
     return pipe
+
+
+def _pipeline(source: Source, folder: Path, dtype: str, allow_pickle: bool) -> Any:
+    import diffusers
+    import torch
+
+    torch_dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[dtype]
+    kind = getattr(diffusers, source.pipeline_class)
+    safe = None if allow_pickle else True
+    made: dict[str, Any] = {}
+    for part in source.parts:
+        network, place = part.component.class_name, folder / part.component.name
+        if part.component.name == VAE and source.vae is not None:
+            made[VAE] = getattr(diffusers, network).from_single_file(
+                str(source.vae), config=str(place), local_files_only=True, torch_dtype=torch_dtype
+            )
+        elif part.component.name == VAE and source.checkpoint is not None and part.weights is not None:
+            made[VAE] = getattr(diffusers, network).from_pretrained(
+                place, torch_dtype=torch_dtype, use_safetensors=safe
+            )
+        elif part.weights is not None and part.component.library == TRANSFORMERS:
+            made[part.component.name] = _text_encoder(folder, part.component, torch_dtype, safe)
+    if source.checkpoint is not None:
+        return kind.from_single_file(
+            str(source.checkpoint), config=str(folder), local_files_only=True, dtype=torch_dtype, **made
+        )
+    return kind.from_pretrained(folder, dtype=torch_dtype, use_safetensors=safe, **made)
+
+
+def _text_encoder(folder: Path, component: Component, torch_dtype: Any, safe: bool | None) -> Any:
+    """A network of transformers, which draws tensors that no file has from its own random numbers."""
+    import transformers
+
+    network, found = getattr(transformers, component.class_name).from_pretrained(
+        folder / component.name, dtype=torch_dtype, use_safetensors=safe, output_loading_info=True
+    )
+    if found["missing_keys"]:
+        raise ModelError(_not_whole(component.name, sorted(found["missing_keys"])))
+    return network
+
+
+def _require_whole(pipe: Any) -> None:
+    """Of tensors that no file has, diffusers only warns."""
+    import torch
+
+    for component, module in pipe.components.items():
+        tensors = module.state_dict() if isinstance(module, torch.nn.Module) else {}
+        if gone := [name for name, tensor in tensors.items() if tensor.is_meta]:
+            raise ModelError(_not_whole(component, gone))
+
+
+def _not_whole(component: str, gone: list[str]) -> str:
+    return (
+        f"its weights lack {len(gone)} tensors of its {component} ({', '.join(gone[:3])}): they are those of another"
+        " model, or not all of them"
+    )
 
 
 def _quiet() -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from t2i_track.errors import ModelError
 from t2i_track.images.families import Configs, Guidance, family_of
-from t2i_track.images.model_folder import index
+from t2i_track.images.model_folder import index, read_json
 
 TOLD = ("unet", "transformer", "vae", "scheduler", "text_encoder")
 """The components whose configurations say something."""
@@ -36,20 +35,22 @@ def configs_in(folder: Path, model: str) -> Configs:
     Raises:
         ModelError: one cannot be read; the file is named.
     """
-    found = {PIPELINE: index(folder, model)}
-    for name in TOLD:
-        file = folder / name / ("scheduler_config.json" if name == "scheduler" else "config.json")
-        if not file.parent.is_dir():
-            continue
-        try:
-            config = json.loads(file.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError, OSError) as error:
-            reason = " ".join(str(error).split())[:100]
-            raise ModelError(f"'{model}': {name}/{file.name} cannot be read ({reason}): download it again") from None
-        if not isinstance(config, dict):
-            raise ModelError(f"'{model}': {name}/{file.name} is a {type(config).__name__}, not an object")
-        found[name] = config
-    return found
+    found = index(folder, model)
+    return configs_of_parts(found, {name: folder / name for name in found}, model)
+
+
+def configs_of_parts(found: Mapping[str, Any], folders: Mapping[str, Path], model: str) -> Configs:
+    """Those of a model by its index and its components' folders, wherever they lie.
+
+    Raises:
+        ModelError: one cannot be read; the file is named.
+    """
+    files = {
+        name: folders[name] / ("scheduler_config.json" if name == "scheduler" else "config.json")
+        for name in TOLD
+        if name in folders and folders[name].is_dir()
+    }
+    return {PIPELINE: found, **{name: read_json(file, model) for name, file in files.items() if file.exists()}}
 
 
 def guidance_of(pipe: Any) -> Guidance:

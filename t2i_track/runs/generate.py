@@ -34,6 +34,7 @@ from t2i_track.images.loading import (
 from t2i_track.images.lora import lora_scales, set_scales
 from t2i_track.images.sampling import Job, Picture, jobs, sample
 from t2i_track.images.schedulers import resolved, set_scheduler
+from t2i_track.images.weights import KEPT, KnownDigests
 from t2i_track.images.writing import Record
 from t2i_track.metrics.recorded import changed
 from t2i_track.progress import progress
@@ -46,12 +47,15 @@ from t2i_track.runs.plan import NEGATIVE_TRUNCATED, Plan, Summary, create_run, s
 from t2i_track.runs.projection import Sent
 from t2i_track.runs.rates import START
 from t2i_track.runs.recorded import run_items
-from t2i_track.settings import AUTO, Resolved, Values
+from t2i_track.settings import AUTO, DECLARED, Resolved, Stage, Values
 from t2i_track.workspace import Workspace
 
 if TYPE_CHECKING:
     from t2i_track.tracking import Tracker
 
+_CHANGED = ("memory_format", "lora", "lora_scale", "embedding")
+LOADED = tuple(name for name, declared in DECLARED.items() if declared.stage is Stage.LOAD and name not in _CHANGED)
+"""The settings of which another value is another pipeline, as are other adapters; the rest can be changed in it."""
 PROGRESS_SECONDS = 2.0
 """Progress metrics go to MLflow this often at most: a chart of a run needs no more points."""
 
@@ -158,13 +162,14 @@ class Generator:
         """The pipeline for these settings, loaded once, with their scheduler, memory format and scales of LoRAs."""
         settings = self._workspace.located(settings)
         adapters = (*places(settings, "lora"), None, *places(settings, "embedding"))
-        key = (settings.model, settings.revision, adapters, settings.dtype, settings.device)
+        key = (*(getattr(settings, name) for name in LOADED), adapters)
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = None  # frees the old weights before the new ones are read
             self._memory_format = None
             self._encoders.clear()
             begun, self._begun = self._begun or time.monotonic(), None
-            loaded = load(settings, allow_pickle=self._allow_pickle)
+            known = KnownDigests(self._workspace.cache / KEPT, writes=True)
+            loaded = load(settings, allow_pickle=self._allow_pickle, known=known)
             self._start = {START: time.monotonic() - begun}
             self._loaded = (key, loaded)
         _, loaded = self._loaded

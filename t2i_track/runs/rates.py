@@ -161,10 +161,14 @@ def _key(settings: Values, names: Sequence[str]) -> tuple[Any, ...]:
     return tuple(getattr(settings, name) for name in names)
 
 
+CHOSEN = ("lora", "vae")
+"""None of these is no open choice, but the model as it is."""
+
+
 def _fits(settings: Values, timed: Values, names: Sequence[str]) -> bool:
     """Whether the run is what the settings ask for; what they leave open will be as it was."""
-    same = all(getattr(settings, name) in (None, getattr(timed, name)) for name in names if name != "lora")
-    return same and settings.lora == timed.lora  # no LoRA is not an open choice
+    same = all(getattr(settings, name) in (None, getattr(timed, name)) for name in names if name not in CHOSEN)
+    return same and all(getattr(settings, name) == getattr(timed, name) for name in CHOSEN)
 
 
 def _spread(seconds: Sequence[float]) -> Range | None:

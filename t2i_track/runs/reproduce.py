@@ -22,7 +22,7 @@ from t2i_track.images.sampling import Job, sample
 from t2i_track.notebook import Shown
 from t2i_track.runs import foreign
 from t2i_track.runs.adapters import Given, found_again, require_same_files
-from t2i_track.runs.plan import folder_name
+from t2i_track.runs.plan import folder_name, values_of
 from t2i_track.settings import EMBEDDED_MODEL, Values
 from t2i_track.workspace import Workspace
 
@@ -75,6 +75,8 @@ def reproduce(
     model: str | None = None,
     lora: str | None = None,
     embedding: str | None = None,
+    vae: str | None = None,
+    model_config: str | None = None,
     device: str | None = None,
     out: Path | None = None,
     allow_pickle: bool = False,
@@ -87,6 +89,8 @@ def reproduce(
         model: where the weights are now; default: where they were, if the model is embedded or in the database.
         lora: where the LoRA is now, several joined by ``;`` in any order; default: as ``model``.
         embedding: where the textual inversion is now; default and several: as ``lora``.
+        vae: where the VAE is now that stood in place of the model's; default: as ``model``.
+        model_config: what a model of one file is, where ``model`` is one; default: as ``model``.
         device: default: as recorded.
         out: a PNG to write.
         allow_pickle: load pickled weights.
@@ -96,8 +100,9 @@ def reproduce(
         SettingsError: the device is not here, or no picture can be made of a PNG's record.
     """
     record, original, notes = _record(workspace, address)
-    named = _named(workspace, record, model, Given(lora, embedding), allow_pickle)
-    loaded, changed = _load(record, named, device, allow_pickle)
+    given = {"model": model, "model_config": model_config, "vae": vae}
+    named = _named(workspace, record, given, Given(lora, embedding), allow_pickle)
+    loaded, changed = _load(workspace, record, named, device, allow_pickle)
     notes += changed
     pixels = _make(record, loaded)
     digest = png.pixels_sha256(pixels)
@@ -199,55 +204,67 @@ def _stored(image: Image) -> dict[str, Any]:
 
 
 def _named(
-    workspace: Workspace, record: Mapping[str, Any], model: str | None, given: Given, allow_pickle: bool
+    workspace: Workspace, record: Mapping[str, Any], given: Mapping[str, str | None], files: Given, allow_pickle: bool
 ) -> Values:
-    """The record's settings with a model, LoRAs and embeddings that the user has named: now, or in a run of the
-    database.
+    """The record's settings with the places of its weights that the user has named: now, or in a run of the database.
 
     A record may come from anywhere, so nothing is opened or asked for because a record names it.
 
     Raises:
-        ModelError: nobody here has named one of them, or it is gone.
+        ModelError: nobody here has named the model, the VAE or a LoRA or embedding that the record has, or it is gone.
     """
     with contextlib.ExitStack() as opened:
         session = None
         with contextlib.suppress(DatabaseError):  # a PNG needs no database
             session = opened.enter_context(workspace.reading())
-        known = _known_model(session, record)
-        if record["model"] == EMBEDDED_MODEL:
-            known = (EMBEDDED_MODEL, None)
-        if model is None and known is None:
+        known = _known(session, record)
+        adapters = found_again(workspace, session, record, files, allow_pickle)
+    if record["model"] == EMBEDDED_MODEL:
+        known = {**known, "model": EMBEDDED_MODEL, "revision": None}
+    named = {**known, **{name: place for name, place in given.items() if place is not None}}
+    if given["model"] is not None:
+        named = {**named, "revision": None, "model_config": given["model_config"]}
+    if record.get("vae") is None:
+        named["vae"] = None
+    for name in ("model", "vae"):
+        if name not in named or (named[name] is None and record.get(name) is not None):
             raise ModelError(
-                f"no run here has used the model of this record ('{str(record['model'])[:100]}',"
+                f"no run here has used the {name} of this record ('{str(record.get(name))[:100]}',"
                 f" {record['weights_sha256'][:12]}), and what a record names is not loaded by itself: say where it is"
-                " with --model"
+                f" with --{name}"
             )
-        files = found_again(workspace, session, record, given, allow_pickle)
-    found, revision = known or (EMBEDDED_MODEL, None)
-    settings = dataclasses.replace(Values.stored(record), model=found, revision=revision)
-    settings = dataclasses.replace(workspace.located(settings), **files)
-    return settings if model is None else dataclasses.replace(settings, model=model, revision=None)
+    unnamed = {"revision": None, "model_config": None}
+    settings = workspace.located(dataclasses.replace(Values.stored(record), **{**unnamed, **named}))
+    return dataclasses.replace(settings, **adapters)
 
 
-def _known_model(session: Session | None, record: Mapping[str, Any]) -> tuple[str, str | None] | None:
-    """Name and revision under which runs of the database found the weights of the record's hash."""
-    from t2i_track.db.models import Model
+def _known(session: Session | None, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Where the last run of the database with weights of this hash found them, by setting."""
+    from t2i_track.db.models import Model, Run
 
     if session is None:
-        return None
-    same = select(Model).where(Model.weights_sha256 == record["weights_sha256"]).order_by(Model.id.desc())
-    model = session.scalars(same.limit(1)).first()
-    return None if model is None else (folder_name(model.name, model.revision), model.revision or None)
+        return {}
+    found: dict[str, Any] = {}
+    same = Model.weights_sha256 == record["weights_sha256"]
+    model = session.scalars(select(Model).where(same).order_by(Model.id.desc()).limit(1)).first()
+    if model is not None:
+        found = {"model": folder_name(model.name, model.revision), "revision": model.revision or None, "vae": None}
+    run = session.scalars(select(Run).join(Model).where(same).order_by(Run.id.desc()).limit(1)).first()
+    if run is not None:
+        values = values_of(run)
+        found |= {"vae": values.vae, "model_config": values.model_config}
+    return found
 
 
 def _load(
-    record: Mapping[str, Any], named: Values, device: str | None, allow_pickle: bool
+    workspace: Workspace, record: Mapping[str, Any], named: Values, device: str | None, allow_pickle: bool
 ) -> tuple[LoadedPipeline, list[str]]:
     """The pipeline of the record, and what is not as it was then."""
     import torch
 
     from t2i_track.images.loading import load, set_memory_format
     from t2i_track.images.schedulers import set_scheduler
+    from t2i_track.images.weights import KEPT, KnownDigests
 
     settings = dataclasses.replace(named, device=device or record["device"])
     notes = []
@@ -266,7 +283,8 @@ def _load(
             )
         require_same_files(record, adapters, "since the picture was made")
 
-    loaded = load(settings, allow_pickle=allow_pickle, check=check)
+    known = KnownDigests(workspace.cache / KEPT)
+    loaded = load(settings, allow_pickle=allow_pickle, check=check, known=known)
     set_memory_format(loaded.pipe, str(settings.memory_format))
     config = set_scheduler(loaded.pipe, loaded.configs["scheduler"], settings)
     then = record["scheduler_config"]
