@@ -248,11 +248,13 @@ def family_of(class_name: Any, model: str) -> Family:
 
 def model_kind(family: Family, configs: Configs) -> Kind:
     """The kind of schedulers that the model takes: its network's, its own scheduler's, else its family's."""
-    scheduler = configs.get("scheduler", {})
+    return Kind.CONSISTENCY if is_consistent(configs) else family.kind
+
+
+def is_consistent(configs: Configs) -> bool:
+    """Whether it is a consistency model: by an input of its network, or by its own scheduler."""
     distilled = configs.get("unet", {}).get("time_cond_proj_dim") is not None
-    if distilled or scheduler.get("_class_name") in ("LCMScheduler", "TCDScheduler"):
-        return Kind.CONSISTENCY
-    return family.kind
+    return distilled or configs.get("scheduler", {}).get("_class_name") in ("LCMScheduler", "TCDScheduler")
 
 
 def require_size(family: Family, settings: Values) -> None:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from t2i_track.errors import ModelError, SettingsError
-from t2i_track.images.families import Configs, Family, Guidance, family_of, model_kind, require_size
+from t2i_track.images.families import Configs, Family, Guidance, family_of, is_consistent, model_kind, require_size
 from t2i_track.images.schedule import require_schedule
 from t2i_track.images.schedulers import (
     require_kind,
@@ -130,7 +130,7 @@ def notes_on_use(settings: Values, class_name: str, configs: Configs) -> list[st
     found = []
     if by is Guidance.NONE:
         found.append(f"guidance {settings.guidance:g} does nothing: this model was made to do without")
-    if (few := _few(settings, configs, kind)) and settings.steps > FEW:
+    if (few := few_steps(settings, configs)) and settings.steps > FEW:
         found.append(f"{settings.steps} steps: this model was made for {FEW} or fewer ({few})")
     if few and by is Guidance.FREE and kind is not Kind.CONSISTENCY and family.guided(settings, by):
         found.append(f"guidance {settings.guidance:g}: this model was made to do without ({few})")
@@ -142,10 +142,10 @@ def notes_on_use(settings: Values, class_name: str, configs: Configs) -> list[st
     return found
 
 
-def _few(settings: Values, configs: Configs, kind: Kind) -> str:
+def few_steps(settings: Values, configs: Configs) -> str:
     """What says that the model was distilled to few steps; empty where nothing does."""
     scheduler: Mapping[str, Any] = configs["scheduler"]
-    if kind is Kind.CONSISTENCY:
+    if is_consistent(configs):
         return "a consistency model"
     if scheduler.get("timestep_spacing") == "trailing" and str(scheduler.get("_class_name")).startswith("Euler"):
         return "its scheduler's trailing timesteps"

@@ -17,8 +17,8 @@ from t2i_track.images.weights import SAFE, header
 INDEX = "model_index.json"
 CONFIG = "config.json"
 CLASS = "_class_name"
-WEIGHTLESS = ("Scheduler", "Tokenizer", "TokenizerFast", "Processor", "FeatureExtractor")
-"""How the names of classes end that have no weights."""
+WEIGHTLESS = ("Scheduler", "Tokenizer", "Processor", "FeatureExtractor")
+"""Parts of the names of classes that have no weights: TokenizersBackend, CLIPTokenizerFast."""
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 PULL = "it is a Git LFS pointer, not the file: run 'git lfs pull' in its repository"
 READ = (".json", ".txt", ".model", SAFE, ".bin")
@@ -53,7 +53,7 @@ class Component:
     @property
     def has_weights(self) -> bool:
         """Whether it is nothing without weights."""
-        return not self.class_name.endswith(WEIGHTLESS)
+        return not any(part in self.class_name for part in WEIGHTLESS)
 
 
 @dataclass(frozen=True)

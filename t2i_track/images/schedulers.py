@@ -131,15 +131,15 @@ def require_kind(family: Family, configs: Mapping[str, Mapping[str, Any]], setti
     if settings.scheduler in (MODEL, own, _short(own)) and _draws_for_all(configs["scheduler"]):
         raise SettingsError(
             f"scheduler {own} draws one noise for a whole batch, so a picture would depend on its company: take"
-            f" --scheduler {' or '.join(_working(family, configs, settings))}"
+            f" --scheduler {' or '.join(working(family, configs, settings))}"
         )
     if kind is None:
         return
-    working = _working(family, configs, settings)
-    if settings.scheduler not in working:
+    names = working(family, configs, settings)
+    if settings.scheduler not in names:
         raise SettingsError(
             f"scheduler {settings.scheduler} is for {kind.kind.value} models, and this one (with {own}) is a"
-            f" {model_kind(family, configs).value} model: take --scheduler {' or '.join((MODEL, *working))}"
+            f" {model_kind(family, configs).value} model: take --scheduler {' or '.join((MODEL, *names))}"
         )
 
 
@@ -153,7 +153,7 @@ def _short(own: str) -> str | None:
     return next((name for name, kind in SCHEDULERS.items() if kind.diffusers == own and not kind.changes), None)
 
 
-def _working(family: Family, configs: Mapping[str, Mapping[str, Any]], settings: Values) -> list[str]:
+def working(family: Family, configs: Mapping[str, Mapping[str, Any]], settings: Values) -> list[str]:
     """The short names that a model takes."""
     wanted = {model_kind(family, configs)}
     if settings.lora and wanted == {Kind.NOISE}:

@@ -14,6 +14,8 @@ from t2i_track import assets
 from t2i_track.environment import versions
 from t2i_track.errors import DatabaseError, NoDatabase, T2IError
 from t2i_track.filesystems import shared_filesystem
+from t2i_track.images.families import Guidance
+from t2i_track.settings import Values
 from t2i_track.urls import hidden, shown
 from t2i_track.workspace import Workspace
 
@@ -48,6 +50,38 @@ def check(workspace: Workspace, tracking_uri: str | None) -> list[Finding]:
         except (T2IError, ImportError, OSError) as error:
             findings.append(Finding(name, "broken", hidden(" ".join(str(error).split()))))
     return findings
+
+
+def check_model(settings: Values, allow_pickle: bool) -> list[Finding]:
+    """What a model is and needs; nothing of it is loaded, and of an id its configurations alone are downloaded."""
+    from t2i_track.images.inspection import facts
+    from t2i_track.images.loading import choose_device, choose_dtype
+    from t2i_track.images.model_folder import Choice
+
+    try:
+        dtype = choose_dtype(settings.dtype, choose_device(settings.device))
+        found = facts(settings, Choice(dtype, settings.variant, allow_pickle))
+    except (T2IError, ImportError, OSError) as error:
+        return [Finding("model", "broken", hidden(" ".join(str(error).split())))]
+    family = found.family
+    published = [f"guidance {found.default_guidance:g}"] if found.default_guidance is not None else []
+    published += [f"{found.default_steps} steps"] if found.default_steps is not None else []
+    sizes = [f"{found.files_bytes / 1e9:.2f} GB of weights {'on this machine' if found.here else 'to download'}"]
+    if found.parameters is not None:
+        sizes += [f"{found.parameters / 1e6:,.0f} million numbers"]
+        sizes += [f"{found.parameters * bytes_each / 1e9:.2f} GB of memory in {name}" for name, bytes_each in _BYTES]
+    rows = [
+        Finding("family", "ok", f"{family.title} ({found.pipeline_class})"),
+        Finding("guidance", "ok" if found.guidance is not Guidance.NONE else "note", found.guidance.value),
+        Finding("schedulers", "ok", f"its own: {found.scheduler}; {', '.join(found.schedulers)}"),
+        Finding("size of pictures", "ok", f"{found.size} x {found.size}; multiples of {family.multiple}"),
+        Finding("defaults of its class", "ok", ", ".join(published)),
+        Finding("weights", "ok", ", ".join(sizes)),
+    ]
+    return [*rows, *([Finding("made for", "note", f"few steps: {found.made_for}")] if found.made_for else [])]
+
+
+_BYTES = (("fp32", 4), ("fp16 or bf16", 2))
 
 
 def _versions() -> Finding:
