@@ -9,8 +9,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from filelock import FileLock, Timeout
-
 TEMPORARY = ".tmp"
 """How the name of a half-written file ends; a process that is killed leaves such a file, and a resume removes it."""
 
@@ -53,7 +51,7 @@ def write_atomically(path: Path, content: bytes, *, parents: bool = False) -> No
 def remove_left(lock: Path) -> None:
     """Remove the file of a lock that nobody holds: its holder was killed, and nobody has wanted it since."""
     if lock.exists():
-        with suppress(Timeout, OSError), alone(lock, timeout=0):
+        with suppress(OSError), alone(lock, timeout=0):  # filelock's Timeout is one
             pass
 
 
@@ -68,6 +66,8 @@ def alone(lock: Path, *, timeout: float = -1) -> Iterator[None]:
     Raises:
         filelock.Timeout: somebody else holds it.
     """
+    from filelock import FileLock
+
     with FileLock(lock).acquire(timeout=timeout):
         try:
             yield

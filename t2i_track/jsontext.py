@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Mapping
 from datetime import date, time, timedelta
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -30,6 +29,8 @@ def _finite(value: Any) -> Any:
 
 def _jsonable(value: Any) -> Any:
     """Of what a database can hold: times, numbers of its own, bytes."""
+    from decimal import Decimal
+
     if isinstance(value, date | time):
         return value.isoformat()
     if isinstance(value, bytes | memoryview):

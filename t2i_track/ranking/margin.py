@@ -265,13 +265,19 @@ def _images(found: _Differences, run: int, margin: float) -> int | None:
 
 def _detectable(found: _Differences, margin: Margin | None) -> Detectable | None:
     """Between the best and another run, in the median of the others; None where they are all equal."""
-    error = float(np.median(found.errors[0, 1:]))
+    error = _median(found.errors[0, 1:])
     if error == 0.0:
         return None
     least = (found.pairs + POWER_QUANTILE) * error
     wanted = margin.amount if margin is not None and margin.amount > 0 else None
     images = rounded_up(found.images * (least / wanted) ** 2) if wanted else None
     return Detectable(least, found.images, wanted, images)
+
+
+def _median(values: Matrix) -> float:
+    """numpy's own imports masked arrays."""
+    ordered = np.sort(values)
+    return float(ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
 
 
 def rounded_up(images: float) -> int | None:

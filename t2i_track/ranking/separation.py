@@ -12,6 +12,8 @@ simulations, and where it is more.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +28,11 @@ FEWEST_DRAWS = 199
 BUDGET = 3e7
 """Pairs times draws, a third of a second; more runs get fewer draws, and above 550 runs ``separations`` gives None."""
 PART = 2_000_000
-"""Numbers of pairs and draws held at once."""
+"""Numbers of prompts and draws held at once."""
+CACHED = 65_536
+"""Numbers of pairs and draws held at once, which are gone through several times: what a processor's cache holds."""
+LEAST = 16
+"""Draws held at once all the same: fewer cost more than they save."""
 TIE = 1e-6
 """Differences below this share of the values are rounding: such runs are equal."""
 SEED = 2005
@@ -67,13 +73,11 @@ def _step_down(columns: Matrix, low: NDArray[np.intp], high: NDArray[np.intp], d
     statistic = np.abs(gaps[kept]) / roots
     rising = np.argsort(statistic, kind="stable")
     order, roots, ordered = kept[rising], roots[rising], statistic[rising] * (1 - 1e-12)
+    left, right = low[order], high[order]
     counts = np.ones(len(order))  # the observed signs are one of the draws
-    rng = np.random.default_rng(SEED)
-    for part in _parts(draws, len(order)):
-        signs = rng.integers(0, 2, (part, size)) * 2.0 - 1.0
-        flipped = signs @ centred.T / size
-        drawn = flipped[:, high[order]]
-        drawn -= flipped[:, low[order]]
+    for flipped in _flipped(centred, draws, len(order)):
+        drawn = flipped[:, right]
+        drawn -= flipped[:, left]
         np.abs(drawn, out=drawn)
         drawn /= roots
         np.maximum.accumulate(drawn, axis=1, out=drawn)  # over each pair and those below it
@@ -121,9 +125,18 @@ def _studentised(gaps: Matrix, squares: Matrix, size: int) -> Matrix:
     return np.asarray(np.where(varies, np.abs(gaps) / np.sqrt(np.where(varies, variance, 1.0)), np.inf))
 
 
-def _parts(draws: int, pairs: int) -> list[int]:
-    each = max(1, min(draws, PART // max(pairs, 1)))
-    return [min(each, draws - start) for start in range(0, draws, each)]
+def _flipped(columns: Matrix, draws: int, pairs: int) -> Iterator[Matrix]:
+    """The means of the rows under each draw of signs (draws, m), so many draws at once as fit with so many pairs."""
+    size = columns.shape[1]
+    signs, some, each = _signs(size)[:draws], max(1, PART // size), max(LEAST, CACHED // max(pairs, 1))
+    means = np.concatenate([signs[start : start + some] @ columns.T for start in range(0, draws, some)]) / size
+    return (means[start : start + each] for start in range(0, draws, each))
+
+
+@lru_cache(maxsize=4)
+def _signs(size: int) -> NDArray[np.int8]:
+    """The same for every set of runs of this size, so drawn once: a comparison asks for them up to five times."""
+    return (np.random.default_rng(SEED).integers(0, 2, (DRAWS, size)) * 2 - 1).astype(np.int8)
 
 
 def tiers(adjusted: Matrix, alpha: float) -> list[int | None]:
@@ -162,23 +175,22 @@ def reaches(columns: Matrix, level: float) -> tuple[Matrix, float]:
     runs, size = columns.shape
     alone = student_quantile(2 * level - 1, size - 1), student_quantile(level, size - 1)
     if runs * runs * DRAWS > BUDGET / 3:
-        one_sided, two_sided = bonferroni(runs, size - 1, level)
-        return np.full(runs, one_sided), two_sided
+        one, both = bonferroni(runs, size - 1, level)
+        return np.full(runs, one), both
     centred = columns - columns.mean(axis=0)
     low, high = (index.ravel() for index in np.indices((runs, runs)))
-    squares = _squares(centred, low, high)
-    rng = np.random.default_rng(SEED)
-    best, widest = [], []
-    for part in _parts(DRAWS, runs * runs):
-        flipped = (rng.integers(0, 2, (part, size)) * 2.0 - 1.0) @ centred.T / size
-        gaps = flipped[:, high] - flipped[:, low]
-        drawn = _studentised(gaps, squares, size)
-        drawn[:, squares == 0.0] = 0.0
-        widest.append(drawn.max(axis=1))
-        best.append(np.where(gaps > 0, drawn, 0.0).reshape(part, runs, runs).max(axis=1))
+    roots = np.sqrt(_squares(centred, low, high) / size).reshape(runs, runs)
+    scale = np.divide(1.0, roots, out=np.zeros_like(roots), where=roots > 0.0)
+    found = []
+    for flipped in _flipped(centred, DRAWS, runs * runs):
+        gaps = flipped[:, None, :] - flipped[:, :, None]
+        gaps *= scale
+        found.append(gaps.max(axis=1))  # at least the diagonal's 0
+    # |t| grows with the mean over the root of the mean square, so only the largest of a draw are studentised.
+    best = _studentised(np.concatenate(found), np.full(runs, float(size)), size)
     place = min(math.ceil(level * (DRAWS + 1)), DRAWS) - 1
-    one_sided_all = np.sort(np.concatenate(best), axis=0)[place]
-    return np.maximum(one_sided_all, alone[0]), max(float(np.sort(np.concatenate(widest))[place]), alone[1])
+    one_sided, widest = np.sort(best, axis=0)[place], np.sort(best.max(axis=1))[place]
+    return np.maximum(one_sided, alone[0]), max(float(widest), alone[1])
 
 
 def simultaneous_reach(columns: Matrix, level: float) -> float:
@@ -194,11 +206,9 @@ def simultaneous_reach(columns: Matrix, level: float) -> float:
     if not len(varies):
         return 0.0
     # |t| grows with the mean over the root of the mean square, so only the largest of a draw is studentised.
-    scaled = centred[varies] / np.sqrt(squares[varies] * size)[:, None]
-    rng = np.random.default_rng(SEED)
+    scaled = centred[varies] * np.sqrt(size / squares[varies])[:, None]
     largest = []
-    for part in _parts(DRAWS, len(varies)):
-        flipped = (rng.integers(0, 2, (part, size)) * 2.0 - 1.0) @ scaled.T
+    for flipped in _flipped(scaled, DRAWS, len(varies)):
         largest.append(np.maximum(flipped.max(axis=1), -flipped.min(axis=1)))
     found = np.sort(_studentised(np.concatenate(largest), np.full(DRAWS, float(size)), size))
     return float(found[min(math.ceil(level * (len(found) + 1)), len(found)) - 1])
