@@ -47,14 +47,17 @@ def require_sound(instance: Any, _context: Any) -> None:
 
 def require_value(column: ColumnElement[Any], value: Any) -> None:
     """Raise DatabaseError where a table's column cannot hold what was read from it."""
-    if not isinstance(column, Column) or (value is None and column.nullable):
-        return
-    kind = column.type.python_type
-    if not isinstance(value, (kind, int) if kind is float else kind):
+    if isinstance(column, Column) and not isinstance(value, kinds(column)):
         raise DatabaseError(
-            f"the database holds {str(value)[:40]!r} as {column.name} in {column.table.name}, where {kind.__name__} is"
-            " due: restore it from a copy"
+            f"the database holds {str(value)[:40]!r} as {column.name} in {column.table.name}, where"
+            f" {column.type.python_type.__name__} is due: restore it from a copy"
         )
+
+
+def kinds(column: Column[Any]) -> tuple[type, ...]:
+    """The types of the values that a table's column may hold."""
+    kind = column.type.python_type
+    return (kind, *((int,) if kind is float else ()), *((type(None),) if column.nullable else ()))
 
 
 class RunStatus(enum.StrEnum):

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from operator import attrgetter
 from typing import Literal
 
 import numpy as np
@@ -98,10 +99,11 @@ def blocks(rows: Sequence[RunRow], axis: Axis, metric: str) -> list[Block]:
     """Groups of runs equal in all settings but ``axis``, with two levels or more; equal settings are averaged."""
     others = [name for name in (*AXES, "manifest") if name != axis]
     found: dict[tuple[object, ...], dict[float, list[Score]]] = defaultdict(lambda: defaultdict(list))
+    rest, level = attrgetter(*others), attrgetter(axis)
     for row in rows:
         score = row.score(metric)
         if score is not None:
-            found[tuple(getattr(row, name) for name in others)][getattr(row, axis)].append(score)
+            found[rest(row)][level(row)].append(score)
     several = {key: block for key, block in found.items() if len(block) > 1}
     varying = [n for n in range(len(others)) if len({key[n] for key in several}) > 1]
     return [

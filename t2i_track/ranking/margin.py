@@ -22,6 +22,7 @@ from t2i_track.metrics.uncertainty import MIN_GROUPS
 from t2i_track.ranking.differences import difference
 from t2i_track.ranking.rows import Score, direction
 from t2i_track.ranking.separation import Matrix, reaches
+from t2i_track.ranking.skewness import medians
 from t2i_track.ranking.student import bonferroni
 
 Verdict = Literal["as good", "worse", "undecided"]
@@ -265,19 +266,13 @@ def _images(found: _Differences, run: int, margin: float) -> int | None:
 
 def _detectable(found: _Differences, margin: Margin | None) -> Detectable | None:
     """Between the best and another run, in the median of the others; None where they are all equal."""
-    error = _median(found.errors[0, 1:])
+    error = float(medians(found.errors[:1, 1:])[0])
     if error == 0.0:
         return None
     least = (found.pairs + POWER_QUANTILE) * error
     wanted = margin.amount if margin is not None and margin.amount > 0 else None
     images = rounded_up(found.images * (least / wanted) ** 2) if wanted else None
     return Detectable(least, found.images, wanted, images)
-
-
-def _median(values: Matrix) -> float:
-    """numpy's own imports masked arrays."""
-    ordered = np.sort(values)
-    return float(ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
 
 
 def rounded_up(images: float) -> int | None:

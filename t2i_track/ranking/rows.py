@@ -83,8 +83,9 @@ class Score:
     def pairs_with(self, other: Score) -> bool:
         """Whether the two are over the same prompts, grouped alike."""
         ours, theirs = self.columns, other.columns
-        alike = (self.grouping, self.prompts) == (other.grouping, other.prompts)
-        return ours is not None and theirs is not None and len(ours) == len(theirs) and alike
+        if ours is None or theirs is None or len(ours) != len(theirs):
+            return False
+        return self.grouping == other.grouping and self.prompts == other.prompts
 
     @property
     def holds_value(self) -> bool:
