@@ -269,9 +269,9 @@ def _ranked(entry: Ranked) -> dict[str, Any]:
         "images": row.images,
         "seconds_per_image": row.seconds_per_image,
         "score": _score(entry.score),
-        "to_best": asdict(entry.difference) if entry.difference else None,
+        "to_best": {**vars(entry.difference)} if entry.difference else None,
         "p_adjusted": entry.p_adjusted,
-        "standing": asdict(entry.standing) if entry.standing else None,
+        "standing": {**vars(entry.standing)} if entry.standing else None,
         "scores": {name: _score(score) for name, score in sorted(row.scores.items())},
     }
 
