@@ -16,6 +16,9 @@ from t2i_track.metrics.metric import Direction
 from t2i_track.metrics.registry import SECONDS, rankable, score_info
 from t2i_track.settings import AXES, Values
 
+PICTURES = {"n", "images_per_prompt", "parameters.left_out_sha256", "parameters.scored_prompts_sha256"}
+"""The words of a ``protocol_label`` that say which pictures of a run were scored."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -185,6 +188,16 @@ def protocol_difference(ours: Score, theirs: Score) -> str:
     if ours.protocol_label != theirs.protocol_label:
         return f"measured with {theirs.protocol_label or 'an unnamed protocol'}, not {ours.protocol_label}"
     return f"protocol {theirs.protocol[:8]}, not {ours.protocol[:8]}"
+
+
+def differ_in_pictures(ours: Score, theirs: Score) -> bool:
+    """Whether the two were measured alike, but of other pictures: more of them, or others left out.
+
+    A picture's own score is then the same measurement in both, whatever the score of all of them is.
+    """
+    left, right = _fields(ours.protocol_label), _fields(theirs.protocol_label)
+    changed = {key for key in (*left, *right) if left.get(key) != right.get(key)}
+    return bool(changed) and changed <= PICTURES
 
 
 def _fields(label: str) -> dict[str, str]:
