@@ -96,7 +96,7 @@ KEYS = "schema a b level correction differing metrics prompts by changes notes"
 
 def test_the_json_keeps_its_documented_schema() -> None:
     record = json.loads(json.dumps(compare_two(A, B, images("a", [0.1]), images("b", [0.2])).to_dict()))
-    assert record["schema"] == "t2i-track/compare-two/2"
+    assert record["schema"] == "t2i-track/compare-two/3"
     assert " ".join(record) == KEYS
     assert " ".join(record["metrics"][0]) == "metric a b change p_adjusted verdict note margin"
     assert " ".join(record["prompts"][0]) == "metric a_wins b_wins ties"
@@ -120,9 +120,7 @@ def of_pictures(name: str, number: int, label: str, level: float) -> tuple[RunRo
         ("n=40", "n=40 · parameters.scored_prompts_sha256=2", "parameters.scored_prompts_sha256 is 2, not set"),
     ],
 )
-def test_means_over_other_prompts_are_made_again_over_shared_ones(
-    ours: str, theirs: str, differs: str
-) -> None:
+def test_means_over_other_prompts_are_made_again_over_shared_ones(ours: str, theirs: str, differs: str) -> None:
     (a, images_a), (b, images_b) = of_pictures("a", 40, ours, 0.9), of_pictures("bb", 64, theirs, 0.8)
     found = compare_two(a, b, images_a, images_b)
     row = found.metrics[0]

@@ -21,7 +21,7 @@ from t2i_track.ranking.protocols import settled
 from t2i_track.ranking.rows import ImageRow, RunRow, Score, differ_in_pictures, direction, protocol_difference
 from t2i_track.settings import DECISIVE
 
-SCHEMA = "t2i-track/compare-two/2"
+SCHEMA = "t2i-track/compare-two/3"
 COLUMNS = ("metric", "a", "b", "change", "change_low", "change_high", "p_adjusted", "margin", "verdict", "note")
 Verdict = Literal["A better", "B better", "equal within the margin", "cannot be told apart", "unknown"]
 
