@@ -48,7 +48,7 @@ def cell(text: str) -> str:
 
 
 def _plain(text: str, keep: str) -> bool:
-    """Whether there is surely nothing to write otherwise: nearly always, and told much faster than by looking for it."""
+    """Whether there is surely nothing to write otherwise, which is nearly always so and fast to tell."""
     for kept in keep:
         text = text.replace(kept, "")
     return text.isprintable()  # no control character is
