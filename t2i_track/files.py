@@ -10,8 +10,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from filelock import FileLock, Timeout
-
 try:
     import fcntl
 except ImportError:  # Windows, which removes no file that is open
@@ -98,7 +96,7 @@ def write_atomically(path: Path, content: bytes, *, parents: bool = False) -> No
 def remove_left(lock: Path) -> None:
     """Remove the file of a lock that nobody holds: its holder was killed, and nobody has wanted it since."""
     if lock.exists():
-        with suppress(Timeout, OSError), alone(lock, timeout=0):
+        with suppress(OSError), alone(lock, timeout=0):  # filelock's Timeout is one
             pass
 
 
@@ -113,6 +111,8 @@ def alone(lock: Path, *, timeout: float = -1) -> Iterator[None]:
     Raises:
         filelock.Timeout: somebody else holds it.
     """
+    from filelock import FileLock
+
     with FileLock(lock).acquire(timeout=timeout):
         try:
             yield

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from datetime import date, time, timedelta
-from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -36,10 +36,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def json_text(value: Any, indent: int | None = 2, *, separators: tuple[str, str] | None = None) -> str:
     """The JSON of mappings, lists, numbers, texts, times, paths and bytes (in hexadecimal)."""
-    plain = _finite(value)
-    return json.dumps(
-        plain, indent=indent, separators=separators, ensure_ascii=False, default=_jsonable, allow_nan=False
+    write = partial(
+        json.dumps, indent=indent, separators=separators, ensure_ascii=False, default=_jsonable, allow_nan=False
     )
+    try:
+        return write(value)
+    except ValueError:  # a number that is not finite: few results have one, and to look for it takes half the time
+        return write(_finite(value))
 
 
 def _finite(value: Any) -> Any:
@@ -51,7 +54,9 @@ def _finite(value: Any) -> Any:
 
 
 def _jsonable(value: Any) -> Any:
-    """Of what a database can hold: times, numbers of its own, bytes."""
+    """Of what a database can hold: times, numbers of its own, bytes; and mappings that are no dict."""
+    from decimal import Decimal
+
     if isinstance(value, date | time):
         return value.isoformat()
     if isinstance(value, bytes | memoryview):
@@ -60,4 +65,6 @@ def _jsonable(value: Any) -> Any:
         return _finite(float(value))
     if isinstance(value, Path | UUID | timedelta):
         return str(value)
+    if isinstance(value, Mapping):
+        return dict(value)
     raise TypeError(f"{type(value).__name__} in a result")

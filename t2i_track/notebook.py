@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,6 +34,8 @@ class Shown:
 
 def html(lines: Sequence[str], titles: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     """Lines above a table, with whatever a prompt holds made harmless."""
+    from html import escape
+
     said = "".join(f"<p>{escape(line)}</p>" for line in lines)
     head = "".join(f"<th>{escape(title)}</th>" for title in titles)
     body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in cells)

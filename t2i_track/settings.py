@@ -8,7 +8,6 @@ runs do equal work, the keys of protocols. A new setting is a field here and, wh
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import enum
 import hashlib
 import json
@@ -444,6 +443,8 @@ def example(name: str) -> str:
 
 def suggestion(word: str, known: Mapping[str, Any] | tuple[str, ...]) -> str:
     """``; did you mean 'x'?`` or the list of what is known, to end an error with."""
+    import difflib
+
     near = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}"
 

@@ -40,18 +40,20 @@ def unstorable(text: str) -> str | None:
 def clean(text: str) -> str:
     """The text on one line."""
     line = " ".join(text.split()) if text else text
-    if line.isascii() and line.isprintable():  # nearly all cells, and much faster
-        return line
     return harmless(line, keep="")
 
 
 def harmless(text: str, keep: str = "\n") -> str:
     """The text with its control characters as Python writes them (``\\x1b``), but for those to keep."""
+    if _plain(text, keep):
+        return text
     return _CONTROL.sub(lambda found: found[0] if found[0] in keep else _written(found[0]), text)
 
 
 def harmless_json(text: str) -> str:
     """The same JSON: control characters stand in its strings only, where they can be written as ``\\u001b``."""
+    if _plain(text, "\n\t"):
+        return text
     return _CONTROL.sub(lambda found: found[0] if found[0] in "\n\t" else f"\\u{ord(found[0]):04x}", text)
 
 
@@ -59,6 +61,13 @@ def cell(text: str) -> str:
     """The text as a cell of a spreadsheet, which shows what follows ``'`` and does not run it."""
     plain = harmless(text, keep="\n\t")
     return f"'{plain}" if text.lstrip(" ").startswith(_FORMULA) and not _is_number(text) else plain
+
+
+def _plain(text: str, keep: str) -> bool:
+    """Whether there is surely nothing to write otherwise, which is nearly always so and fast to tell."""
+    for kept in keep:
+        text = text.replace(kept, "")
+    return text.isprintable()  # no control character is
 
 
 def _is_number(text: str) -> bool:

@@ -28,6 +28,8 @@ HEAVY = (
     "numpy",
     "plotly",
     "rich",
+    "filelock",
+    "numpy.ma",
 )
 Cli = Callable[..., Any]
 

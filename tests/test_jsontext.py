@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -69,6 +70,11 @@ def test_what_databases_hold() -> None:
 def test_times_and_paths_are_texts() -> None:
     told = {"time": datetime(2026, 1, 2, tzinfo=UTC), "path": Path("a/b"), "pair": (1, math.inf)}
     assert strict(json_text(told)) == {"time": "2026-01-02T00:00:00+00:00", "path": "a/b", "pair": [1, None]}
+
+
+@pytest.mark.parametrize("value", [1.5, math.nan])
+def test_mappings_that_are_no_dict(value: float) -> None:
+    assert strict(json_text(MappingProxyType({"a": [value]}))) == {"a": [plain(value)]}
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ranking_rows import constant, mean_score, noise, run
 
 from t2i_track.errors import CompareError
-from t2i_track.ranking import ImageRow, compare_two
+from t2i_track.ranking import ImageRow, RunRow, compare_two
 
 SHARED = noise(0)
 A = run("a", {"fid": mean_score("fid", 20 + SHARED), "alignment": mean_score("alignment", 0.5 + 0.1 * SHARED)})
@@ -94,8 +96,66 @@ KEYS = "schema a b level correction differing metrics prompts by changes notes"
 
 def test_the_json_keeps_its_documented_schema() -> None:
     record = json.loads(json.dumps(compare_two(A, B, images("a", [0.1]), images("b", [0.2])).to_dict()))
-    assert record["schema"] == "t2i-track/compare-two/2"
+    assert record["schema"] == "t2i-track/compare-two/3"
     assert " ".join(record) == KEYS
     assert " ".join(record["metrics"][0]) == "metric a b change p_adjusted verdict note margin"
     assert " ".join(record["prompts"][0]) == "metric a_wins b_wins ties"
     assert " ".join(record["changes"][0]) == "prompt_index prompt a b a_path b_path change"
+
+
+def of_pictures(name: str, number: int, label: str, level: float) -> tuple[RunRow, list[ImageRow]]:
+    """A run over the first prompts of a manifest, whose alignment falls from prompt to prompt."""
+    values = level - 0.001 * np.arange(number) + 0.01 * np.random.default_rng(len(name)).normal(size=number)
+    score = mean_score("alignment", values, protocol=label, protocol_label=label)
+    pictures = [replace(one, protocols={"alignment": label}) for one in images(name, values.tolist())]
+    return run(name, {"alignment": score}, images=number), pictures
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "differs"),
+    [
+        ("metric=alignment · n=40", "metric=alignment · n=64", "n is 64, not 40"),
+        ("n=40 · images_per_prompt=1", "n=40 · images_per_prompt=2", "images_per_prompt is 2, not 1"),
+        ("n=40 · parameters.left_out_sha256=1", "n=40", "parameters.left_out_sha256 is not set, not 1"),
+        ("n=40", "n=40 · parameters.scored_prompts_sha256=2", "parameters.scored_prompts_sha256 is 2, not set"),
+    ],
+)
+def test_means_over_other_prompts_are_made_again_over_shared_ones(ours: str, theirs: str, differs: str) -> None:
+    (a, images_a), (b, images_b) = of_pictures("a", 40, ours, 0.9), of_pictures("bb", 64, theirs, 0.8)
+    found = compare_two(a, b, images_a, images_b)
+    row = found.metrics[0]
+    shared = [(one.scores["alignment"], two.scores["alignment"]) for one, two in zip(images_a, images_b, strict=False)]
+    gaps = np.array([two - one for one, two in shared])
+    assert (row.metric, row.verdict) == ("alignment", "A better")
+    assert row.note == f"over the 40 prompts that both have: in B {differs}"
+    assert row.a == pytest.approx(np.mean([one for one, _ in shared]))
+    assert row.b == pytest.approx(np.mean([two for _, two in shared]))
+    assert row.change is not None
+    assert row.change.estimate == pytest.approx(gaps.mean())
+    assert row.change.standard_error == pytest.approx(gaps.std(ddof=1) / np.sqrt(40))
+    assert [(c.a_wins, c.b_wins) for c in found.prompts] == [(40, 0)]
+    assert found.notes == ()
+
+
+@pytest.mark.parametrize("label", ["n=64 · weights_sha256=2", "n=40 · weights_sha256=2", "n=64 · versions.numpy=3"])
+def test_other_measurements_of_other_prompts_are_not_mixed(label: str) -> None:
+    (a, images_a), (b, images_b) = of_pictures("a", 40, "n=40", 0.9), of_pictures("bb", 64, label, 0.8)
+    found = compare_two(a, b, images_a, images_b)
+    assert found.metrics[0].change is None
+    assert found.prompts == ()
+
+
+def test_a_picture_that_was_left_out_leaves_its_prompt_out() -> None:
+    (a, images_a), (b, images_b) = (of_pictures(name, 40, f"n={n}", 0.9) for name, n in (("a", 40), ("bb", 39)))
+    images_b[3] = replace(images_b[3], scores={}, protocols={})
+    row = compare_two(a, b, images_a, images_b).metrics[0]
+    assert row.note == "over the 39 prompts that both have: in B n is 39, not 40"
+    assert row.change is not None
+
+
+def test_too_few_prompts_in_common_allow_no_verdict() -> None:
+    (a, images_a), (b, images_b) = of_pictures("a", 40, "n=40", 0.9), of_pictures("bb", 5, "n=5", 0.2)
+    row = compare_two(a, b, images_a, images_b).metrics[0]
+    assert row.verdict == "unknown"
+    assert row.change is not None
+    assert row.change.low is None

@@ -17,7 +17,7 @@ from t2i_track.cli.output import csv_text, echo, print_record, print_rows
 from t2i_track.cli.pair_formats import PAIR_FORMATS, print_pair
 from t2i_track.cli.ranking_formats import FORMATS, print_comparison
 from t2i_track.ranking import compare, compare_two
-from t2i_track.texts import MOST_COUNTED, beginning, cell, clean, harmless, harmless_json
+from t2i_track.texts import _CONTROL, MOST_COUNTED, beginning, cell, clean, harmless, harmless_json
 
 HOSTILE = "a\x1b[31mred\x07\x9b2J\u202eb\u2028c\x00d\r\ud800e"
 OBEYED = set("\x00\x07\x1b\x9b\r\u202e\u2028\ud800")
@@ -89,6 +89,13 @@ def test_what_cannot_be_stored_is_refused_wherever_it_is_typed(bad: str) -> None
     with pytest.raises(SettingsError, match=r"the experiment '.*' cannot be stored"):
         Plan(settings=Settings(), manifest=manifest, experiment=bad)
     assert Plan(settings=Settings(negative_prompt="猫\x1b"), manifest=manifest, experiment="é").name
+
+
+def test_what_python_calls_printable_has_nothing_to_write_otherwise() -> None:
+    """By which ``harmless`` tells at once the texts that it has nothing to do with."""
+    controls = [char for char in map(chr, range(0x110000)) if _CONTROL.match(char)]
+    assert len(controls) > 2048
+    assert not any(char.isprintable() for char in controls)
 
 
 def test_harmless_keeps_lines_and_clean_makes_one() -> None:

@@ -18,9 +18,10 @@ import click
 from t2i_track.errors import T2IError
 from t2i_track.urls import hidden
 
-COLLECT_EVERY = 50_000
+COLLECT_EVERY = 200_000
 """New objects between two passes of the garbage collector. The libraries are a million objects that live to the end:
-at Python's 700, passes over them take a third of the import of torch, diffusers and mlflow."""
+at Python's 700, passes over them take a third of the import of torch, diffusers and mlflow. A thousand stored runs are
+many objects too: at 50,000, passes took a twentieth of comparing them."""
 
 # Command -> where it is; a module is imported when its command is run or listed, and none imports torch or mlflow.
 _COMMANDS = {

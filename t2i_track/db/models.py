@@ -1,7 +1,6 @@
 """The tables: which prompt, which seed, which settings and which weights made each image, and how it scored."""
 
-from __future__ import annotations
-
+# Annotations are no texts here: SQLAlchemy would evaluate each of them whenever a command starts.
 import enum
 from datetime import datetime
 from typing import Any
@@ -48,14 +47,17 @@ def require_sound(instance: Any, _context: Any) -> None:
 
 def require_value(column: ColumnElement[Any], value: Any) -> None:
     """Raise DatabaseError where a table's column cannot hold what was read from it."""
-    if not isinstance(column, Column) or (value is None and column.nullable):
-        return
-    kind = column.type.python_type
-    if not isinstance(value, (kind, int) if kind is float else kind):
+    if isinstance(column, Column) and not isinstance(value, kinds(column)):
         raise DatabaseError(
-            f"the database holds {str(value)[:40]!r} as {column.name} in {column.table.name}, where {kind.__name__} is"
-            " due: restore it from a copy"
+            f"the database holds {str(value)[:40]!r} as {column.name} in {column.table.name}, where"
+            f" {column.type.python_type.__name__} is due: restore it from a copy"
         )
+
+
+def kinds(column: Column[Any]) -> tuple[type, ...]:
+    """The types of the values that a table's column may hold."""
+    kind = column.type.python_type
+    return (kind, *((int,) if kind is float else ()), *((type(None),) if column.nullable else ()))
 
 
 class RunStatus(enum.StrEnum):
@@ -101,7 +103,7 @@ class Manifest(Base):
     name: Mapped[str] = mapped_column(Text)
     sha256: Mapped[digest] = mapped_column(unique=True)
     size: Mapped[int]
-    entries: Mapped[list[ManifestEntry]] = relationship(back_populates="manifest", order_by="ManifestEntry.position")
+    entries: Mapped[list["ManifestEntry"]] = relationship(back_populates="manifest", order_by="ManifestEntry.position")
 
 
 class Prompt(Base):
@@ -141,7 +143,7 @@ class Sweep(Base):
     spec: Mapped[json]
     created_at: Mapped[utc] = mapped_column(default=utc_now)
     ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    members: Mapped[list[SweepRun]] = relationship(back_populates="sweep", order_by="SweepRun.cell")
+    members: Mapped[list["SweepRun"]] = relationship(back_populates="sweep", order_by="SweepRun.cell")
 
 
 class Run(Base):
@@ -184,10 +186,10 @@ class Run(Base):
     error: Mapped[str | None] = mapped_column(Text)
     model: Mapped[Model] = relationship(lazy="joined", innerjoin=True)
     manifest: Mapped[Manifest] = relationship(lazy="joined", innerjoin=True)
-    images: Mapped[list[Image]] = relationship(
+    images: Mapped[list["Image"]] = relationship(
         back_populates="run", order_by="(Image.prompt_index, Image.replicate)", passive_deletes=True
     )
-    metric_values: Mapped[list[MetricValue]] = relationship(back_populates="run", passive_deletes=True)
+    metric_values: Mapped[list["MetricValue"]] = relationship(back_populates="run", passive_deletes=True)
 
 
 class SweepRun(Base):
@@ -233,7 +235,7 @@ class Image(Base):
     created_at: Mapped[utc] = mapped_column(default=utc_now)
     run: Mapped[Run] = relationship(back_populates="images")
     prompt: Mapped[Prompt] = relationship()
-    labels: Mapped[list[Label]] = relationship(back_populates="image", passive_deletes=True)
+    labels: Mapped[list["Label"]] = relationship(back_populates="image", passive_deletes=True)
 
 
 class Protocol(Base):

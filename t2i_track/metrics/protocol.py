@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 IMAGES_PER_PROMPT, LEFT_OUT = "images_per_prompt", "left_out_sha256"
@@ -78,6 +77,8 @@ def digest(record: Any) -> str:
 
 def versions(*distributions: str) -> dict[str, str]:
     """Installed versions, read from the metadata so that nothing is imported."""
+    from importlib.metadata import PackageNotFoundError, version
+
     found = {}
     for name in distributions:
         try:

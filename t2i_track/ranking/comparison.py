@@ -16,7 +16,7 @@ from t2i_track.notebook import Shown
 from t2i_track.ranking.effects import Effect, effect
 from t2i_track.ranking.frontier import Frontier, alignment_metric, frontier
 from t2i_track.ranking.knee import Knee, knee
-from t2i_track.ranking.margin import Detectable, Margin
+from t2i_track.ranking.margin import Detectable, Margin, Standing
 from t2i_track.ranking.protocols import MARK, otherwise, settled
 from t2i_track.ranking.ranking import Excluded, Ranked, any_apart, best_interval, eligible, rank
 from t2i_track.ranking.recommend import Recommendation, recommend
@@ -269,11 +269,16 @@ def _ranked(entry: Ranked) -> dict[str, Any]:
         "images": row.images,
         "seconds_per_image": row.seconds_per_image,
         "score": _score(entry.score),
-        "to_best": asdict(entry.difference) if entry.difference else None,
+        "to_best": _flat(entry.difference),
         "p_adjusted": entry.p_adjusted,
-        "standing": asdict(entry.standing) if entry.standing else None,
+        "standing": _flat(entry.standing),
         "scores": {name: _score(score) for name, score in sorted(row.scores.items())},
     }
+
+
+def _flat(found: Interval | Standing | None) -> dict[str, Any] | None:
+    """``asdict`` would copy each number of each of a thousand runs."""
+    return None if found is None else {name: getattr(found, name) for name in found.__dataclass_fields__}
 
 
 def _identity(row: RunRow) -> dict[str, Any]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import prod
+from math import fsum, prod
 from operator import attrgetter
-from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,7 +79,7 @@ def cost_of_each(rows: Sequence[RunRow]) -> dict[str, Cost]:
 def _timed(cost: Cost, found: Sequence[float], rates: Mapping[object, Sequence[float]]) -> Cost:
     kind = rates[cost.kind]
     bounds = (min(kind) * cost.work, max(kind) * cost.work) if len(kind) >= SEVERAL else None
-    mean, low, high = (fmean(found), min(found), max(found)) if found else (None, None, None)
+    mean, low, high = (fsum(found) / len(found), min(found), max(found)) if found else (None, None, None)
     return replace(cost, timings=len(found), seconds=mean, low=low, high=high, bounds=bounds)
 
 

@@ -93,8 +93,7 @@ def _equal_reach(score: Score, prompts: int, level: float) -> float:
     Shares of equal pictures, such as alignment, are often equal image by image. That no prompt of ``n`` differs says
     that at most ``1 - ((1 - level) / 2) ** (1 / n)`` of all do (Clopper & Pearson 1934), and none by more than 1.
     """
-    info = score_info(score.name)
-    return float(1.0 - ((1.0 - level) / 2.0) ** (1.0 / prompts)) if info is not None and info.share else 0.0
+    return float(1.0 - ((1.0 - level) / 2.0) ** (1.0 / prompts)) if _share(score) else 0.0
 
 
 def _welch(a: Score, b: Score, level: float) -> Interval:
@@ -118,6 +117,11 @@ def _corrected(score: Score) -> bool:
     return info is not None and info.corrected
 
 
+def _share(score: Score) -> bool:
+    info = score_info(score.name)
+    return info is not None and info.share
+
+
 def adjusted_p_values(scores: Sequence[Score], manifests: Sequence[str], level: float) -> Matrix:
     """Of all pairs (m, m), adjusted for how many they are: NaN where they cannot be known, and on the diagonal.
 
@@ -136,7 +140,7 @@ def adjusted_p_values(scores: Sequence[Score], manifests: Sequence[str], level: 
         columns = columns[:, np.isfinite(columns).all(axis=0)]
         if columns.shape[1] < MIN_GROUPS:
             return result
-        found = told_apart(columns)
+        found = told_apart(columns, share=_share(first))
     else:
         found = holm_pairs(_single_p_values([scores[k] for k in known], [manifests[k] for k in known], level))
     if len(known) == len(scores):
@@ -145,15 +149,13 @@ def adjusted_p_values(scores: Sequence[Score], manifests: Sequence[str], level: 
     return result
 
 
-def told_apart(columns: Matrix) -> Matrix:
-    """Adjusted p-values of all pairs of rows over the same prompts (m, m).
+def told_apart(columns: Matrix, *, share: bool = False) -> Matrix:
+    """Adjusted p-values of all pairs of rows over the same prompts (m, m); ``share``: of what is right or wrong.
 
     A pair's is never below Student's of that pair alone, so that none is told apart whose printed interval holds 0.
     """
-    low, high = np.triu_indices(len(columns), 1)
-    single, flipped = _single_pairs(columns, low, high), separations(columns)
-    adjusted = holm(single) if flipped is None else np.fmax(flipped[low, high], single)
-    return _square(adjusted, len(columns), low, high)
+    single, flipped = _paired_p_values(columns), separations(columns, share=share)
+    return holm_pairs(single) if flipped is None else np.fmax(flipped, single)
 
 
 def _enough(score: Score) -> bool:
@@ -162,23 +164,16 @@ def _enough(score: Score) -> bool:
 
 def _paired_p_values(columns: Matrix) -> Matrix:
     """Student's, of all pairs of rows over the same prompts."""
-    low, high = np.triu_indices(len(columns), 1)
-    return _square(_single_pairs(columns, low, high), len(columns), low, high)
-
-
-def _single_pairs(columns: Matrix, low: NDArray[np.intp], high: NDArray[np.intp]) -> Matrix:
-    statistic, tied = pair_statistics(columns, low, high)
-    statistic = np.where(tied, 0.0, np.minimum(statistic, SURE))
-    freedom = columns.shape[1] - 1
-    parts = [student_two_sided(statistic[s : s + PART], freedom) for s in range(0, len(statistic), PART)]
-    return np.where(tied, 1.0, np.concatenate(parts))
-
-
-def _square(pairs: Matrix, size: int, low: NDArray[np.intp], high: NDArray[np.intp]) -> Matrix:
-    """The symmetric matrix of what is known of each pair, NaN on its diagonal."""
-    result = np.full((size, size), np.nan)
-    result[low, high] = result[high, low] = pairs
-    return result
+    freedom, found = columns.shape[1] - 1, np.empty((len(columns), len(columns)))
+    for start, statistic, tied in pair_statistics(columns):
+        p = student_two_sided(np.minimum(statistic, SURE), freedom)
+        p[tied] = 1.0
+        some, rest = slice(start, start + len(p)), slice(start + len(p), None)
+        among, others = np.triu(p[:, : len(p)], 1), p[:, len(p) :]
+        found[some, some] = among + among.T
+        found[some, rest], found[rest, some] = others, others.T
+    np.fill_diagonal(found, np.nan)
+    return found
 
 
 def _single_p_values(scores: Sequence[Score], manifests: Sequence[str], level: float) -> Matrix:
@@ -207,8 +202,10 @@ def holm(p: Sequence[float | None] | Matrix) -> Matrix:
 
 def holm_pairs(p: Matrix) -> Matrix:
     """``holm`` over a symmetric matrix of pairs, each pair counted once."""
-    low, high = np.triu_indices(len(p), 1)
-    return _square(holm(p[low, high]), len(p), low, high)
+    low, high = np.nonzero(np.triu(p, 1) > 0.0)  # ``holm`` leaves the others as they are
+    found = p.copy()
+    found[low, high] = found[high, low] = holm(p[low, high])
+    return found
 
 
 def mean(scores: Sequence[Score]) -> Score:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import pairwise
+from operator import attrgetter
 from typing import Literal
 
 import numpy as np
@@ -98,10 +100,11 @@ def blocks(rows: Sequence[RunRow], axis: Axis, metric: str) -> list[Block]:
     """Groups of runs equal in all settings but ``axis``, with two levels or more; equal settings are averaged."""
     others = [name for name in (*AXES, "manifest") if name != axis]
     found: dict[tuple[object, ...], dict[float, list[Score]]] = defaultdict(lambda: defaultdict(list))
+    rest, level = attrgetter(*others), attrgetter(axis)
     for row in rows:
         score = row.score(metric)
         if score is not None:
-            found[tuple(getattr(row, name) for name in others)][getattr(row, axis)].append(score)
+            found[rest(row)][level(row)].append(score)
     several = {key: block for key, block in found.items() if len(block) > 1}
     varying = [n for n in range(len(others)) if len({key[n] for key in several}) > 1]
     return [
@@ -117,27 +120,31 @@ def effect(rows: Sequence[RunRow], axis: Axis, metric: str, confidence: float) -
         return None
     levels = sorted({level for block in groups for level in block.scores})
     pairs = [(a, b) for a, b in pairwise(levels) if any({a, b} <= block.scores.keys() for block in groups)]
-    changes = [_change(groups, a, b, confidence) for a, b in pairs]
+
+    @cache  # a level is compared with both its neighbours, mostly over the same blocks
+    def average(level: float, among: tuple[int, ...]) -> Score:
+        return mean([groups[place].scores[level] for place in among])
+
+    def changed(low: float, high: float) -> tuple[Interval, int]:
+        both = tuple(place for place, block in enumerate(groups) if low in block.scores and high in block.scores)
+        return difference(average(high, both), average(low, both), confidence), len(both)
+
+    changes = [changed(a, b) for a, b in pairs]
     adjusted = holm([interval.p_value for interval, _ in changes])
     contrasts = tuple(
         _contrast(pair, change, p, metric, confidence) for pair, change, p in zip(pairs, changes, adjusted, strict=True)
     )
     contrasts = _with_exceptions(contrasts, groups, confidence)
-    full = [block.scores for block in groups if len(block.scores) == len(levels)]
-    curve = [Level(level, interval_of(mean([b[level] for b in full]), confidence)) for level in levels] if full else []
+    full = tuple(place for place, block in enumerate(groups) if len(block.scores) == len(levels))
+    curve = [Level(level, interval_of(average(level, full), confidence)) for level in levels] if full else []
     if not contrasts:
         return None
     overall = None
     if any({levels[0], levels[-1]} <= block.scores.keys() for block in groups):
-        whole = _change(groups, levels[0], levels[-1], confidence)
+        whole = changed(levels[0], levels[-1])
         p = np.nan if whole[0].p_value is None else whole[0].p_value
         overall = _contrast((levels[0], levels[-1]), whole, p, metric, confidence)
     return Effect(axis, metric, tuple(curve), contrasts, overall, confidence)
-
-
-def _change(groups: Iterable[Block], low: float, high: float, confidence: float) -> tuple[Interval, int]:
-    both = [block.scores for block in groups if {low, high} <= block.scores.keys()]
-    return difference(mean([b[high] for b in both]), mean([b[low] for b in both]), confidence), len(both)
 
 
 def _contrast(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -21,7 +21,8 @@ from t2i_track.metrics.registry import score_info
 from t2i_track.metrics.uncertainty import MIN_GROUPS
 from t2i_track.ranking.differences import difference
 from t2i_track.ranking.rows import Score, direction
-from t2i_track.ranking.separation import Matrix, reaches
+from t2i_track.ranking.separation import CACHED, Matrix, reaches
+from t2i_track.ranking.skewness import medians
 from t2i_track.ranking.student import bonferroni
 
 Verdict = Literal["as good", "worse", "undecided"]
@@ -117,33 +118,50 @@ def judge(scores: Sequence[Score], manifests: Sequence[str], margin: Margin | No
     if len(known) < 2:
         return Judgement(tuple(found), None)
     some, over = [scores[k] for k in known], [manifests[k] for k in known]
-    columns = _columns(some, over)
+    columns, amount = _columns(some, over), margin.amount if margin else 0.0
+    parts: Iterable[_Differences]
     if columns is not None:
-        differences: _Differences | None = _paired(some, columns, margin.amount if margin else 0.0, level)
-    elif len(known) <= MOST_UNPAIRED:
-        differences = _unpaired(some, over, level)
+        reach, parts = _Reach(*reaches(columns, level), some[0].n), _paired(some[0].name, columns, amount)
+    elif len(known) <= MOST_UNPAIRED and (unpaired := _unpaired(some, over, level)) is not None:
+        reach, parts = unpaired
     else:
-        differences = None
-    if differences is None:
         return Judgement(tuple(found), None)
-    if margin is not None:
-        for place, standing in zip(known, _standings(differences, margin.amount), strict=True):
-            found[place] = standing
-    return Judgement(tuple(found), _detectable(differences, margin))
+    detectable = None
+    for part in parts:
+        if not part.first:
+            detectable = _detectable(part, reach, margin)
+        if margin is None:
+            break
+        for place, standing in enumerate(_standings(part, reach, margin.amount), part.first):
+            found[known[place]] = standing
+    return Judgement(tuple(found), detectable)
+
+
+@dataclass(frozen=True)
+class _Reach:
+    """How far limits of differences reach, in standard errors, with so many images a run."""
+
+    best: Matrix
+    """Of upper limits against each run as the best (m,), one-sided."""
+    pairs: float
+    """Of the intervals of all pairs, two-sided."""
+    images: int
 
 
 @dataclass(frozen=True)
 class _Differences:
-    """Of each row's run, how much better each column's is (m, m), and how far limits of it reach."""
+    """Of some runs, a row each from the ``first`` on, how much better each column's is (some, m); of all m."""
 
+    first: int
     gaps: Matrix
     errors: Matrix
     errors_at_margin: Matrix
-    best: Matrix
-    """Reach in standard errors of upper limits against each run as the best (m,), one-sided."""
-    pairs: float
-    """Reach of the intervals of all pairs, two-sided."""
-    images: int
+
+    def without_own(self, values: Matrix, instead: float) -> Matrix:
+        """With another value where a run stands against itself."""
+        rows = np.arange(len(values))
+        values[rows, rows + self.first] = instead
+        return values
 
 
 def _usable(score: Score) -> bool:
@@ -160,16 +178,6 @@ def _columns(scores: Sequence[Score], manifests: Sequence[str]) -> Matrix | None
     return sign * columns if columns.shape[1] >= MIN_GROUPS else None
 
 
-def _gaps(columns: Matrix) -> tuple[Matrix, Matrix]:
-    """How much better the run of each column is than that of each row, and the sums of squares; both (m, m)."""
-    centred = columns - columns.mean(axis=0)
-    own = np.einsum("ij,ij->i", centred, centred)
-    squares = np.maximum(own[:, None] + own[None, :] - 2.0 * (centred @ centred.T), 0.0)
-    squares[squares <= 1e-12 * (own[:, None] + own[None, :])] = 0.0
-    means = columns.mean(axis=1)
-    return means[None, :] - means[:, None], squares
-
-
 def _errors_at(margin: float, gaps: Matrix, squares: Matrix, size: int, unit: float) -> Matrix:
     """Standard errors of differences of shares if the true difference were the margin (Tango 1998).
 
@@ -179,7 +187,7 @@ def _errors_at(margin: float, gaps: Matrix, squares: Matrix, size: int, unit: fl
     """
     delta = min(margin / unit, 0.99)
     variance = delta * (1 - delta)
-    # In place where it can be: these are matrices of all pairs of a thousand runs.
+    # In place where it can be: of a thousand runs these are half a million pairs.
     net = gaps * (size / unit)  # prompts at which the column's run is better, less those at which it is worse
     worse = squares / unit**2
     b = (2 * size - net) * delta
@@ -206,16 +214,26 @@ def _unit(columns: Matrix) -> float:
     return float(np.sqrt(some.mean())) if len(some) else 1.0
 
 
-def _paired(scores: Sequence[Score], columns: Matrix, margin: float, level: float) -> _Differences:
-    info, size = score_info(scores[0].name), columns.shape[1]
-    gaps, squares = _gaps(columns)
-    errors = np.sqrt(np.maximum(squares / size - gaps * gaps, 0.0) / (size - 1))
+def _paired(metric: str, columns: Matrix, margin: float) -> Iterator[_Differences]:
+    """Of runs over the same prompts, so many rows at once as a processor's cache holds."""
+    (runs, size), info = columns.shape, score_info(metric)
     share = info is not None and info.share and margin > 0
-    at_margin = _errors_at(margin, gaps, squares, size, _unit(columns)) if share else errors
-    return _Differences(gaps, errors, at_margin, *reaches(columns, level), scores[0].n)
+    centred, means, unit = columns - columns.mean(axis=0), columns.mean(axis=1), _unit(columns) if share else 1.0
+    own = np.einsum("ij,ij->i", centred, centred)
+    each = max(1, CACHED // runs)
+    for start in range(0, runs, each):
+        some = slice(start, start + each)
+        both = own[some, None] + own
+        squares = both - 2.0 * (centred[some] @ centred.T)
+        squares[squares <= 1e-12 * both] = 0.0
+        gaps = means - means[some, None]
+        errors = np.sqrt(np.maximum(squares / size - gaps * gaps, 0.0) / (size - 1))
+        yield _Differences(start, gaps, errors, _errors_at(margin, gaps, squares, size, unit) if share else errors)
 
 
-def _unpaired(scores: Sequence[Score], manifests: Sequence[str], level: float) -> _Differences | None:
+def _unpaired(
+    scores: Sequence[Score], manifests: Sequence[str], level: float
+) -> tuple[_Reach, list[_Differences]] | None:
     """Pair by pair; None where some pair cannot be compared."""
     runs = len(scores)
     sign = -1.0 if direction(scores[0].name) == "lower" else 1.0
@@ -229,16 +247,14 @@ def _unpaired(scores: Sequence[Score], manifests: Sequence[str], level: float) -
                 gaps[i, j], errors[i, j] = sign * found.estimate, found.standard_error
     fewest = min(int(np.isfinite(np.asarray(score.columns)).sum()) for score in scores)
     best, pairs = bonferroni(runs, fewest - 1, level)
-    return _Differences(gaps, errors, errors, np.full(runs, best), pairs, min(score.n for score in scores))
+    reach = _Reach(np.full(runs, best), pairs, min(score.n for score in scores))
+    return reach, [_Differences(0, gaps, errors, errors)]
 
 
-def _standings(found: _Differences, margin: float) -> list[Standing]:
-    gaps, at_margin = found.gaps, found.errors_at_margin
-    upper = found.best[None, :] * at_margin
-    upper += gaps
-    np.fill_diagonal(upper, -np.inf)
-    lower = gaps - found.pairs * found.errors
-    np.fill_diagonal(lower, -np.inf)
+def _standings(found: _Differences, reach: _Reach, margin: float) -> list[Standing]:
+    gaps = found.gaps
+    upper = found.without_own(reach.best * found.errors_at_margin + gaps, -np.inf)
+    lower = found.without_own(gaps - reach.pairs * found.errors, -np.inf)
     at_most, at_least = np.maximum(upper.max(axis=1), 0.0), lower.max(axis=1)
     result = []
     for run in range(len(gaps)):
@@ -247,31 +263,31 @@ def _standings(found: _Differences, margin: float) -> list[Standing]:
         elif at_least[run] > margin:
             result.append(Standing("worse", float(at_most[run])))
         else:
-            result.append(Standing("undecided", float(at_most[run]), _images(found, run, margin)))
+            result.append(Standing("undecided", float(at_most[run]), _images(found, reach, run, margin)))
     return result
 
 
-def _images(found: _Differences, run: int, margin: float) -> int | None:
+def _images(found: _Differences, reach: _Reach, run: int, margin: float) -> int | None:
     """So many a run would probably show it worse than one that it seems to be worse than, or else as good as all."""
-    others = np.arange(len(found.gaps)) != run
+    others = np.arange(found.gaps.shape[1]) != run + found.first
     room = margin - found.gaps[run]
     with np.errstate(divide="ignore"):
-        refuted = ((found.pairs + POWER_QUANTILE) * found.errors[run] / room) ** 2
-        shown = ((found.best + POWER_QUANTILE) * found.errors_at_margin[run] / room) ** 2
+        refuted = ((reach.pairs + POWER_QUANTILE) * found.errors[run] / room) ** 2
+        shown = ((reach.best + POWER_QUANTILE) * found.errors_at_margin[run] / room) ** 2
     beyond = others & (room < 0)
     times = refuted[beyond].min() if beyond.any() else shown[others].max()
-    return rounded_up(max(float(times) * found.images, found.images + 1.0))
+    return rounded_up(max(float(times) * reach.images, reach.images + 1.0))
 
 
-def _detectable(found: _Differences, margin: Margin | None) -> Detectable | None:
+def _detectable(found: _Differences, reach: _Reach, margin: Margin | None) -> Detectable | None:
     """Between the best and another run, in the median of the others; None where they are all equal."""
-    error = float(np.median(found.errors[0, 1:]))
+    error = float(medians(found.errors[:1, 1:])[0])
     if error == 0.0:
         return None
-    least = (found.pairs + POWER_QUANTILE) * error
+    least = (reach.pairs + POWER_QUANTILE) * error
     wanted = margin.amount if margin is not None and margin.amount > 0 else None
-    images = rounded_up(found.images * (least / wanted) ** 2) if wanted else None
-    return Detectable(least, found.images, wanted, images)
+    images = rounded_up(reach.images * (least / wanted) ** 2) if wanted else None
+    return Detectable(least, reach.images, wanted, images)
 
 
 def rounded_up(images: float) -> int | None:

@@ -18,10 +18,10 @@ from t2i_track.notebook import Shown
 from t2i_track.ranking.differences import difference, holm
 from t2i_track.ranking.margin import Margin, margin_of
 from t2i_track.ranking.protocols import settled
-from t2i_track.ranking.rows import ImageRow, RunRow, direction, protocol_difference
+from t2i_track.ranking.rows import ImageRow, RunRow, Score, differ_in_pictures, direction, protocol_difference
 from t2i_track.settings import DECISIVE
 
-SCHEMA = "t2i-track/compare-two/2"
+SCHEMA = "t2i-track/compare-two/3"
 COLUMNS = ("metric", "a", "b", "change", "change_low", "change_high", "p_adjusted", "margin", "verdict", "note")
 Verdict = Literal["A better", "B better", "equal within the margin", "cannot be told apart", "unknown"]
 
@@ -126,7 +126,7 @@ def compare_two(
 
     Args:
         images_a, images_b: their images with per-image scores; prompts are matched by index and text, and a score
-            only where all these images have it under one protocol.
+            only where all these images have it under one protocol, which may be of other pictures in A than in B.
         by: the per-image score by which the ``top`` prompts with the largest change are chosen; by default the first
             of the scores of alignment that both have.
         within: differences of at most so much count as none: in units of each score, or ``"2%"`` of A's value; None:
@@ -139,8 +139,10 @@ def compare_two(
         raise CompareError(f"both addresses are run {a.name!r} ({a.run[:8]}); name two different runs")
     a, b = settled([a, b])
     pairs = _matched(images_a, images_b)
-    shared = sorted(set.intersection(*(set(i.scores) for i in (*images_a, *images_b)))) if pairs else []
-    scored = [name for name in shared if len({i.protocols.get(name) for i in (*images_a, *images_b)}) == 1]
+    found = {name: changes for name in _scored(images_a) & _scored(images_b) if (changes := _changes(pairs, name))}
+    shared = sorted(found)
+    parts = {name: found[name] for name in shared if _of_other_pictures(a, b, name)}
+    scored = [name for name in shared if name in parts or len(_protocols((*images_a, *images_b), name)) == 1]
     mixed = [name for name in shared if name not in scored]
     if by is not None and by not in scored:
         lacking = "of one protocol " if by in mixed else ""
@@ -148,19 +150,19 @@ def compare_two(
             f"no score {by!r} {lacking}for each image of both runs; there is {', '.join(scored) or 'none'}"
         )
     by = by or next((name for name in (*of_role("alignment"), *scored) if name in scored), None)
-    changes = sorted(_changes(pairs, by), key=lambda c: (-abs(c.change), c.prompt_index)) if by else []
+    changes = sorted(found[by], key=lambda c: (-abs(c.change), c.prompt_index)) if by else []
     differing = {
         name: (getattr(a, name), getattr(b, name))
         for name in (*DECISIVE, "manifest")
         if getattr(a, name) != getattr(b, name)
     }
-    counts = tuple(_counts(name, _changes(pairs, name)) for name in scored)
+    counts = tuple(_counts(name, found[name]) for name in scored)
     return PairComparison(
         a,
         b,
         level,
         differing,
-        _metrics(a, b, level, within),
+        _metrics(a, b, parts, level, within),
         counts,
         by,
         tuple(changes[:top]),
@@ -168,9 +170,19 @@ def compare_two(
     )
 
 
-def _metrics(a: RunRow, b: RunRow, level: float, within: str | float | None) -> tuple[MetricDifference, ...]:
+def _of_other_pictures(a: RunRow, b: RunRow, name: str) -> bool:
+    ours, theirs = a.score(name), b.score(name)
+    return ours is not None and theirs is not None and differ_in_pictures(ours, theirs)
+
+
+def _metrics(
+    a: RunRow, b: RunRow, parts: Mapping[str, Sequence[PromptChange]], level: float, within: str | float | None
+) -> tuple[MetricDifference, ...]:
+    """``parts``: of means over other pictures in A than in B, the prompts that both have."""
     names = [name for name in rankable(parts=True) if a.score(name) or b.score(name)]
-    rows = [_metric(name, a, b, level) for name in names]
+    rows = [
+        _over_shared(a, b, name, parts[name], level) if name in parts else _metric(name, a, b, level) for name in names
+    ]
     adjusted = holm([row.change.p_value if row.change else None for row in rows])
     margins = [margin_of(row.metric, ours, within) if (ours := a.score(row.metric)) else None for row in rows]
     return tuple(_decided(row, p, level, margin) for row, p, margin in zip(rows, adjusted, margins, strict=True))
@@ -192,6 +204,14 @@ def _metric(name: str, a: RunRow, b: RunRow, level: float) -> MetricDifference:
     gap = difference(theirs, ours, level, paired)
     note = None if paired else "over different manifests: unpaired"
     return MetricDifference(name, ours.value, theirs.value, gap, None, "unknown", note)
+
+
+def _over_shared(a: RunRow, b: RunRow, name: str, shared: Sequence[PromptChange], level: float) -> MetricDifference:
+    """Of a mean over other pictures in A than in B: both made again over the prompts that both have."""
+    columns = np.array([(change.a, change.b) for change in shared]).T
+    ours, theirs = (Score(name, float(own.mean()), n=len(own), parts=own) for own in columns)
+    note = f"over the {len(shared)} prompts that both have: in B {protocol_difference(a.scores[name], b.scores[name])}"
+    return MetricDifference(name, ours.value, theirs.value, difference(theirs, ours, level), None, "unknown", note)
 
 
 def _decided(row: MetricDifference, p: float, level: float, margin: Margin | None) -> MetricDifference:
@@ -228,7 +248,17 @@ def _changes(pairs: Pairs, metric: str) -> list[PromptChange]:
             a[0].prompt_index, a[0].prompt, _mean(a, metric), _mean(b, metric), a[0].path, b[0].path
         )
         for a, b in pairs
+        if all(metric in image.scores for image in (*a, *b))
     ]  # fmt: skip
+
+
+def _scored(images: Sequence[ImageRow]) -> set[str]:
+    """The scores that some image has; one that was left out of a measurement has none."""
+    return {name for image in images for name in image.scores}
+
+
+def _protocols(images: Sequence[ImageRow], metric: str) -> set[str | None]:
+    return {image.protocols.get(metric) for image in images if metric in image.scores}
 
 
 def _mean(images: Sequence[ImageRow], metric: str) -> float:

@@ -17,6 +17,9 @@ from t2i_track.metrics.registry import SECONDS, rankable, score_info
 from t2i_track.schedulers import network_calls
 from t2i_track.settings import AXES, Values
 
+PICTURES = {"n", "images_per_prompt", "parameters.left_out_sha256", "parameters.scored_prompts_sha256"}
+"""The words of a ``protocol_label`` that say which pictures of a run were scored."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -84,8 +87,9 @@ class Score:
     def pairs_with(self, other: Score) -> bool:
         """Whether the two are over the same prompts, grouped alike."""
         ours, theirs = self.columns, other.columns
-        alike = (self.grouping, self.prompts) == (other.grouping, other.prompts)
-        return ours is not None and theirs is not None and len(ours) == len(theirs) and alike
+        if ours is None or theirs is None or len(ours) != len(theirs):
+            return False
+        return self.grouping == other.grouping and self.prompts == other.prompts
 
     @property
     def holds_value(self) -> bool:
@@ -192,6 +196,16 @@ def protocol_difference(ours: Score, theirs: Score) -> str:
     if ours.protocol_label != theirs.protocol_label:
         return f"measured with {theirs.protocol_label or 'an unnamed protocol'}, not {ours.protocol_label}"
     return f"protocol {theirs.protocol[:8]}, not {ours.protocol[:8]}"
+
+
+def differ_in_pictures(ours: Score, theirs: Score) -> bool:
+    """Whether the two were measured alike, but of other pictures: more of them, or others left out.
+
+    A picture's own score is then the same measurement in both, whatever the score of all of them is.
+    """
+    left, right = _fields(ours.protocol_label), _fields(theirs.protocol_label)
+    changed = {key for key in (*left, *right) if left.get(key) != right.get(key)}
+    return bool(changed) and changed <= PICTURES
 
 
 def _fields(label: str) -> dict[str, str]:

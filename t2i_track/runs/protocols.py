@@ -26,19 +26,12 @@ class Protocols:
 
     def __init__(self, session: Session) -> None:
         self._stored = {row.id: row for row in session.scalars(select(Protocol))}
-        self._found: dict[tuple[Any, ...], tuple[str, str]] = {}
-
-    def fingerprint(self, protocol_id: int) -> str:
+        self._n = {number: row.n for number, row in self._stored.items()}
+        self.fingerprints = {number: row.fingerprint for number, row in self._stored.items()}
         """As stored."""
-        return self._stored[protocol_id].fingerprint
-
-    def options(self, protocol_id: int) -> str:
+        self.options = {number: _options(row.reference) for number, row in self._stored.items()}
         """Of `t2i evaluate`, as far as the protocol tells those of values that were stored without them."""
-        reference = self._stored[protocol_id].reference
-        if reference in (None, EMBEDDED):
-            return ""
-        run = reference.removeprefix(RUN_LABEL)
-        return shlex.join(["--reference", reference if run == reference else f"{RUN_REFERENCE}{run}"])
+        self._found: dict[tuple[Any, ...], tuple[str, str]] = {}
 
     def compared(
         self, protocol_id: int, num: int, images_per_prompt: int, prompts_sha256: str | None
@@ -47,11 +40,10 @@ class Protocols:
 
         ``prompts_sha256``: of the prompts that were scored, where that is stored.
         """
-        stored = self._stored[protocol_id]
-        whole = stored.n >= num * images_per_prompt
+        whole = self._n[protocol_id] >= num * images_per_prompt
         key = (protocol_id, images_per_prompt, None if whole else prompts_sha256 or "not stored")
         if key not in self._found:
-            self._found[key] = self._completed(stored, *key[1:])
+            self._found[key] = self._completed(self._stored[protocol_id], *key[1:])
         return self._found[key]
 
     @staticmethod
@@ -65,6 +57,13 @@ class Protocols:
         if said != stored.parameters:
             fingerprint = replace(record_of(stored), parameters=said).fingerprint
         return fingerprint, _label(stored, said)
+
+
+def _options(reference: str | None) -> str:
+    if reference in (None, EMBEDDED):
+        return ""
+    run = reference.removeprefix(RUN_LABEL)
+    return shlex.join(["--reference", reference if run == reference else f"{RUN_REFERENCE}{run}"])
 
 
 def record_of(stored: Protocol) -> ProtocolRecord:

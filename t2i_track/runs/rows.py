@@ -20,6 +20,7 @@ from t2i_track.db.models import (
     Run,
     Sweep,
     SweepRun,
+    kinds,
     require_value,
 )
 from t2i_track.ranking.rows import ImageRow, RunRow, Score
@@ -113,6 +114,7 @@ _FIELDS = {
     **{name: _column(declared.column) for name, declared in DECLARED.items() if declared.column is not None},
 }
 _TABLE_COLUMNS = [attribute.property.columns[0] for attribute in _FIELDS.values()]
+_KINDS = [kinds(column) for column in _TABLE_COLUMNS]
 # Of its JSON: what stands beside those of a column, and what its scores were asked for with.
 _BESIDE = tuple(Run.config[name].label(name) for name in (RESOLVED, "memory_format", EVALUATED, HALVES))
 
@@ -121,8 +123,9 @@ def _fields(run: Row[Any]) -> dict[str, Any]:
     """What a ``RunRow`` has of the run's own row."""
     values: Sequence[Any] = tuple(run)
     resolved, memory_format, columns = values[1], values[2], values[1 + len(_BESIDE) :]
-    for column, value in zip(_TABLE_COLUMNS, columns, strict=True):
-        require_value(column, value)
+    if not all(map(isinstance, columns, _KINDS)):
+        for column, value in zip(_TABLE_COLUMNS, columns, strict=True):
+            require_value(column, value)
     found = dict(zip(_FIELDS, columns, strict=True))
     settings = {name: found.pop(name) for name in DECLARED if name in found}
     stored = Values.stored({**beside_columns(resolved, memory_format), **settings})
@@ -171,7 +174,7 @@ def _scores(session: Session, runs: Sequence[Row[Any]]) -> dict[int, dict[str, l
         for run_id, name, value, low, high, n, note, protocol, replicates, grouping, prompts, parts in ordered:
             run = of_run[run_id]
             fingerprint, label = protocols.compared(protocol, run.num, run.images_per_prompt, prompts)
-            stored = protocols.fingerprint(protocol)
+            stored, options = protocols.fingerprints[protocol], protocols.options[protocol]
             score = Score(
                 name=name,
                 value=value,
@@ -186,7 +189,7 @@ def _scores(session: Session, runs: Sequence[Row[Any]]) -> dict[int, dict[str, l
                 prompts=prompts or "",
                 parts=None if parts is None else np.frombuffer(parts, dtype="<f8"),
                 stored_protocol=stored,
-                options=(run.evaluated or {}).get(stored) or protocols.options(protocol),
+                options=(run.evaluated or {}).get(stored) or options,
             )
             values = found.setdefault(run_id, {}).setdefault(name, [])
             # One of an earlier version and the same measured anew, which has the fuller fingerprint.
