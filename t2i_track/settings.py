@@ -24,6 +24,8 @@ from t2i_track.texts import unstorable
 DTYPES = ("fp32", "fp16", "bf16")
 CONTIGUOUS = "contiguous"
 MEMORY_FORMATS = ("channels-last", CONTIGUOUS)
+NO_OFFLOAD = "none"
+OFFLOADS = (NO_OFFLOAD, "model", "sequential", "group")
 EMBEDDED_MODEL = "shapes"
 PLAIN = "plain"
 """The variant of weight files that have none in their names."""
@@ -294,6 +296,11 @@ class Values:
         None, kind=str, choices=MEMORY_FORMATS, stage=Stage.LOAD, decides=Decides.ROUNDING, cost=True,
         neutral=CONTIGUOUS, later=True, open="channels-last, on mps contiguous",
         help="Layout of the convolutions: decides speed and rounding.",
+    )  # fmt: skip
+    offload: str = _setting(
+        NO_OFFLOAD, kind=str, choices=OFFLOADS, stage=Stage.LOAD, decides=Decides.NOTHING, cost=True, later=True,
+        neutral=NO_OFFLOAD, help="What waits in main memory until it is used: whole networks (model), layers"
+        " (sequential), or groups of them (group); slower, for GPUs with little memory.",
     )  # fmt: skip
     batch_size: int = _setting(
         8, kind=int, least=1, most=MOST_AT_ONCE, stage=Stage.CALL, decides=Decides.ROUNDING, cost=True,

@@ -135,7 +135,7 @@ def test_the_first_law_and_the_bill() -> None:
     pixels += " dtype sigmas shift true_cfg_scale max_sequence_length lora_scale embedding"
     rounding = "memory_format batch_size device"
     cost = "guidance steps scheduler model vae lora height width dtype memory_format batch_size device"
-    cost += " true_cfg_scale max_sequence_length"
+    cost += " true_cfg_scale max_sequence_length offload"
     of = {kind: {name for name, declared in DECLARED.items() if declared.decides is kind} for kind in Decides}
     assert of[Decides.PIXELS] == set(pixels.split())
     assert of[Decides.ROUNDING] == set(rounding.split())

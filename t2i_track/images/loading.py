@@ -22,7 +22,7 @@ from t2i_track.images.model_folder import INDEX, Choice, Component
 from t2i_track.images.source import VAE, Source, find, read_index
 from t2i_track.images.variants import TRANSFORMERS
 from t2i_track.images.weights import KnownDigests, tensors_sha256
-from t2i_track.settings import CONTIGUOUS, EMBEDDED_MODEL, Values
+from t2i_track.settings import CONTIGUOUS, EMBEDDED_MODEL, NO_OFFLOAD, Values
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,7 @@ def load(
         SettingsError: a setting that would be ignored.
     """
     device = choose_device(settings.device)
+    require_offload(settings.offload, device)
     dtype = choose_dtype(settings.dtype, device)
     source = find(settings, Choice(dtype, settings.variant, allow_pickle))
     weights = tensors_sha256(source.weights(), known)
@@ -133,7 +134,11 @@ def load(
     pipe = _load_pipeline(source, dtype, settings.model, allow_pickle)
     adapters = put_adapters(pipe, adapters, settings)
     pipe.set_progress_bar_config(disable=True)
-    pipe.to(device)
+    if settings.offload == NO_OFFLOAD:
+        pipe.to(device)
+    else:  # what is offloaded has no layout that could be changed any more
+        set_memory_format(pipe, choose_memory_format(settings.memory_format, device))
+        _offload(pipe, settings.offload, device)
     return LoadedPipeline(
         pipe=pipe,
         name=settings.model,
@@ -145,6 +150,25 @@ def load(
         device=device,
         configs=configs_of(pipe),
     )
+
+
+def require_offload(offload: str, device: str) -> None:
+    """Raises SettingsError where offloading would be ignored: main memory is where the CPU's networks are."""
+    if offload != NO_OFFLOAD and not device.startswith("cuda"):
+        raise SettingsError(
+            f"offload {offload} would be ignored on {device}, whose own memory is where it leads: leave it out"
+        )
+
+
+def _offload(pipe: Any, offload: str, device: str) -> None:
+    import torch
+
+    if offload == "model":
+        pipe.enable_model_cpu_offload(device=device)
+    elif offload == "sequential":
+        pipe.enable_sequential_cpu_offload(device=device)
+    else:
+        pipe.enable_group_offload(onload_device=torch.device(device), offload_type="leaf_level")
 
 
 def check_local(settings: Values, *, allow_pickle: bool = False) -> None:
@@ -199,7 +223,8 @@ def set_memory_format(pipe: Any, memory_format: str) -> None:
         module = pipe.components.get(name)
         # One by one, since both layouts of all of them take half as much memory again as the model.
         for parameter in [] if module is None else module.parameters():
-            if parameter.dim() == 4 and not parameter.data.is_contiguous(memory_format=layout):
+            convolves = parameter.dim() == 4 and not parameter.is_meta  # not offloaded
+            if convolves and not parameter.data.is_contiguous(memory_format=layout):
                 before, parameter.data = parameter.data, parameter.data.contiguous(memory_format=layout)
                 release(before, files)
 

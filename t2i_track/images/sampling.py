@@ -145,7 +145,8 @@ def _mended(pipe: Any, picture: Picture, latents: torch.Tensor, settings: Values
     started = time.perf_counter()
     generator = torch.Generator("cpu").manual_seed(picture.job.seed)
     found = None
-    if is_half(pipe):
+    # What is offloaded layer by layer cannot be brought to another precision.
+    if is_half(pipe) and settings.offload not in ("sequential", "group"):
         if torch.isfinite(latents).all():
             found = _if_finite(decode_again(pipe, latents, generator), picture, Note.DECODED)
         if found is None:

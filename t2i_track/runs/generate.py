@@ -47,7 +47,7 @@ from t2i_track.runs.plan import NEGATIVE_TRUNCATED, Plan, Summary, create_run, s
 from t2i_track.runs.projection import Sent
 from t2i_track.runs.rates import START
 from t2i_track.runs.recorded import run_items
-from t2i_track.settings import AUTO, DECLARED, Resolved, Stage, Values
+from t2i_track.settings import AUTO, DECLARED, NO_OFFLOAD, Resolved, Stage, Values
 from t2i_track.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -162,7 +162,8 @@ class Generator:
         """The pipeline for these settings, loaded once, with their scheduler, memory format and scales of LoRAs."""
         settings = self._workspace.located(settings)
         adapters = (*places(settings, "lora"), None, *places(settings, "embedding"))
-        key = (*(getattr(settings, name) for name in LOADED), adapters)
+        layout = None if settings.offload == NO_OFFLOAD else settings.memory_format  # then it cannot be changed
+        key = (*(getattr(settings, name) for name in LOADED), adapters, layout)
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = None  # frees the old weights before the new ones are read
             self._memory_format = None
