@@ -299,3 +299,33 @@ def test_a_class_that_is_none_is_one_line() -> None:
     for wrong in (None, ["pipeline", "Mine"], "FooPipeline", {"a": 1}, 3):
         with pytest.raises(ModelError, match=r"no family of models here has that class"):
             family_of(wrong, "m")
+
+
+def test_schedulers_on_a_flow_model_are_refused_before_the_first_cell(
+    tiny: Callable[[str], Path], tmp_path: Path
+) -> None:
+    file = Path(__file__).parents[1] / "experiments" / "schedulers.yaml"
+    with pytest.raises(SettingsError, match=r"^scheduler pndm is for noise models, and this one \(with FlowMatchEuler"):
+        api.sweep(
+            file, model=str(tiny("flux-dev")), num=1, home=tmp_path / "home", tracking_uri=f"sqlite:///{tmp_path}/m.db"
+        )
+    assert not (tmp_path / "home" / "t2i.db").exists()
+    assert not (tmp_path / "m.db").exists()
+
+
+@pytest.mark.slow
+def test_the_models_own_scheduler_and_its_name_are_one_setting(tmp_path: Path, tracking_uri: str) -> None:
+    """In the fingerprint, so that a sweep takes over what was made under the other name, and in what is shown."""
+    places = {"home": tmp_path / "home", "tracking_uri": tracking_uri, "evaluate": False}
+    own = api.generate(num=1, steps=2, **places)
+    assert (own.summary.scheduler, own.summary.name) == ("pndm", "pndm-g7.5-s2-seed42")
+    found = api.sweep(num=1, steps=2, scheduler=["pndm", "ddim"], name="s", **places)
+    assert [cell.state for cell in found.outcome.cells] == ["taken over", "made"]
+    again = api.generate(resume=own.summary.run, scheduler="pndm", **places)
+    assert again.summary.made == 0
+
+
+@pytest.mark.parametrize("offload", ["model", "sequential", "group"])
+def test_offloading_where_it_would_be_ignored_is_refused(offload: str) -> None:
+    with pytest.raises(SettingsError, match=f"^offload {offload} would be ignored on cpu, whose own memory is where"):
+        load(Settings(device="cpu", offload=offload))
