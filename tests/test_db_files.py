@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Warm
 from sqlalchemy import create_engine, text
 from test_db import fresh_postgres, postgres_server
 
@@ -76,6 +77,30 @@ def test_the_file_alone_is_the_database_when_a_writer_has_ended(ending: str, tmp
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("moment", ["t2i_track.db.sqlite:close_all", "t2i_track.runs.projection:send"])
+def test_a_resume_with_nothing_to_make_folds_in_what_a_killed_writer_left(
+    moment: str, warm: Warm, tmp_path: Path, tracking_uri: str
+) -> None:
+    words = ["--home", tmp_path / "home", "--tracking-uri", tracking_uri, "--no-evaluate"]
+    stop = {
+        "at": moment,
+        "call": 1,
+        "when": "before",
+        "signals": ["SIGKILL"],
+        "pause": 0,
+        "told": str(tmp_path / "told"),
+    }
+    environment = {"OMP_NUM_THREADS": "1"}
+    killed = warm.run(["generate", "--num", 2, "--steps", 2, *words], tmp_path, environment, stop=stop)
+    assert killed.code == -9, killed.err
+    log = tmp_path / "home" / "t2i.db-wal"
+    assert log.exists()
+    resumed = warm.run(["generate", "--resume", "latest", *words], tmp_path, environment)
+    assert resumed.code == 0, resumed.err
+    assert not log.exists()
+    assert not log.with_name("t2i.db-shm").exists()
+
+
 def test_the_file_alone_is_the_database_though_others_have_it_open(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "home")
     workspace.engine.dispose()

@@ -156,6 +156,9 @@ class Generator:
 
     def finished(self, run: Run) -> Summary:
         """What there is of a finished run; MLflow is sent what it lacks, as where it was killed after its last row."""
+        _ = (
+            self._workspace.engine
+        )  # a writer, though it has nothing to write: at its end it folds in a killed one's log
         return self._summary(run, 0, 0.0, projection.send(self._workspace, self._tracker, run))
 
     def _pipeline(self, settings: Values) -> tuple[LoadedPipeline, dict[str, Any]]:
