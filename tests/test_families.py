@@ -329,3 +329,16 @@ def test_the_models_own_scheduler_and_its_name_are_one_setting(tmp_path: Path, t
 def test_offloading_where_it_would_be_ignored_is_refused(offload: str) -> None:
     with pytest.raises(SettingsError, match=f"^offload {offload} would be ignored on cpu, whose own memory is where"):
         load(Settings(device="cpu", offload=offload))
+
+
+def test_the_index_says_which_scheduler_a_model_has(tiny: Callable[[str], Path], tmp_path: Path) -> None:
+    """As diffusers takes it, whatever class saved the configuration."""
+    model = tmp_path / "model"
+    shutil.copytree(tiny("sd1"), model)
+    for own, name in (("EulerDiscreteScheduler", "euler"), ("KDPM2DiscreteScheduler", "KDPM2DiscreteScheduler")):
+        index = json.loads((model / "model_index.json").read_text()) | {"scheduler": ["diffusers", own]}
+        (model / "model_index.json").write_text(json.dumps(index))
+        before = configs_in(model, "m")["scheduler"]
+        after = load(Settings(model=str(model), device="cpu")).configs["scheduler"]
+        assert before["_class_name"] == after["_class_name"] == own
+        assert resolved(before, Settings()).scheduler == resolved(after, Settings()).scheduler == name

@@ -50,7 +50,11 @@ def configs_of_parts(found: Mapping[str, Any], folders: Mapping[str, Path], mode
         for name in TOLD
         if name in folders and folders[name].is_dir()
     }
-    return {PIPELINE: found, **{name: read_json(file, model) for name, file in files.items() if file.exists()}}
+    configs = {name: read_json(file, model) for name, file in files.items() if file.exists()}
+    # The index says which class is made of a scheduler's configuration, whatever class that was saved by.
+    if isinstance(named := found.get("scheduler"), list) and "scheduler" in configs:
+        configs["scheduler"] = {**configs["scheduler"], "_class_name": named[-1]}
+    return {PIPELINE: found, **configs}
 
 
 def guidance_of(pipe: Any) -> Guidance:
