@@ -156,8 +156,8 @@ def test_mlflows_database_is_not_ours(fresh_mlflow_store: Path) -> None:
 
 READERS: list[list[str]] = [["runs"], ["show", "latest"], ["compare"], ["compare", "--report", "OUT/page.html"]]
 READERS += [["db", "query", "SELECT count(*) FROM runs"], ["db", "current"]]
-WRITERS = [["db", "upgrade"], ["generate", "--num", "1", "--steps", "1"], ["evaluate", "latest"], ["resync", "latest"]]
-WRITERS += [["sweep", "--guidance", "1,2", "--steps", "1", "--num", "1"]]
+WRITERS = [["db", "upgrade"], ["generate", "--num", "1", "--steps", "2"], ["evaluate", "latest"], ["resync", "latest"]]
+WRITERS += [["sweep", "--guidance", "1,2", "--steps", "2", "--num", "1"]]
 
 AS_ANOTHER = """
 import os, sys

@@ -52,7 +52,7 @@ def test_what_it_was_made_for(tiny: Callable[[str], Path]) -> None:
     assert said(model=str(tiny("sd-lcm")))["made for"] == ("note", "few steps: a consistency model")
 
 
-@pytest.mark.parametrize("name", ["inpaint", "unknown-class", "truncated", "pointers", "cut", "no-weights"])
+@pytest.mark.parametrize("name", ["inpaint", "unknown-class", "pointers", "cut", "no-weights"])
 def test_what_is_missing_or_not_run_here_is_one_line(name: str, tiny: Callable[[str], Path]) -> None:
     model = tiny(name)
     found = said(model=str(model))

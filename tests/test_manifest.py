@@ -201,7 +201,7 @@ def test_wrong_files_are_one_clear_line(name: str, content: bytes | None, messag
 
 def test_a_folder_is_not_a_manifest(tmp_path: Path) -> None:
     (tmp_path / "x.csv").mkdir()
-    with pytest.raises(ManifestError, match=r"x\.csv: the manifest cannot be read: Is a directory"):
+    with pytest.raises(ManifestError, match=r"x\.csv: a manifest is a file, and this is a folder: name the file in it"):
         load(tmp_path / "x.csv")
 
 

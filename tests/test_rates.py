@@ -46,7 +46,7 @@ def remove_images(session: Session, run: Run) -> None:
 
 
 def settings(**changes: Any) -> Settings:
-    return Settings(**{"guidance": 3.0, "steps": 10, "batch_size": 4, **changes})
+    return Settings(**{"guidance": 3.0, "steps": 10, "scheduler": "pndm", "batch_size": 4, **changes})
 
 
 def seconds(found: Range | None) -> tuple[float, float, float, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -224,7 +225,7 @@ def test_steps_that_a_cell_cannot_do_are_refused_before_the_first(
     """By the sweep and its dry run alike, by the schedulers' configurations alone."""
     monkeypatch.setattr(generation, "load", lambda *_, **__: pytest.fail("a model was loaded"))
     copy = tmp_path / "copy"
-    (copy / "scheduler").mkdir(parents=True)
+    shutil.copytree(assets.shapes_sd(), copy, ignore=shutil.ignore_patterns("*.safetensors"))
     config = json.loads((assets.shapes_sd() / "scheduler" / "scheduler_config.json").read_text())
     (copy / "scheduler" / "scheduler_config.json").write_text(json.dumps(config | {"num_train_timesteps": 2}))
     experiment = grid(axes={name: [str(copy) if value == "COPY" else value for value in v] for name, v in axes.items()})

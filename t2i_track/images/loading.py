@@ -17,8 +17,9 @@ from t2i_track.images.families import Configs, Family, family_of
 from t2i_track.images.fits import require_fit
 from t2i_track.images.linked import linked
 from t2i_track.images.mapped import mapped_files, release
-from t2i_track.images.model import configs_of, configs_of_parts
+from t2i_track.images.model import PIPELINE, configs_of, configs_of_parts
 from t2i_track.images.model_folder import INDEX, Choice, Component
+from t2i_track.images.schedulers import resolved
 from t2i_track.images.source import VAE, Source, find, read_index
 from t2i_track.images.variants import TRANSFORMERS
 from t2i_track.images.weights import KnownDigests, tensors_sha256
@@ -198,14 +199,26 @@ def require_local_fit(cells: Iterable[Values]) -> None:
     seen: set[tuple[Any, ...]] = set()
     for cell in cells:
         key = tuple(value for name, value in cell.to_dict().items() if name not in unlike)
-        folder = assets.shapes_sd() if cell.model == EMBEDDED_MODEL else Path(cell.model).expanduser()
-        if folder.is_file() and cell.model_config is not None:
-            folder = Path(cell.model_config).expanduser()
-        if key not in seen and (folder / INDEX).is_file():
-            index = read_index(folder, cell.model)
-            folders = {name: folder / name for name in index}
-            require_fit(cell, str(index["_class_name"]), configs_of_parts(index, folders, cell.model))
+        if key not in seen and (configs := _configs_here(cell)) is not None:
+            require_fit(cell, str(configs[PIPELINE]["_class_name"]), configs)
         seen.add(key)
+
+
+def resolved_here(settings: Values) -> Values:
+    """With the model's own scheduler by its short name, if the model is on this machine."""
+    configs = _configs_here(settings)
+    return settings if configs is None else resolved(configs["scheduler"], settings)
+
+
+def _configs_here(settings: Values) -> Configs | None:
+    """The configurations of a model on this machine, none of its weights being looked at."""
+    folder = assets.shapes_sd() if settings.model == EMBEDDED_MODEL else Path(settings.model).expanduser()
+    if folder.is_file() and settings.model_config is not None:
+        folder = Path(settings.model_config).expanduser()
+    if not (folder / INDEX).is_file():
+        return None
+    index = read_index(folder, settings.model)
+    return configs_of_parts(index, {name: folder / name for name in index}, settings.model)
 
 
 FROM_HUB = ("model", "vae", "model_config")
@@ -224,9 +237,11 @@ def set_memory_format(pipe: Any, memory_format: str) -> None:
         # One by one, since both layouts of all of them take half as much memory again as the model.
         for parameter in [] if module is None else module.parameters():
             convolves = parameter.dim() == 4 and not parameter.is_meta  # not offloaded
-            if convolves and not parameter.data.is_contiguous(memory_format=layout):
-                before, parameter.data = parameter.data, parameter.data.contiguous(memory_format=layout)
-                release(before, files)
+            # Not `contiguous`: the weights of 1 x 1 convolutions are so in both layouts, and their strides choose.
+            after = parameter.data.to(memory_format=layout) if convolves else parameter.data
+            if after.data_ptr() != parameter.data_ptr():
+                release(parameter.data, files)
+            parameter.data = after
 
 
 def _load_pipeline(source: Source, dtype: str, model: str, allow_pickle: bool) -> Any:

@@ -19,7 +19,7 @@ from t2i_track.db.models import Run, RunStatus, Sweep, SweepRun
 from t2i_track.db.types import utc_now
 from t2i_track.errors import Busy, DatabaseError, Interrupted, SettingsError, T2IError
 from t2i_track.files import alone
-from t2i_track.images.loading import require_local_fit
+from t2i_track.images.loading import require_local_fit, resolved_here
 from t2i_track.prompts.manifest import Manifest
 from t2i_track.runs import joining, projection
 from t2i_track.runs.content import STATE
@@ -28,7 +28,7 @@ from t2i_track.runs.grid import Experiment
 from t2i_track.runs.launch import experiment_name, is_scored, notes_on, open_manifest, with_default_num
 from t2i_track.runs.plan import Plan, Summary
 from t2i_track.runs.rates import Range, Rates, Total
-from t2i_track.settings import DECLARED, Settings, Stage
+from t2i_track.settings import DECLARED, Settings, Stage, Values
 from t2i_track.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -102,6 +102,11 @@ def placed(experiment: Experiment, tracking_uri: str | None) -> Experiment:
     return dataclasses.replace(experiment, experiment=experiment_name(experiment.experiment, tracking_uri))
 
 
+def as_run(settings: Values, images: int) -> Values:
+    """With the batch that a run of so many images uses."""
+    return dataclasses.replace(settings, batch_size=min(settings.batch_size, images))
+
+
 def require_yes(experiment: Experiment, yes: bool) -> None:
     """Refuse a very large grid before its cells are listed."""
     if experiment.size > MANY_CELLS and not yes:
@@ -125,7 +130,7 @@ def forecast(workspace: Workspace, experiment: Experiment) -> tuple[list[CellFor
             members = {} if sweep is None else {member.cell: member.run for member in sweep.members}
             counts = lineage.image_counts(session, [run.id for run in members.values()])
             made = [counts.get(members[cell].id, 0) if cell in members else 0 for cell in range(len(cells))]
-            stored = map(workspace.stored_settings, cells)
+            stored = (as_run(workspace.stored_settings(resolved_here(cell)), images) for cell in cells)
             work = [(settings, images - there) for settings, there in zip(stored, made, strict=True)]
             seconds, total = [rates.pictures(*part) for part in work], rates.total(work)
     except DatabaseError:

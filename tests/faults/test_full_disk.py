@@ -43,6 +43,9 @@ class _Full:
     def __exit__(self, *_: object) -> None:
         self._stream.close()
 
+    def fileno(self) -> int:
+        return int(self._stream.fileno())
+
     def write(self, _content: bytes) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
