@@ -100,6 +100,13 @@ function drawWholeGrid() {
   loadForPrint(byId("grid"));
 }
 
+// A browser that prints does not always wait for files that are asked for then; this does, and prints.
+async function printWhole() {
+  drawWholeGrid();
+  await Promise.allSettled([...byId("grid").querySelectorAll("img")].map((picture) => picture.decode()));
+  print();
+}
+
 function moveFocus(event) {
   const steps = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
   const cell = event.target.closest("td");
@@ -150,7 +157,8 @@ function drawGridControls() {
       { value: `spread:${metric}`, text: `largest spread of ${metric}` }, { value: `lowest:${metric}`, text: `lowest ${metric} first` }])];
     place.append(labelled("Filter prompts", search),
       choice("Order", orders, grid.order, (value) => { grid.order = value; drawGrid(); }),
-      choice("Size", ["small", "medium", "large"].map((size) => ({ value: size, text: size })), grid.size, (value) => { grid.size = value; drawGrid(); }));
+      choice("Size", ["small", "medium", "large"].map((size) => ({ value: size, text: size })), grid.size, (value) => { grid.size = value; drawGrid(); }),
+      el("button", { type: "button", onclick: printWhole }, "Print with all pictures"));
   };
   redraw();
   byId("grid").addEventListener("keydown", moveFocus);
