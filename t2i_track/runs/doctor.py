@@ -62,8 +62,9 @@ def check_model(settings: Values, allow_pickle: bool) -> list[Finding]:
         dtype = choose_dtype(settings.dtype, choose_device(settings.device))
         found = facts(settings, Choice(dtype, settings.variant, allow_pickle))
     except (T2IError, ImportError, OSError) as error:
-        reason = hidden(" ".join(str(error).split()))
-        return [Finding("model", "broken", reason if settings.model in reason else f"'{settings.model}': {reason}")]
+        reason = " ".join(str(error).split())
+        named = reason if settings.model in reason else f"'{shown(settings.model)}': {reason}"
+        return [Finding("model", "broken", hidden(named))]
     family = found.family
     published = [f"guidance {found.default_guidance:g}"] if found.default_guidance is not None else []
     published += [f"{found.default_steps} steps"] if found.default_steps is not None else []
