@@ -70,3 +70,13 @@ def shared_filesystem(folder: Path) -> str | None:
         return None
     kind = filesystem(folder.resolve(), mounts)
     return kind if shared(kind) else None
+
+
+LFS_POINTER = b"version https://git-lfs"
+"""How a file begins that is only a pointer of Git LFS."""
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """Whether only Git LFS's pointer to a file lies in its place; raises OSError where it cannot be read."""
+    with path.open("rb") as stream:
+        return stream.read(len(LFS_POINTER)) == LFS_POINTER

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from t2i_track.filesystems import LFS_POINTER
+
 ENDINGS = (
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
 )  # fmt: skip
@@ -17,7 +19,6 @@ DECODING = 2
 _ORIENTATION = 0x0112  # of EXIF
 _BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # of TIFF
 _TRANSPARENT = ("RGBA", "LA", "PA", "La", "RGBa")
-_POINTER = b"version https://git-lfs"
 
 
 class UnreadablePicture(OSError):
@@ -119,8 +120,8 @@ def _see_through(image: Image.Image) -> bool:
 def _reason(path: Path, error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         with path.open("rb") as file:
-            start = file.read(len(_POINTER))
-        if start == _POINTER:
+            start = file.read(len(LFS_POINTER))
+        if start == LFS_POINTER:
             return "only a pointer of Git LFS: run `git lfs pull`"
         return "cannot identify image file" if start else "an empty file"
     reason = getattr(error, "strerror", None) or " ".join(str(error).split())

@@ -17,10 +17,9 @@ from PIL.PngImagePlugin import PngInfo
 from t2i_track import assets
 from t2i_track.errors import ModelError, NotFound, SettingsError, T2IError
 from t2i_track.images import png
-from t2i_track.images.weights import weights_sha256
 from t2i_track.runs import foreign
 from t2i_track.runs.reproduce import reproduce
-from t2i_track.settings import DECLARED, RECORDED
+from t2i_track.settings import DECLARED, RECORDED, Settings
 from t2i_track.workspace import Workspace
 
 GOOD: dict[str, Any] = {
@@ -170,10 +169,11 @@ def test_a_picture_cut_short_is_made_again_and_said(tmp_path: Path) -> None:
 
 
 def true(**changes: Any) -> dict[str, Any]:
-    from t2i_track.images.model_folder import weight_files
+    from t2i_track.images.model_folder import Choice
+    from t2i_track.images.source import find
+    from t2i_track.images.weights import tensors_sha256
 
-    folder = assets.shapes_sd()
-    digest = weights_sha256(folder, list(weight_files(folder, "shapes", allow_pickle=False)))
+    digest = tensors_sha256(find(Settings(), Choice()).weights())
     return {**GOOD, "weights_sha256": digest, **changes}
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import random
-import re
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ from t2i_track.images.loading import LoadedPipeline, load, set_memory_format
 from t2i_track.images.sampling import Job, initial_latents, jobs, sample
 from t2i_track.images.schedulers import set_scheduler
 from t2i_track.images.seeds import image_seed
-from t2i_track.images.weights import weights_sha256
 from t2i_track.schedulers import Kind
 from t2i_track.settings import MEMORY_FORMATS, SCHEDULERS, Settings
 from t2i_track.texts import MOST_COUNTED
@@ -241,49 +239,6 @@ def test_a_long_prompt_of_white_space_is_not_cut(pipeline: LoadedPipeline, promp
 def test_the_count_of_other_prompts_is_of_all(pipeline: LoadedPipeline, words: int) -> None:
     encoding = PromptEncoder(pipeline.pipe, Settings(batch_size=1))(["a " * words])[0]
     assert encoding.tokens == 2 + min(words, MOST_COUNTED // 2)
-
-
-TENSOR = '{"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}'
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (
-            b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 4\n",
-            "only a pointer of Git LFS: run 'git",
-        ),
-        (f'{{"a": {TENSOR}, "a": {TENSOR}}}', "cannot be used: in its header the key 'a' is there twice"),
-        (f'{{"a": {TENSOR}, "b": {{"shape": [1], "shape": [2]}}}}', "in its header the key 'shape' is there twice"),
-        ("[]", "is cut short, or no .safetensors file: copy or download it again"),
-        (b"", "is cut short, or no .safetensors file"),
-    ],
-)
-def test_files_that_hold_no_tensors_are_named(content: str | bytes, message: str, tmp_path: Any) -> None:
-    if isinstance(content, str):
-        content = len(content).to_bytes(8, "little") + content.encode() + bytes(4)
-    (tmp_path / "x.safetensors").write_bytes(content)
-    with pytest.raises(ModelError, match=re.escape(message)):
-        weights_sha256(tmp_path, [tmp_path / "x.safetensors"])
-
-
-def test_weights_hash_is_of_the_tensors(tmp_path: Any) -> None:
-    from safetensors.torch import save_file
-
-    tensors = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.float16)}
-    (tmp_path / "one").mkdir()
-    (tmp_path / "two").mkdir()
-    save_file(tensors, tmp_path / "one" / "model.safetensors")
-    save_file({"b": tensors["b"]}, tmp_path / "two" / "1.safetensors", metadata={"made": "elsewhere"})
-    save_file({"a": tensors["a"]}, tmp_path / "two" / "2.safetensors")
-
-    def digest(folder: str) -> str:
-        files = sorted((tmp_path / folder).glob("*"))
-        return weights_sha256(tmp_path / folder, files)
-
-    assert digest("one") == digest("two")
-    save_file({"a": tensors["a"] + 1}, tmp_path / "two" / "2.safetensors")
-    assert digest("one") != digest("two")
 
 
 def test_folders_that_cannot_be_loaded(tmp_path: Any) -> None:

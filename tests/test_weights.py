@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -170,3 +171,44 @@ def test_a_second_command_does_not_hash_again(tmp_path: Path, kept: Path, read: 
     assert len(read) == once
     load(Settings(device="cpu"))
     assert len(read) == 2 * once
+
+
+TENSOR = '{"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}'
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 4\n",
+            "only a pointer of Git LFS: run 'git",
+        ),
+        (f'{{"a": {TENSOR}, "a": {TENSOR}}}', "cannot be used: in its header the key 'a' is there twice"),
+        (f'{{"a": {TENSOR}, "b": {{"shape": [1], "shape": [2]}}}}', "in its header the key 'shape' is there twice"),
+        ("[]", "is cut short, or no .safetensors file: copy or download it again"),
+        (b"", "is cut short, or no .safetensors file"),
+    ],
+)
+def test_files_that_hold_no_tensors_are_named(content: str | bytes, message: str, tmp_path: Any) -> None:
+    if isinstance(content, str):
+        content = len(content).to_bytes(8, "little") + content.encode() + bytes(4)
+    (tmp_path / "x.safetensors").write_bytes(content)
+    with pytest.raises(ModelError, match=re.escape(message)):
+        weights_sha256(tmp_path, [tmp_path / "x.safetensors"])
+
+
+def test_weights_hash_is_of_the_tensors(tmp_path: Any) -> None:
+    tensors = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.float16)}
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    save_file(tensors, tmp_path / "one" / "model.safetensors")
+    save_file({"b": tensors["b"]}, tmp_path / "two" / "1.safetensors", metadata={"made": "elsewhere"})
+    save_file({"a": tensors["a"]}, tmp_path / "two" / "2.safetensors")
+
+    def digest(folder: str) -> str:
+        files = sorted((tmp_path / folder).glob("*"))
+        return weights_sha256(tmp_path / folder, files)
+
+    assert digest("one") == digest("two")
+    save_file({"a": tensors["a"] + 1}, tmp_path / "two" / "2.safetensors")
+    assert digest("one") != digest("two")

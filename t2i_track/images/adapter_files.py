@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from t2i_track.errors import ModelError, PickledWeights
-from t2i_track.images.model_folder import LFS_POINTER, PULL
+from t2i_track.filesystems import is_lfs_pointer
+from t2i_track.images.model_folder import PULL
 from t2i_track.images.weights import SAFE, weights_sha256
 
 METADATA = "lora_adapter_metadata"
@@ -148,8 +149,7 @@ def _downloaded(kind: Kind, place: str) -> Path:
 
 def _require_safe(kind: Kind, place: str, path: Path, allow_pickle: bool) -> None:
     try:
-        with path.open("rb") as stream:
-            pointer = stream.read(len(LFS_POINTER)) == LFS_POINTER
+        pointer = is_lfs_pointer(path)
     except OSError as error:
         raise ModelError(f"{kind.name} '{place}' cannot be read ({error.strerror})") from None
     if pointer:

@@ -11,7 +11,7 @@ from pathlib import Path
 from t2i_track.images.download import is_hub_id, of_a_pipeline
 from t2i_track.images.families import Configs, Family, Guidance
 from t2i_track.images.fits import few_steps, pipeline_class
-from t2i_track.images.model import configs_in, configs_of_parts
+from t2i_track.images.model import configs_in
 from t2i_track.images.model_folder import Choice
 from t2i_track.images.schedulers import own_name, working
 from t2i_track.images.source import download, find, read_index
@@ -51,8 +51,7 @@ def facts(settings: Values, choice: Choice) -> ModelFacts:
     """
     if settings.model == EMBEDDED_MODEL or not is_hub_id(settings.model):
         source = find(settings, choice)
-        folders = {part.component.name: part.folder for part in source.parts}
-        configs = configs_of_parts(source.index, folders, settings.model)
+        configs = source.configs(settings.model)
         files = [file for _, file in source.weights()]
         sizes, numbers = sum(file.stat().st_size for file in files), _parameters(files)
         return _facts(settings, source.pipeline_class, configs, sizes, numbers, here=True)

@@ -183,8 +183,7 @@ def check_local(settings: Values, *, allow_pickle: bool = False) -> None:
     if "model" not in ids and "model_config" not in ids:
         here = dataclasses.replace(settings, vae=None) if VAE in ids else settings
         source = find(here, Choice(dtype, settings.variant, allow_pickle))
-        folders = {part.component.name: part.folder for part in source.parts}
-        require_fit(settings, source.pipeline_class, configs_of_parts(source.index, folders, settings.model))
+        require_fit(settings, source.pipeline_class, source.configs(settings.model))
     require_local_adapters(settings, allow_pickle)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from t2i_track.errors import ModelError
+from t2i_track.filesystems import is_lfs_pointer
 from t2i_track.images.variants import DIFFUSERS, TRANSFORMERS, Weights, choose, is_weights
 from t2i_track.images.weights import SAFE, header
 
@@ -19,7 +20,6 @@ CONFIG = "config.json"
 CLASS = "_class_name"
 WEIGHTLESS = ("Scheduler", "Tokenizer", "Processor", "FeatureExtractor")
 """Parts of the names of classes that have no weights: TokenizersBackend, CLIPTokenizerFast."""
-LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 PULL = "it is a Git LFS pointer, not the file: run 'git lfs pull' in its repository"
 READ = (".json", ".txt", ".model", SAFE, ".bin")
 """How the names of files end that the libraries read."""
@@ -184,18 +184,6 @@ def _own_code(model: str, part: str, what: str) -> str:
     )
 
 
-def weight_files(folder: Path, model: str, allow_pickle: bool) -> Iterator[Path]:
-    """The weight files that are loaded in fp32 where no variant is asked for.
-
-    Raises:
-        ModelError: the index or a component cannot be used; the file and what is wrong with it are named.
-        PickledWeights: only pickled weights, and ``allow_pickle`` is not set.
-    """
-    choice = Choice(allow_pickle=allow_pickle)
-    for one in parts(folder, index(folder, model), model, choice):
-        yield from one.files
-
-
 def _is_known(library: str) -> bool:
     """Of the libraries, or a module of diffusers' own pipelines, as ``stable_diffusion``; found without importing."""
     if library in (DIFFUSERS, TRANSFORMERS):
@@ -265,8 +253,7 @@ def _refuse_cut(path: Path, model: str) -> None:
 
 def _refuse_pointer(path: Path, model: str) -> None:
     try:
-        with path.open("rb") as stream:
-            pointer = stream.read(len(LFS_POINTER)) == LFS_POINTER
+        pointer = is_lfs_pointer(path)
     except OSError as error:
         raise ModelError(f"'{model}': {path.name} cannot be read ({error.strerror})") from None
     if pointer:

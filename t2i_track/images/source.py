@@ -11,7 +11,8 @@ from t2i_track import assets
 from t2i_track.errors import ModelError, PickledWeights, SettingsError
 from t2i_track.images import model_folder
 from t2i_track.images.download import Get, fetch, is_hub_id, of_a_component, of_a_pipeline
-from t2i_track.images.families import family_of
+from t2i_track.images.families import Configs, family_of
+from t2i_track.images.model import configs_of_parts
 from t2i_track.images.model_folder import CLASS, CONFIG, INDEX, Choice, Component, Part
 from t2i_track.images.variants import DIFFUSERS
 from t2i_track.images.weights import SAFE
@@ -39,6 +40,10 @@ class Source:
     @property
     def pipeline_class(self) -> str:
         return str(self.index[CLASS])
+
+    def configs(self, model: str) -> Configs:
+        """The configurations of its parts, wherever they lie."""
+        return configs_of_parts(self.index, {part.component.name: part.folder for part in self.parts}, model)
 
     def weights(self) -> list[tuple[str, Path]]:
         """Every file that weights are loaded from, with the component that they are of."""

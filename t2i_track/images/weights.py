@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 
 from t2i_track.errors import ModelError
 from t2i_track.files import write_atomically
+from t2i_track.filesystems import is_lfs_pointer
 from t2i_track.jsontext import KeyTwice, parsed
-from t2i_track.prompts.text import POINTER
 
 SAFE = ".safetensors"
 CHUNK = 1 << 20
@@ -163,9 +163,8 @@ def header(file: Path) -> dict[str, Any]:
 
 
 def _what_it_is(file: Path) -> str:
-    with file.open("rb") as stream:
-        if stream.read(len(POINTER)) == POINTER:
-            return "is only a pointer of Git LFS: run 'git lfs pull' in its repository"
+    if is_lfs_pointer(file):
+        return "is only a pointer of Git LFS: run 'git lfs pull' in its repository"
     return f"is cut short, or no {SAFE} file: copy or download it again"
 
 

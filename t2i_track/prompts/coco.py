@@ -18,9 +18,10 @@ import numpy.typing as npt
 
 from t2i_track.errors import ManifestError, SettingsError
 from t2i_track.files import replacing
+from t2i_track.filesystems import LFS_POINTER
 from t2i_track.jsontext import KeyTwice
 from t2i_track.prompts import json_arrays
-from t2i_track.prompts.text import DAMAGED, POINTER, normalise, storable
+from t2i_track.prompts.text import DAMAGED, normalise, storable
 from t2i_track.texts import unstorable
 
 COLUMNS = ("image_id", "caption_id", "image_path", "caption")
@@ -176,7 +177,7 @@ def _read(path: Path) -> _Captions:
         raise ManifestError(f"{path}: {error}: keep one of them") from None
     except ValueError as error:
         with path.open("rb") as file:
-            if file.read(len(POINTER)) == POINTER:
+            if file.read(len(LFS_POINTER)) == LFS_POINTER:
                 raise ManifestError(f"{path}: only a pointer of Git LFS: run `git lfs pull`") from None
         raise ManifestError(f"{path}: not COCO's JSON ({error}): is the download complete?") from None
     for name, table in tables.items():

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from t2i_track.errors import ManifestError
+from t2i_track.filesystems import LFS_POINTER
 from t2i_track.jsontext import KeyTwice, parsed
 from t2i_track.prompts import tsv
-from t2i_track.prompts.text import DAMAGED, MARK, POINTER, normalise, open_bytes
+from t2i_track.prompts.text import DAMAGED, MARK, normalise, open_bytes
 
 PROMPT_COLUMNS = ("caption", "prompt", "prompts", "text")
 """Names of the prompt's column, in any case, the first that is there; DrawBench says ``Prompts``."""
@@ -44,7 +45,7 @@ _CONTENT = (
     (b"PK\x03\x04", "a zip file or a spreadsheet", f"unpack it, or {_SHEETS}"),
     (b"\x1f\x8b", "packed by gzip", f"let its name end in {_PACKED}"),
     (b"PAR1", "a Parquet file", "let its name end in .parquet"),
-    (POINTER, "only a pointer of Git LFS", "run `git lfs pull`"),
+    (LFS_POINTER, "only a pointer of Git LFS", "run `git lfs pull`"),
 )
 """How content begins that is not the text that the file's ending promises."""
 

@@ -13,8 +13,6 @@ from t2i_track.texts import unstorable
 
 MARK = codecs.BOM_UTF8.decode()
 """The byte order mark. In the middle of a text it stands where files were joined; it is no letter."""
-POINTER = b"version https://git-lfs"
-"""How a file begins that is only a pointer of Git LFS."""
 DAMAGED = (gzip.BadGzipFile, EOFError, zlib.error)
 """What reading a compressed file raises where it is cut off, or not compressed at all."""
 
