@@ -19,6 +19,7 @@ from t2i_track.images.linked import linked
 from t2i_track.images.mapped import mapped_files, release
 from t2i_track.images.model import PIPELINE, configs_of, configs_of_parts
 from t2i_track.images.model_folder import INDEX, Choice, Component
+from t2i_track.images.quiet import without_bars
 from t2i_track.images.schedulers import resolved
 from t2i_track.images.source import VAE, Source, find, read_index
 from t2i_track.images.variants import TRANSFORMERS
@@ -245,7 +246,7 @@ def set_memory_format(pipe: Any, memory_format: str) -> None:
 
 def _load_pipeline(source: Source, dtype: str, model: str, allow_pickle: bool) -> Any:
     """The pipeline of the files that were found, and of no others."""
-    _quiet()
+    without_bars()
     with linked(source.index, source.parts) as folder:
         try:
             pipe = _pipeline(source, folder, dtype, allow_pickle)
@@ -317,12 +318,3 @@ def _not_whole(component: str, gone: list[str]) -> str:
         f"its weights lack {len(gone)} tensors of its {component} ({', '.join(gone[:3])}): they are those of another"
         " model, or not all of them"
     )
-
-
-def _quiet() -> None:
-    """No bars for reading files from the disk; downloads keep theirs."""
-    import diffusers.utils.logging
-    import transformers.utils.logging
-
-    diffusers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.disable_progress_bar()

@@ -24,3 +24,12 @@ def quiet_libraries() -> Iterator[None]:
     finally:
         for library, verbosity in zip(libraries, before, strict=True):
             library.set_verbosity(verbosity)
+
+
+def without_bars() -> None:
+    """No bars for reading files from the disk; downloads keep theirs."""
+    import diffusers.utils.logging
+    import transformers.utils.logging
+
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
