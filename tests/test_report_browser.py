@@ -230,7 +230,7 @@ def test_a_printed_report_has_all_its_pictures(page: Page) -> None:
     assert page.locator("#grid img[src]").count() < 120
     page.evaluate("window.print = () => { window.ready = true; }")
     page.get_by_role("button", name="Print with all pictures").click()
-    page.wait_for_function("window.ready === true")
+    until(page, "window.ready === true")
     page.evaluate(
         "addEventListener('beforeprint', () => { window.heard = document.querySelectorAll('#grid tr').length; })"
     )
