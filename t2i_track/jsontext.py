@@ -36,6 +36,15 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def json_text(value: Any, indent: int | None = 2, *, separators: tuple[str, str] | None = None) -> str:
     """The JSON of mappings, lists, numbers, texts, times, paths and bytes (in hexadecimal)."""
+    if indent == 2 and separators is None:
+        import orjson
+
+        options = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
+        options |= orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
+        try:  # Python's own encoder is 10 times as slow where it indents
+            return orjson.dumps(value, _jsonable, options).decode()
+        except TypeError:  # whole numbers over 64 bits, halves of surrogate pairs
+            pass
     write = partial(
         json.dumps, indent=indent, separators=separators, ensure_ascii=False, default=_jsonable, allow_nan=False
     )
