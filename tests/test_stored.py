@@ -110,7 +110,7 @@ def test_fingerprints_of_settings_stay(upgraded: Workspace) -> None:
         for run in session.scalars(select(Run)):
             resolved = Resolved(
                 settings=values_of(run),
-                weights_sha256=run.model.weights_sha256,
+                weights_sha256=str(run.model.weights_sha256),
                 lora_sha256=run.config["lora_sha256"],
                 scheduler_config=run.scheduler_config,
                 manifest_sha256=run.manifest.sha256,

@@ -72,7 +72,9 @@ class Failure(enum.StrEnum):
     LIMBS = "limbs"
     SPATIAL = "spatial"
     BACKGROUND = "background"
+    TEXT = "text"
     OTHER = "other"
+    OK = "ok"
 
 
 def _by_value(kind: type[enum.StrEnum]) -> Enum:
@@ -89,9 +91,9 @@ class Model(Base):
     name: Mapped[str] = mapped_column(Text)
     """Hugging Face id, or the folder: absolute, or ``./…`` in the home folder."""
     revision: Mapped[str] = mapped_column(String(100), default="")
-    weights_sha256: Mapped[digest]
-    """Hash over the names, shapes, dtypes and bytes of all tensors."""
-    pipeline_class: Mapped[str] = mapped_column(String(100))
+    weights_sha256: Mapped[str | None] = mapped_column(String(64))
+    """Hash over the names, shapes, dtypes and bytes of all tensors; null where other tools made the pictures."""
+    pipeline_class: Mapped[str | None] = mapped_column(String(100))
 
 
 class Manifest(Base):
@@ -125,6 +127,8 @@ class ManifestEntry(Base):
     source_image_id: Mapped[str | None] = mapped_column(String(100))
     source_image_path: Mapped[str | None] = mapped_column(Text)
     caption_id: Mapped[str | None] = mapped_column(String(100))
+    negative_prompt: Mapped[str | None] = mapped_column(Text)
+    """Where a row has its own; null: the run's."""
     manifest: Mapped[Manifest] = relationship(back_populates="entries")
     prompt: Mapped[Prompt] = relationship()
 
@@ -160,18 +164,22 @@ class Run(Base):
     status: Mapped[RunStatus] = mapped_column(_by_value(RunStatus), index=True)
     model_id: Mapped[int] = mapped_column(ForeignKey("models.id"), index=True)
     manifest_id: Mapped[int] = mapped_column(ForeignKey("manifests.id"), index=True)
-    guidance: Mapped[float]
-    steps: Mapped[int]
-    scheduler: Mapped[str] = mapped_column(String(50))
+    origin: Mapped[str | None] = mapped_column(String(50))
+    """The program that made the pictures, where they were imported; what it does not tell is null. Null: made here."""
+    note: Mapped[str | None] = mapped_column(Text)
+    """What people say about it."""
+    guidance: Mapped[float | None]
+    steps: Mapped[int | None]
+    scheduler: Mapped[str | None] = mapped_column(String(50))
     scheduler_config: Mapped[json]
     negative_prompt: Mapped[str] = mapped_column(Text, default="")
     lora: Mapped[str | None] = mapped_column(Text)
     height: Mapped[int]
     width: Mapped[int]
-    dtype: Mapped[str] = mapped_column(String(20))
-    device: Mapped[str] = mapped_column(String(100))
-    batch_size: Mapped[int]
-    base_seed: Mapped[int] = mapped_column(BigInteger)
+    dtype: Mapped[str | None] = mapped_column(String(20))
+    device: Mapped[str | None] = mapped_column(String(100))
+    batch_size: Mapped[int | None]
+    base_seed: Mapped[int | None] = mapped_column(BigInteger)
     num: Mapped[int]
     """Prompts taken from the front of the manifest."""
     images_per_prompt: Mapped[int] = mapped_column(default=1)
@@ -182,6 +190,8 @@ class Run(Base):
     created_at: Mapped[utc] = mapped_column(default=utc_now)
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime, index=True)
+    """When it was put into the trash, from which ``t2i gc`` takes it for good."""
     seconds_per_image: Mapped[float | None]
     error: Mapped[str | None] = mapped_column(Text)
     model: Mapped[Model] = relationship(lazy="joined", innerjoin=True)
@@ -190,6 +200,20 @@ class Run(Base):
         back_populates="run", order_by="(Image.prompt_index, Image.replicate)", passive_deletes=True
     )
     metric_values: Mapped[list["MetricValue"]] = relationship(back_populates="run", passive_deletes=True)
+    tags: Mapped[list["RunTag"]] = relationship(back_populates="run", order_by="RunTag.key", passive_deletes=True)
+
+
+class RunTag(Base):
+    """A word that people gave a run, to filter by."""
+
+    __tablename__ = "run_tags"
+    __table_args__ = (UniqueConstraint("run_id", "key"), Index("ix_run_tags_key_value", "key", "value"))
+
+    id: Mapped[intpk]
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
+    key: Mapped[str] = mapped_column(String(100))
+    value: Mapped[str] = mapped_column(String(500))
+    run: Mapped[Run] = relationship(back_populates="tags")
 
 
 class SweepRun(Base):
@@ -215,14 +239,19 @@ class Image(Base):
     prompt_id: Mapped[int] = mapped_column(ForeignKey("prompts.id"), index=True)
     prompt_index: Mapped[int]
     replicate: Mapped[int]
-    seed: Mapped[int] = mapped_column(BigInteger)
-    path: Mapped[str] = mapped_column(Text, unique=True)
-    """Relative to the home folder, with forward slashes; absolute where ``--outdir`` led elsewhere."""
+    seed: Mapped[int | None] = mapped_column(BigInteger)
+    path: Mapped[str] = mapped_column(Text, index=True)
+    """Relative to the home folder, with forward slashes; absolute where ``--outdir`` led elsewhere. Several images that
+    are one picture have one file."""
+    made_by: Mapped[str | None] = mapped_column(String(32))
+    """The uuid of the run that made the file, where that is another one; null: this image's own run."""
+    record_sha256: Mapped[str | None] = mapped_column(String(64), index=True)
+    """Hash of all that decides its pixels on machines of one kind; null: from before it was kept, or imported."""
     sha256: Mapped[digest] = mapped_column(index=True)
     pixels_sha256: Mapped[digest] = mapped_column(index=True)
     width: Mapped[int]
     height: Mapped[int]
-    tokens: Mapped[int]
+    tokens: Mapped[int | None]
     truncated: Mapped[bool]
     flagged: Mapped[bool] = mapped_column(default=False)
     """It does not show what the model made: the safety checker blacked it out, or it is not finite (``note``)."""
@@ -231,7 +260,8 @@ class Image(Base):
     dtype: Mapped[str | None] = mapped_column(String(20))
     note: Mapped[str | None] = mapped_column(Text)
     """How it was made, where that is not as its run says (``images.decoding.Note``)."""
-    seconds: Mapped[float]
+    seconds: Mapped[float | None]
+    """What it cost to make; null where it was not made for this run."""
     created_at: Mapped[utc] = mapped_column(default=utc_now)
     run: Mapped[Run] = relationship(back_populates="images")
     prompt: Mapped[Prompt] = relationship()

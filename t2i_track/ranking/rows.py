@@ -148,7 +148,7 @@ class ImageRow:
     prompt_index: int
     replicate: int
     prompt: str
-    seed: int
+    seed: int | None
     path: Path
     record: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
@@ -138,10 +139,11 @@ def _images(session: Session, workspace: Workspace, run: Run) -> Content:
             .order_by(Image.prompt_index, Image.replicate)
         )
     )
+    timed = [image.seconds for image in images if image.seconds is not None]
     cost = {
         "images": float(len(images)),
         "truncated_prompts": float(sum(image.truncated for image in images)),
-        "seconds_per_image": sum(image.seconds for image in images) / len(images),
+        **({"seconds_per_image": fmean(timed)} if timed else {}),
         **run.config.get("cost", {}),
     }
     ended = run.ended_at or images[-1].created_at

@@ -198,7 +198,7 @@ class Generator:
         if loaded.weights_sha256 != run.model.weights_sha256:
             raise ModelError(
                 f"the weights of '{settings.model}' have changed since run {run.uuid[:12]} began"
-                f" ({run.model.weights_sha256[:12]} then, {loaded.weights_sha256[:12]} now): start a new run"
+                f" ({str(run.model.weights_sha256)[:12]} then, {loaded.weights_sha256[:12]} now): start a new run"
             )
         # Keys that a later version of diffusers adds have their neutral value, and are not in what was stored.
         if changed := sorted(key for key, value in run.scheduler_config.items() if now.get(key) != value):
@@ -301,12 +301,13 @@ class Generator:
     def _make_and_report(self, run: Run, folder: Path) -> Summary:
         for leftover in folder.glob("*" + TEMPORARY):
             leftover.unlink()
+        values = values_of(run)
         with self._workspace.begin() as session:
             made = lineage.made_images(session, run)
             prompts = stored_prompts(session, run)
         todo = [
             job
-            for job in jobs(prompts, run.base_seed, run.images_per_prompt)
+            for job in jobs(prompts, values.seed, values.images_per_prompt)
             if (job.prompt_index, job.replicate) not in made
         ]
         started = time.monotonic()
@@ -314,12 +315,13 @@ class Generator:
             self._log_progress(run, len(made) + count, count, time.monotonic() - started)
         seconds = time.monotonic() - started
         rate = len(todo) / seconds if todo else None
-        cost = {"peak_memory_mb": peak_memory_bytes(run.device) / 1e6, **self._start}
+        cost = {"peak_memory_mb": peak_memory_bytes(str(values.device)) / 1e6, **self._start}
         self._start = {}  # what it took to load the model is told once
         sent = self._close(run, RunStatus.FINISHED, cost=cost if rate is None else {**cost, "images_per_second": rate})
         return self._summary(run, len(todo), seconds, sent)
 
     def _summary(self, run: Run, made: int, seconds: float, sent: Sent) -> Summary:
+        values = values_of(run)
         with self._workspace.reading() as session:
             images = session.scalars(select(Image).where(Image.run_id == run.id)).all()
             return Summary(
@@ -328,9 +330,9 @@ class Generator:
                 experiment=run.experiment,
                 status=RunStatus.FINISHED.value,
                 mlflow_run_id=run.mlflow_run_id,
-                guidance=run.guidance,
-                steps=run.steps,
-                scheduler=run.scheduler,
+                guidance=values.guidance,
+                steps=values.steps,
+                scheduler=values.scheduler,
                 folder=str(self._workspace.run_folder(run)),
                 images=len(images),
                 made=made,
@@ -362,7 +364,7 @@ class Generator:
 
         count = 0
         with progress(run.name, done + len(todo), done) as show:
-            for records in writing.write(stream, folder, describe, run.batch_size):
+            for records in writing.write(stream, folder, describe, values.batch_size):
                 with self._workspace.begin() as session:
                     lineage.add_images(session, run.id, prompt_ids, [self._row(written) for written in records])
                 count += len(records)

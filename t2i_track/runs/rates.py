@@ -146,11 +146,13 @@ class Rates:
         are gone only the mean is known.
         """
         found: dict[int, list[float]] = defaultdict(list)
-        size = {run.id: run.batch_size for run in runs}
-        query = select(Image.run_id, Image.seconds, func.count()).where(Image.run_id.in_(size))
+        size = {run.id: run.batch_size for run in runs if run.batch_size is not None}
+        query = select(Image.run_id, Image.seconds, func.count()).where(
+            Image.run_id.in_(size), Image.seconds.is_not(None)
+        )
         for run_id, seconds, images in self._session.execute(query.group_by(Image.run_id, Image.seconds)):
             batches = -(-images // size[run_id])  # more than one only where two took equally long
-            found[run_id] += batches * [seconds * images / (batches * size[run_id])]
+            found[run_id] += batches * [(seconds or 0.0) * images / (batches * size[run_id])]
         for run in runs:
             if run.id not in found and run.seconds_per_image is not None:
                 found[run.id] = [run.seconds_per_image]

@@ -21,7 +21,7 @@ def parameters(run: Run) -> dict[str, str | int | float | None]:
         **values_of(run).to_dict(),
         "revision": run.config["settings"].get("revision"),
         "manifest_sha256": run.manifest.sha256[:12],
-        "weights_sha256": run.model.weights_sha256[:12],
+        "weights_sha256": (run.model.weights_sha256 or "")[:12] or None,
     }
 
 
