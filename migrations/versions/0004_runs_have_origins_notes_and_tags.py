@@ -1,6 +1,6 @@
-"""runs have origins, notes and tags; files of several images; what imported pictures do not tell is null
+"""runs have origins, notes and tags; what imported pictures do not tell is null
 
-Of a database with imported or linked pictures there is no way back: the older schema cannot hold them.
+Of a database with imported or reused pictures there is no way back: the older schema cannot hold them.
 
 Revision: 0004, after 0003
 """
@@ -36,8 +36,6 @@ def upgrade() -> None:
         batch_op.alter_column("seed", existing_type=sa.BIGINT(), nullable=True)
         batch_op.alter_column("tokens", existing_type=sa.INTEGER(), nullable=True)
         batch_op.alter_column("seconds", existing_type=sa.DOUBLE(), nullable=True)
-        batch_op.drop_constraint(batch_op.f("uq_images_path"), type_="unique")
-        batch_op.create_index(batch_op.f("ix_images_path"), ["path"], unique=False)
         batch_op.create_index(batch_op.f("ix_images_record_sha256"), ["record_sha256"], unique=False)
 
     with op.batch_alter_table("manifest_entries", schema=None) as batch_op:
@@ -84,8 +82,6 @@ def downgrade() -> None:
 
     with op.batch_alter_table("images", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_images_record_sha256"))
-        batch_op.drop_index(batch_op.f("ix_images_path"))
-        batch_op.create_unique_constraint(batch_op.f("uq_images_path"), ["path"])
         batch_op.alter_column("seconds", existing_type=sa.DOUBLE(), nullable=False)
         batch_op.alter_column("tokens", existing_type=sa.INTEGER(), nullable=False)
         batch_op.alter_column("seed", existing_type=sa.BIGINT(), nullable=False)

@@ -240,11 +240,10 @@ class Image(Base):
     prompt_index: Mapped[int]
     replicate: Mapped[int]
     seed: Mapped[int | None] = mapped_column(BigInteger)
-    path: Mapped[str] = mapped_column(Text, index=True)
-    """Relative to the home folder, with forward slashes; absolute where ``--outdir`` led elsewhere. Several images that
-    are one picture have one file."""
+    path: Mapped[str] = mapped_column(Text, unique=True)
+    """Relative to the home folder, with forward slashes; absolute where ``--outdir`` led elsewhere."""
     made_by: Mapped[str | None] = mapped_column(String(32))
-    """The uuid of the run that made the file, where that is another one; null: this image's own run."""
+    """The uuid of the run that made the picture, where it was reused; null: this image's own run."""
     record_sha256: Mapped[str | None] = mapped_column(String(64), index=True)
     """Hash of all that decides its pixels on machines of one kind; null: from before it was kept, or imported."""
     sha256: Mapped[digest] = mapped_column(index=True)
