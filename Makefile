@@ -5,6 +5,8 @@ PYTHON ?= python3
 BIN := $(CURDIR)/$(VENV)/bin
 READY := $(VENV)/.ready
 RUN := PATH="$(BIN):$$PATH"
+# A process for each core, at most four, since each holds torch and two models; a file's tests share what it makes.
+PYTEST := OMP_NUM_THREADS=1 pytest -n auto --maxprocesses 4 --dist loadfile
 NUM ?= 64
 KILLS ?= 150
 GENERATED := docs/api.md docs/cli.md docs/database.md docs/experiments.md docs/metrics.md docs/models.md
@@ -38,11 +40,11 @@ lint: $(READY)
 	$(RUN) lint-imports --no-logo
 
 unit: $(READY)
-	$(RUN) pytest
+	$(RUN) $(PYTEST)
 
 # All tests but those that start whole programs, or make and score whole runs.
 quick: $(READY)
-	$(RUN) pytest -m "not slow"
+	$(RUN) $(PYTEST) -m "not slow"
 
 # Many more kills than `make test` tries, for a machine that is free for a quarter of an hour.
 soak: $(READY)

@@ -33,6 +33,8 @@ from t2i_track.db.lineage import store_prompts
 from t2i_track.errors import T2IError
 from t2i_track.workspace import Workspace
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may have had it ignored, as nohup does
+
 def command(**_):
     workspace = Workspace(Path("home"))
     for number in range(20):
