@@ -78,7 +78,8 @@ def main() -> None:
         folder = Path(name)
         with Tracker(f"sqlite:///{folder / 'mlflow.db'}", folder / "outbox") as tracker:
             generator = Generator(Workspace(home=folder / "home"), tracker)
-            plan = Plan(settings=settings, manifest=manifests.from_prompts(prompts), experiment="benchmark")
+            prompted = manifests.from_prompts(prompts)
+            plan = Plan(settings=settings, manifest=prompted, experiment="benchmark", fresh=True)
             generator.generate(plan)  # loads the model, makes both stores
             best = {"bare": 1e9, "stream": 1e9, "run": 1e9}
             for _ in range(args.repeats):

@@ -58,6 +58,7 @@ def generate(
     experiment: str | None = None,
     run_name: str | None = None,
     resume: str | None = None,
+    fresh: bool = False,
     evaluate: bool | None = None,
     reference: str | Path | None = None,
     allow_pickle: bool = False,
@@ -75,6 +76,7 @@ def generate(
         experiment: MLflow experiment; default: that of ``MLFLOW_EXPERIMENT_NAME`` or ``_ID``, else ``t2i``.
         run_name: default: scheduler, guidance, steps and seed.
         resume: address of a run of which to make what is missing; settings are then those of the run.
+        fresh: make every image, also those that earlier runs have made.
         evaluate: score it; None: where the embedded reference fits, or a reference is given.
         reference: what to score against: ``shapes``, a folder, a manifest, an .npz, or ``run:RUN``.
         allow_pickle: load pickled weights, which can run code.
@@ -103,6 +105,7 @@ def generate(
         experiment=experiment,
         run_name=run_name,
         resume=resume,
+        fresh=fresh,
         evaluate=evaluate,
         reference=_text(reference),
         allow_pickle=allow_pickle,
@@ -145,7 +148,7 @@ def sweep(
         report: also write a static HTML report here.
         by: the score that the comparison ranks by; default: as for ``compare``.
         dry_run: make nothing, return what would be made and how long that would take.
-        fresh: make every cell anew.
+        fresh: make every cell and image anew.
         yes: run a grid of more than 100 cells.
         **settings: a list of values makes an axis, a single value is held: ``guidance=[1, 3, 7.5], steps=30``.
 

@@ -12,6 +12,8 @@ from typing import Any
 from t2i_track.urls import hidden_command
 
 PACKAGES = ("t2i-track", "torch", "diffusers", "transformers", "accelerate", "numpy", "pillow", "safetensors", "mlflow")
+COMPUTING = ("torch", "diffusers", "transformers", "peft")
+"""Packages that compute pictures."""
 
 
 def environment(device: str) -> dict[str, Any]:
@@ -28,12 +30,29 @@ def environment(device: str) -> dict[str, Any]:
         "git_commit": git_commit(),
         "command": hidden_command(sys.argv),
     }
+    return record | (_gpu(device) if device.startswith("cuda") else {})
+
+
+def machine(device: str) -> dict[str, Any]:
+    """What of the environment moves the rounding of a picture."""
+    import torch
+
+    found = versions()
+    record: dict[str, Any] = {name: found.get(name) for name in COMPUTING}
     if device.startswith("cuda"):
-        record["gpu"] = torch.cuda.get_device_name(device)
-        record["cuda"] = torch.version.cuda
+        return record | _gpu(device)
+    return record | {"threads": torch.get_num_threads(), "cpu_capability": torch.backends.cpu.get_cpu_capability()}
+
+
+def _gpu(device: str) -> dict[str, Any]:
+    import torch
+
+    return {
+        "gpu": torch.cuda.get_device_name(device),
+        "cuda": torch.version.cuda,
         # Of products in fp32 on tensor cores: 10 bits of mantissa in place of 23.
-        record["tf32"] = {"matmul": torch.backends.cuda.matmul.allow_tf32, "cudnn": torch.backends.cudnn.allow_tf32}
-    return record
+        "tf32": {"matmul": torch.backends.cuda.matmul.allow_tf32, "cudnn": torch.backends.cudnn.allow_tf32},
+    }
 
 
 def versions() -> dict[str, str]:

@@ -93,6 +93,23 @@ def write_atomically(path: Path, content: bytes, *, parents: bool = False) -> No
         stream.write(content)
 
 
+def link(source: Path, target: Path) -> None:
+    """The same file under another name as well, at once or not at all; a copy where the disk cannot do that.
+
+    It is gone when its last name is: to remove one name leaves the others whole.
+    """
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}{TEMPORARY}")
+    try:
+        temporary.hardlink_to(source)
+    except OSError:  # another file system, or one without links
+        write_atomically(target, source.read_bytes())
+        return
+    try:
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)  # to rename a file to its own other name does nothing
+
+
 def remove_left(lock: Path) -> None:
     """Remove the file of a lock that nobody holds: its holder was killed, and nobody has wanted it since."""
     if lock.exists():

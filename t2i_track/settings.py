@@ -356,6 +356,8 @@ COUNTED = ("guidance", "steps", "scheduler", "true_cfg_scale")
 """What decides it by the passes of the network alone; the rest of `COSTLY` decides what a pass costs."""
 DECISIVE = tuple(name for name, declared in DECLARED.items() if declared.decides is not Decides.NOTHING)
 """What decides the set of images."""
+EXTENT = tuple(name for name, declared in DECLARED.items() if declared.decides is Decides.EXTENT)
+"""What decides how many images there are, and none of them."""
 RECORDED = tuple(
     name for name, declared in DECLARED.items() if declared.decides is not Decides.EXTENT and name != "seed"
 )
@@ -411,11 +413,19 @@ class Resolved:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 of all that decides the set of images; equal fingerprints mean that the work is the same.
+        """sha256 of all that decides the set of images; equal fingerprints mean that the work is the same."""
+        return _sha256(self._decisive())
 
-        Weights count by their bytes, not by their names. A later setting counts where it is not neutral, so that
-        fingerprints of before it existed stay as they were.
-        """
+    @property
+    def picture_fingerprint(self) -> str:
+        """sha256 of all that decides each of the images together with its own prompt and seed."""
+        of_the_set = {"manifest", "seed", *EXTENT}
+        record = {name: value for name, value in self._decisive().items() if name not in of_the_set}
+        return _sha256(record | {"device": str(self.settings.device).partition(":")[0]})
+
+    def _decisive(self) -> dict[str, Any]:
+        """Weights count by their bytes, not by their names. A later setting counts where it is not neutral, so that
+        fingerprints of before it existed stay as they were."""
         record = {
             name: value
             for name, value in self.settings.to_dict().items()
@@ -435,7 +445,11 @@ class Resolved:
         scales = [spec.scale for spec in DECLARED["lora"].specs(self.settings.lora)]
         if any(scale != 1 for scale in scales):
             record["lora_scales"] = scales
-        return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+        return record
+
+
+def _sha256(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def option(name: str) -> str:

@@ -146,7 +146,7 @@ def test_an_interrupted_run_is_marked_and_resumes(
     with monkeypatch.context() as patch:
         stop_after(patch, count, KeyboardInterrupt())
         with pytest.raises(Interrupted, match="t2i generate --resume"):
-            generator.generate(plan(run_name="stopped"))
+            generator.generate(plan(run_name="stopped", fresh=True))
     client = MlflowClient(tracking_uri)
     with workspace.reading() as session:
         run = session.scalars(select(Run).where(Run.name == "stopped")).one()

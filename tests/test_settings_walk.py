@@ -192,6 +192,13 @@ def test_the_fingerprint_changes_if_it_decides_the_images(name: str) -> None:
     assert differs == (DECLARED[name].decides is not Decides.NOTHING and name not in BY_CONTENT)
 
 
+@every
+def test_one_pictures_fingerprint_changes_if_it_decides_pixels(name: str) -> None:
+    """Not with how many there are; each has its own seed; what is loaded counts by its hash."""
+    decides = DECLARED[name].decides not in (Decides.NOTHING, Decides.EXTENT) and name not in {"seed", *BY_CONTENT}
+    assert (resolved(changed(name)).picture_fingerprint != resolved(base()).picture_fingerprint) is decides
+
+
 @pytest.mark.parametrize("name", [name for name, declared in DECLARED.items() if declared.later])
 def test_a_later_setting_leaves_older_fingerprints_and_records_alone(name: str) -> None:
     neutral = base(**{name: DECLARED[name].neutral})

@@ -59,6 +59,7 @@ def _defaults(values: dict[str, Any]) -> dict[str, Any]:
 @click.option("--experiment", show_default="MLFLOW_EXPERIMENT_NAME or _ID, else t2i", help="MLflow experiment.")
 @click.option("--run-name", show_default="scheduler, guidance, steps and seed", help="Name of the run.")
 @click.option("--resume", metavar="RUN", help="Make what is missing of this run.")
+@click.option("--fresh", is_flag=True, help="Make every image anew, also those that earlier runs have made.")
 @click.option(
     "--evaluate/--no-evaluate", default=None, show_default="on for embedded captions or --reference", help="Score it."
 )

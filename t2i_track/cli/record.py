@@ -27,6 +27,8 @@ def run_sections(record: Mapping[str, Any], files: Sequence[str]) -> list[Sectio
         "seconds per image": record["seconds_per_image"],
         "MLflow run": record["mlflow_run_id"],
     }
+    reused = f", {record['reused']} of them made by earlier runs" if record["reused"] else ""
+    pictures = {"images": f"{made} of {wanted}{reused}", "folder": record["folder"]}
     left = [f"... and {made - len(files)} more"] if made > len(files) else []
     return [
         Section(record["name"], about),
@@ -36,7 +38,7 @@ def run_sections(record: Mapping[str, Any], files: Sequence[str]) -> list[Sectio
         Section("Prompts", _spoken(record["manifest"])),
         _scores(record["scores"]),
         Section("Environment", _spoken(record["environment"])),
-        Section("Pictures", {"images": f"{made} of {wanted}", "folder": record["folder"]}, lines=[*files, *left]),
+        Section("Pictures", pictures, lines=[*files, *left]),
     ]
 
 

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     help="Score that the comparison at the end ranks by:",
 )
 @click.option("--dry-run", is_flag=True, help="Print the cells, the images to make and the time they would take.")
-@click.option("--fresh", is_flag=True, help="Make every cell anew, also those that earlier runs have made.")
+@click.option("--fresh", is_flag=True, help="Make every image anew, also those that earlier runs have made.")
 @click.option("--yes", is_flag=True, help="Run a grid of more than 100 cells.")
 @click.option("--allow-pickle", is_flag=True, help="Load pickled weights, which can run code.")
 @format_option("table", "json", "csv", "markdown")

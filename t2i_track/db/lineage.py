@@ -59,7 +59,7 @@ def store_prompts(session: Session, texts: Iterable[str]) -> dict[str, int]:
     """Store each text once; return every text's id."""
     by_digest = {text_sha256(text): text for text in texts}
     ids: dict[str, int] = {}
-    for digests in _chunks(by_digest):
+    for digests in chunks(by_digest):
         known = {
             digest: key
             for key, digest in session.execute(select(Prompt.id, Prompt.sha256).where(Prompt.sha256.in_(digests)))
@@ -93,7 +93,7 @@ def store_manifest(session: Session, *, name: str, sha256: str, entries: Sequenc
         }
         for position, entry in enumerate(entries)
     )
-    for chunk in _chunks(rows):
+    for chunk in chunks(rows):
         session.execute(insert(ManifestEntry), chunk)
     return manifest
 
@@ -230,10 +230,15 @@ def require_experiment(session: Session, name: str) -> None:
 
 def image_counts(session: Session, run_ids: Iterable[int]) -> dict[int, int]:
     counts: dict[int, int] = {}
-    for chunk in _chunks(run_ids):
+    for chunk in chunks(run_ids):
         rows = session.execute(select(Image.run_id, func.count()).where(Image.run_id.in_(chunk)).group_by(Image.run_id))
         counts |= {run_id: int(count) for run_id, count in rows}
     return counts
+
+
+def reused_count(session: Session, run_id: int) -> int:
+    """How many of the run's images another run made."""
+    return session.scalar(select(func.count()).where(Image.run_id == run_id, Image.made_by.is_not(None))) or 0
 
 
 def finished_like(session: Session, settings_sha256: str) -> Run | None:
@@ -278,7 +283,7 @@ def store_value(session: Session, run: Run, name: str, protocol: Protocol, value
 
 def store_image_scores(session: Session, name: str, protocol: Protocol, scores: Mapping[int, float]) -> None:
     """Store one score for each image id, replacing what the same measurement gave before."""
-    for chunk in _chunks(scores.items()):
+    for chunk in chunks(scores.items()):
         ids = [image_id for image_id, _ in chunk]
         known = {
             row.image_id: row
@@ -318,7 +323,8 @@ def _only(found: Sequence[T], kind: str, address: str, show: Any) -> T:
     raise Ambiguous(f"'{address}' is {len(found)} {kind}s: {listed}{more}; give a longer id")
 
 
-def _chunks(items: Iterable[T]) -> Iterable[list[T]]:
+def chunks(items: Iterable[T]) -> Iterable[list[T]]:
+    """The items in lists that fit into one statement."""
     iterator = iter(items)
     while chunk := list(islice(iterator, CHUNK)):
         yield chunk

@@ -139,9 +139,11 @@ def _images(session: Session, workspace: Workspace, run: Run) -> Content:
             .order_by(Image.prompt_index, Image.replicate)
         )
     )
+    reused = sum(image.made_by is not None for image in images)
     timed = [image.seconds for image in images if image.seconds is not None]
     cost = {
         "images": float(len(images)),
+        **({"reused_images": float(reused)} if reused else {}),
         "truncated_prompts": float(sum(image.truncated for image in images)),
         **({"seconds_per_image": fmean(timed)} if timed else {}),
         **run.config.get("cost", {}),
@@ -200,7 +202,7 @@ def image_frame(images: Iterable[Image]) -> pd.DataFrame:
     import pandas as pd
 
     columns = ["prompt_index", "replicate", "seed", "path", "sha256", "pixels_sha256", "width", "height", "tokens"]
-    columns += ["truncated", "flagged", "note", "dtype", "batch_size", "seconds"]
+    columns += ["truncated", "flagged", "note", "dtype", "batch_size", "seconds", "made_by"]
     return pd.DataFrame(
         [{"prompt": image.prompt.text, **{name: getattr(image, name) for name in columns}} for image in images]
     )

@@ -43,10 +43,20 @@ from t2i_track.runs.adapters import require_same_files, same_setting
 from t2i_track.runs.batch_sizes import found_out
 from t2i_track.runs.content import PROGRESS
 from t2i_track.runs.notes import stored_notes
-from t2i_track.runs.plan import NEGATIVE_TRUNCATED, Plan, Summary, create_run, settings_of, stored_prompts, values_of
+from t2i_track.runs.plan import (
+    FRESH,
+    NEGATIVE_TRUNCATED,
+    Plan,
+    Summary,
+    create_run,
+    settings_of,
+    stored_prompts,
+    values_of,
+)
 from t2i_track.runs.projection import Sent
 from t2i_track.runs.rates import START
 from t2i_track.runs.recorded import run_items
+from t2i_track.runs.reuse import record_hashes, reuse
 from t2i_track.settings import AUTO, DECLARED, NO_OFFLOAD, Resolved, Stage, Values
 from t2i_track.workspace import Workspace
 
@@ -310,9 +320,14 @@ class Generator:
             for job in jobs(prompts, values.seed, values.images_per_prompt)
             if (job.prompt_index, job.replicate) not in made
         ]
+        hashes = record_hashes(run, todo)
+        if not run.config.get(FRESH):
+            taken = {job for some in reuse(self._workspace, run, folder, hashes) for job in some}
+            todo = [job for job in todo if job not in taken]
+        there = len(hashes) - len(todo) + len(made)
         started = time.monotonic()
-        for count in self._make(run, folder, prompts, todo, len(made)):
-            self._log_progress(run, len(made) + count, count, time.monotonic() - started)
+        for count in self._make(run, folder, prompts, {job: hashes[job] for job in todo}, there):
+            self._log_progress(run, there + count, count, time.monotonic() - started)
         seconds = time.monotonic() - started
         rate = len(todo) / seconds if todo else None
         cost = {"peak_memory_mb": peak_memory_bytes(str(values.device)) / 1e6, **self._start}
@@ -336,6 +351,7 @@ class Generator:
                 folder=str(self._workspace.run_folder(run)),
                 images=len(images),
                 made=made,
+                reused=sum(image.made_by is not None for image in images),
                 truncated=sum(image.truncated for image in images),
                 negative_truncated=bool(run.config.get(NEGATIVE_TRUNCATED)),
                 flagged=sum(image.flagged for image in images),
@@ -348,31 +364,37 @@ class Generator:
                 unsent=not sent.complete,
             )
 
-    def _make(self, run: Run, folder: Path, prompts: list[str], todo: list[Job], done: int) -> Iterator[int]:
-        """Make the jobs; yield the number made so far after each batch of rows is committed."""
-        if not todo:
+    def _make(self, run: Run, folder: Path, prompts: list[str], hashes: Mapping[Job, str], done: int) -> Iterator[int]:
+        """Make the jobs of these records; yield the number made so far after each batch of rows is committed."""
+        if not hashes:
             return
         loaded, _ = self._pipeline(settings_of(run))
         with self._workspace.begin() as session:
             prompt_ids = lineage.store_prompts(session, prompts)
         values = values_of(run)
-        stream = sample(loaded.pipe, self._encoder(values), todo, values)
+        stream = sample(loaded.pipe, self._encoder(values), hashes, values)
         shared = record.picture_record(run)
+        of_place = {(job.prompt_index, job.replicate): sha256 for job, sha256 in hashes.items()}
 
         def describe(picture: Picture) -> dict[str, Any]:
             return shared | record.place_record(picture)
 
         count = 0
-        with progress(run.name, done + len(todo), done) as show:
+        with progress(run.name, done + len(hashes), done) as show:
             for records in writing.write(stream, folder, describe, values.batch_size):
                 with self._workspace.begin() as session:
-                    lineage.add_images(session, run.id, prompt_ids, [self._row(written) for written in records])
+                    lineage.add_images(
+                        session, run.id, prompt_ids, [self._row(written, of_place) for written in records]
+                    )
                 count += len(records)
                 show(done + count)
                 yield count
 
-    def _row(self, written: Record) -> dict[str, Any]:
-        return dataclasses.asdict(written) | {"path": self._workspace.stored_path(written.path)}
+    def _row(self, written: Record, hashes: Mapping[tuple[int, int], str]) -> dict[str, Any]:
+        return dataclasses.asdict(written) | {
+            "path": self._workspace.stored_path(written.path),
+            "record_sha256": hashes[written.prompt_index, written.replicate],
+        }
 
     def _log_progress(self, run: Run, done: int, made: int, seconds: float) -> None:
         now = time.monotonic()

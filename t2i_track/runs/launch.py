@@ -92,6 +92,7 @@ def generate(
     experiment: str | None,
     run_name: str | None,
     resume: str | None,
+    fresh: bool,
     evaluate: bool | None,
     reference: str | None,
     allow_pickle: bool,
@@ -106,6 +107,8 @@ def generate(
     from t2i_track.runs.evaluate import before_generation
     from t2i_track.tracking import Tracker
 
+    if fresh and resume is not None:
+        raise SettingsError("--fresh is of new runs: leave it out to resume one, or leave out --resume")
     chosen = Settings.from_mapping(settings)
     plan = None
     if resume is None:
@@ -117,6 +120,7 @@ def generate(
             run_name=run_name,
             outdir=outdir,
             join=joined_run(),
+            fresh=fresh,
         )
         values: Values = plan.settings
         texts = [entry.prompt for entry in opened.head(plan.settings.num).entries]
@@ -168,6 +172,8 @@ def is_scored(summary: Summary, evaluate: bool | None, reference: str | None) ->
 def notes_on(summary: Summary) -> list[str]:
     """What must be said of a run and its pictures."""
     notes = [*summary.notes]
+    if summary.reused:
+        notes.append(f"{summary.reused} of {summary.images} images are those of earlier runs: --fresh makes them anew")
     if summary.truncated:
         notes.append(
             f"{summary.truncated} of {summary.images} prompts are longer than the encoder's window and were cut"

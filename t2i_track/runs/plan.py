@@ -35,6 +35,9 @@ HALVES = "halves"
 CALL = "call"
 """The key of a run's ``config`` under which the arguments of the pipeline's call stand that are no settings."""
 
+FRESH = "fresh"
+"""The key of a run's ``config`` that says that it takes no other run's pictures."""
+
 NEGATIVE_TRUNCATED = "negative_truncated"
 """The key of a run's ``config`` that says whether its negative prompt was longer than the encoder's window."""
 
@@ -53,6 +56,8 @@ class Plan:
     sweep_id: int | None = None
     cell: int | None = None
     """The sweep in the database, and which of its cells this is."""
+    fresh: bool = False
+    """Make every picture, also those that other runs have made."""
 
     def __post_init__(self) -> None:
         for what, text in (("run name", self.name), ("experiment", self.experiment)):
@@ -83,6 +88,8 @@ class Summary:
     folder: str
     images: int
     made: int
+    reused: int = 0
+    """Images that another run had made."""
     truncated: int
     negative_truncated: bool = False
     flagged: int
@@ -130,6 +137,7 @@ def create_run(session: Session, plan: Plan, resolved: Resolved, loaded: LoadedP
         config={
             "settings": plan.settings.to_dict(),
             "outdir": None if plan.outdir is None else str(plan.outdir.absolute()),
+            **({FRESH: True} if plan.fresh else {}),
             "lora_sha256": resolved.lora_sha256,
             **files_record(loaded.adapters),
             NOTES: notes_to_store(loaded, values, [entry.prompt for entry in plan.manifest.head(values.num).entries]),
@@ -157,6 +165,18 @@ def values_of(run: Run) -> Values:
     """Every setting of the run as it was resolved, of runs of any version."""
     columns = {name: attrgetter(declared.column)(run) for name, declared in DECLARED.items() if declared.column}
     return Values.stored({**beside_columns(run.config.get(RESOLVED), run.config.get("memory_format")), **columns})
+
+
+def resolved_of(run: Run) -> Resolved:
+    """All that decides the run's pictures, as it was resolved."""
+    return Resolved(
+        settings=values_of(run),
+        weights_sha256=str(run.model.weights_sha256),
+        lora_sha256=run.config["lora_sha256"],
+        embedding_sha256=run.config.get("embedding_sha256"),
+        scheduler_config=run.scheduler_config,
+        manifest_sha256=run.manifest.sha256,
+    )
 
 
 def beside_columns(resolved: Mapping[str, Any] | None, memory_format: str | None) -> dict[str, Any]:

@@ -108,6 +108,7 @@ def run_record(session: Session, workspace: Workspace, run: Run) -> dict[str, An
     record["model"] = _columns(run.model, leave_out={"id"})
     record["manifest"] = _columns(run.manifest, leave_out={"id"})
     record["images"] = lineage.image_counts(session, [run.id]).get(run.id, 0)
+    record["reused"] = lineage.reused_count(session, run.id)
     record["folder"] = str(workspace.run_folder(run))
     record["scores"] = [
         {

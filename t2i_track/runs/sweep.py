@@ -201,6 +201,7 @@ def _run_cells(
                 experiment=sweep.experiment,
                 sweep_id=sweep.id,
                 cell=cell,
+                fresh=fresh,
             )
             outcomes.append(_run_cell(workspace, tracker, generator, sweep, plan, experiment, fresh))
     except (Interrupted, KeyboardInterrupt):

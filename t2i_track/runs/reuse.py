@@ -1,0 +1,96 @@
+"""Pictures that exist already: found by all that decides their pixels, and linked in place of being made again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session, joinedload
+
+from t2i_track.db import lineage
+from t2i_track.db.models import Image, Run
+from t2i_track.environment import machine
+from t2i_track.files import link
+from t2i_track.images import png
+from t2i_track.images.sampling import Job
+from t2i_track.runs.plan import resolved_of, values_of
+from t2i_track.workspace import Workspace
+
+COPIED = (
+    *("sha256", "pixels_sha256", "width", "height", "tokens", "truncated", "flagged"),
+    *("batch_size", "dtype", "note"),
+)
+"""What a picture's row has of the picture it is."""
+
+
+def record_hashes(run: Run, todo: Sequence[Job]) -> dict[Job, str]:
+    """A hash of all that decides each picture to the bit: weights, settings, prompt, seed, machine, row of its batch.
+
+    The place of a prompt in its manifest does not count, nor what else the run makes. A machine is its device by name
+    and the versions of what computes; threads too, since they decide in which order a processor adds.
+    """
+    values = values_of(run)
+    shared = json.dumps(
+        [resolved_of(run).picture_fingerprint, run.model.pipeline_class, machine(str(values.device))], sort_keys=True
+    )
+    return {job: _sha256(shared, job.prompt, job.seed, job.place % values.batch_size) for job in todo}
+
+
+def _sha256(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def reuse(workspace: Workspace, run: Run, folder: Path, hashes: Mapping[Job, str]) -> Iterator[list[Job]]:
+    """Link the pictures that other runs have made into the run's folder, with their rows; yields whose, as committed.
+
+    A picture whose file is gone, or is no longer what was recorded, is left to be made.
+    """
+    for jobs in lineage.chunks(hashes):
+        with workspace.begin() as session:
+            found = _made(session, [hashes[job] for job in jobs])
+            if not found:
+                continue
+            linked = {job: path for job in jobs if (path := _linked(workspace, found.get(hashes[job]), folder, job))}
+            prompts = lineage.store_prompts(session, {job.prompt for job in linked})
+            rows = [_row(job, found[hashes[job]], workspace.stored_path(path)) for job, path in linked.items()]
+            lineage.add_images(session, run.id, prompts, rows)
+        yield list(linked)
+
+
+def _made(session: Session, hashes: Sequence[str]) -> dict[str, Image]:
+    """The oldest picture of each hash, of runs that are not deleted."""
+    query = select(Image).join(Run).where(Image.record_sha256.in_(hashes), Run.deleted_at.is_(None))
+    images = session.scalars(query.options(joinedload(Image.run)).order_by(Image.id.desc()))
+    return {str(image.record_sha256): image for image in images}
+
+
+def _linked(workspace: Workspace, image: Image | None, folder: Path, job: Job) -> Path | None:
+    """The job's own file with that picture; None where there is none to be had."""
+    if image is None:
+        return None
+    source = workspace.image_path(image)
+    try:
+        with source.open("rb") as stream:
+            if hashlib.file_digest(stream, "sha256").hexdigest() != image.sha256:
+                return None
+    except OSError:
+        return None
+    target = folder / png.file_name(job.prompt_index, job.replicate, job.seed)
+    link(source, target)
+    return target
+
+
+def _row(job: Job, image: Image, path: str) -> dict[str, Any]:
+    return {
+        "prompt": job.prompt,
+        **{name: getattr(job, name) for name in ("prompt_index", "replicate", "seed")},
+        **{name: getattr(image, name) for name in COPIED},
+        "path": path,
+        "made_by": image.made_by or image.run.uuid,
+        "record_sha256": image.record_sha256,
+        "seconds": None,
+    }
