@@ -270,7 +270,7 @@ class Values:
     )  # fmt: skip
     negative_prompt: str = _setting(
         "", kind=str, prose=True, stage=Stage.ENCODE, decides=Decides.PIXELS, column="negative_prompt", neutral="",
-        needs_guidance=True, help="What to steer away from; needs guidance.",
+        needs_guidance=True, help="What to steer away from; needs guidance. A manifest's rows may have their own.",
     )  # fmt: skip
     num: int | None = _setting(
         None, kind=int, least=1, stage=Stage.NONE, decides=Decides.EXTENT, axis=False, column="num",

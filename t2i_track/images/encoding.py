@@ -227,9 +227,10 @@ def _tokens(pipe: Any, texts: Sequence[str]) -> list[int]:
     return [len(ids) for ids in tokenizer(asked, truncation=False, verbose=False).input_ids]
 
 
-def cuts_negative_prompt(pipe: Any, settings: Values) -> bool:
-    """Whether the negative prompt is longer than the encoder's window."""
-    return token_counts(pipe, [settings.negative_prompt])[0] > window(pipe, settings.arguments(Stage.ENCODE))
+def are_cut(pipe: Any, texts: Sequence[str], settings: Values) -> list[bool]:
+    """Of each text, whether it is longer than the encoder's window."""
+    limit = window(pipe, settings.arguments(Stage.ENCODE))
+    return [count > limit for count in token_counts(pipe, texts)] if texts else []
 
 
 def _restore_text_model(encoder: Any) -> None:

@@ -7,7 +7,7 @@ import inspect
 import itertools
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,8 @@ class Job:
     place: int = 0
     """Its number among the images of its run: it is made in this place of its batch, since the row that a picture has
     there moves its rounding too."""
+    negative_prompt: str | None = None
+    """Where it is not its run's."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,15 @@ class Picture:
     note: str | None = None
 
 
-def jobs(prompts: Sequence[str], base_seed: int, images_per_prompt: int) -> Iterator[Job]:
-    """Every image of a run, prompt by prompt."""
+def jobs(
+    prompts: Sequence[str], base_seed: int, images_per_prompt: int, negatives: Mapping[int, str] = {}
+) -> Iterator[Job]:
+    """Every image of a run, prompt by prompt; ``negatives`` are those of the prompts that have their own, by index."""
     for index, prompt in enumerate(prompts):
         for replicate in range(images_per_prompt):
             seed = image_seed(base_seed, index, replicate)
-            yield Job(index, replicate, prompt, seed, index * images_per_prompt + replicate)
+            place = index * images_per_prompt + replicate
+            yield Job(index, replicate, prompt, seed, place, negatives.get(index))
 
 
 def sample(pipe: Any, encoder: PromptEncoder, todo: Iterable[Job], settings: Values) -> Iterator[Picture]:
@@ -113,7 +118,7 @@ def _batch(
     """The pictures of one batch, of which ``planned`` rows were planned; nothing is yielded before all are made."""
     started = time.perf_counter()
     encodings = encoder([job.prompt for job in batch])
-    made = _made(pipe, batch, encodings, _negative(pipe, encoder, settings), settings)
+    made = _made(pipe, batch, encodings, _negatives(pipe, encoder, batch, settings), settings)
     seconds = (time.perf_counter() - started) / len(batch)
     size = settings.batch_size
     otherwise: dict[str, Any] = {} if size == planned else {"batch_size": size, "note": Note.HALVED.value}
@@ -153,8 +158,9 @@ def _mended(pipe: Any, picture: Picture, latents: torch.Tensor, settings: Values
             with in_fp32(*modules(pipe)):
                 alone = dataclasses.replace(settings, batch_size=1, dtype="fp32")  # so that its place is the first
                 encoder = PromptEncoder(pipe, alone)
-                encodings, negative = encoder([picture.job.prompt]), _negative(pipe, encoder, alone)
-                made = _made(pipe, [picture.job], encodings, negative, alone)
+                encodings = encoder([picture.job.prompt])
+                negatives = _negatives(pipe, encoder, [picture.job], alone)
+                made = _made(pipe, [picture.job], encodings, negatives, alone)
             found = _if_finite(made, picture, Note.REMADE, batch_size=1, dtype="fp32")
     found = found or dataclasses.replace(picture, flagged=True, note=Note.NOT_FINITE.value)
     return dataclasses.replace(found, seconds=picture.seconds + time.perf_counter() - started)
@@ -166,11 +172,14 @@ def _if_finite(made: Decoded, picture: Picture, note: Note, **changes: Any) -> P
     return dataclasses.replace(picture, pixels=made.pixels[0], flagged=made.unsafe[0], note=note.value, **changes)
 
 
-def _negative(pipe: Any, encoder: PromptEncoder, settings: Values) -> Encoding | None:
-    """What every picture is steered away from; None where none is guided so."""
-    if not family_of(type(pipe).__name__, settings.model).guided(settings, guidance_of(pipe)):
-        return None
-    return encoder([settings.negative_prompt], negative=True)[0]
+def _negatives(pipe: Any, encoder: PromptEncoder, batch: Sequence[Job], settings: Values) -> Sequence[Encoding | None]:
+    """What each picture is steered away from; None where none is guided so."""
+    texts = [settings.negative_prompt if job.negative_prompt is None else job.negative_prompt for job in batch]
+    # One row tells of all: what is guided only against a negative prompt has one in every row (fits).
+    told = dataclasses.replace(settings, negative_prompt=texts[0])
+    if not family_of(type(pipe).__name__, settings.model).guided(told, guidance_of(pipe)):
+        return [None] * len(batch)
+    return encoder(texts, negative=True)
 
 
 def initial_latents(job: Job, shape: tuple[int, int, int], dtype: torch.dtype) -> torch.Tensor:
@@ -185,7 +194,7 @@ def _made(
     pipe: Any,
     batch: Sequence[Job],
     encodings: Sequence[Encoding],
-    negative: Encoding | None,
+    negatives: Sequence[Encoding | None],
     settings: Values,
 ) -> Decoded:
     """The pictures of a batch, padded to its size."""
@@ -195,8 +204,8 @@ def _made(
     for number, job in enumerate(batch):
         rows[job.place % settings.batch_size] = number
     generators = [torch.Generator("cpu").manual_seed(batch[row].seed) for row in rows]
-    further = {} if negative is None else negative.inputs
-    inputs = [{**encodings[row].inputs, **further} for row in rows]
+    further = [{} if negative is None else negative.inputs for negative in negatives]
+    inputs = [{**encodings[row].inputs, **further[row]} for row in rows]
     with torch.inference_mode(), watched(pipe) as watch:
         output = pipe(
             **_stacked(pipe, inputs), **call_arguments(pipe, settings), generator=generators, output_type="np"

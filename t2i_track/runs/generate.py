@@ -43,7 +43,16 @@ from t2i_track.runs.adapters import require_same_files, same_setting
 from t2i_track.runs.batch_sizes import found_out
 from t2i_track.runs.content import PROGRESS
 from t2i_track.runs.notes import stored_notes
-from t2i_track.runs.plan import NEGATIVE_TRUNCATED, Plan, Summary, create_run, settings_of, stored_prompts, values_of
+from t2i_track.runs.plan import (
+    NEGATIVE_TRUNCATED,
+    NEGATIVES_TRUNCATED,
+    Plan,
+    Summary,
+    create_run,
+    settings_of,
+    stored_prompts,
+    values_of,
+)
 from t2i_track.runs.projection import Sent
 from t2i_track.runs.rates import START
 from t2i_track.runs.recorded import run_items
@@ -83,10 +92,11 @@ class Generator:
         settings = self._workspace.stored_settings(plan.settings)
         loaded, _ = self._pipeline(settings)
         height, width = loaded.size(settings)
-        num = len(plan.manifest.head(settings.num))
+        rows = plan.manifest.head(settings.num)
+        num = len(rows)
         sized = dataclasses.replace(settings, height=height, width=width)
         chosen = resolved(loaded.configs["scheduler"], sized)
-        require_fit(chosen, loaded.pipeline_class, loaded.configs)
+        require_fit(chosen, loaded.pipeline_class, loaded.configs, rows.negative_prompts)
         _, scheduler_config = self._pipeline(chosen)
         settled = dataclasses.replace(
             chosen,
@@ -116,7 +126,8 @@ class Generator:
             Interrupted: Ctrl-C; the run is marked so and the message has the command that resumes it.
             T2IError: whatever else a user can do something about; a run that had begun is marked failed.
         """
-        check_local(plan.settings, allow_pickle=self._allow_pickle)
+        negatives = plan.manifest.head(plan.settings.num).negative_prompts
+        check_local(plan.settings, allow_pickle=self._allow_pickle, negatives=negatives)
         self._workspace.require_writable()
         joining.check(self._tracker, plan.join)
         plan = dataclasses.replace(plan, settings=self._workspace.stored_settings(plan.settings))
@@ -305,9 +316,10 @@ class Generator:
         with self._workspace.begin() as session:
             made = lineage.made_images(session, run)
             prompts = stored_prompts(session, run)
+            negatives = lineage.own_negatives(session, run.manifest_id, run.num)
         todo = [
             job
-            for job in jobs(prompts, values.seed, values.images_per_prompt)
+            for job in jobs(prompts, values.seed, values.images_per_prompt, negatives)
             if (job.prompt_index, job.replicate) not in made
         ]
         started = time.monotonic()
@@ -338,6 +350,7 @@ class Generator:
                 made=made,
                 truncated=sum(image.truncated for image in images),
                 negative_truncated=bool(run.config.get(NEGATIVE_TRUNCATED)),
+                negatives_truncated=int(run.config.get(NEGATIVES_TRUNCATED, 0)),
                 flagged=sum(image.flagged for image in images),
                 not_finite=sum(image.note == Note.NOT_FINITE for image in images),
                 halved=sum(image.note == Note.HALVED for image in images),

@@ -174,6 +174,11 @@ def notes_on(summary: Summary) -> list[str]:
         )
     if summary.negative_truncated:
         notes.append("the negative prompt is longer than the encoder's window and was cut")
+    if summary.negatives_truncated:
+        notes.append(
+            f"the manifest's negative prompts of {summary.negatives_truncated} prompts are longer than the encoder's"
+            " window and were cut"
+        )
     if unsafe := summary.flagged - summary.not_finite:
         notes.append(f"{unsafe} images were blacked out by the model's safety checker")
     if summary.not_finite:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,9 @@ CALL = "call"
 
 NEGATIVE_TRUNCATED = "negative_truncated"
 """The key of a run's ``config`` that says whether its negative prompt was longer than the encoder's window."""
+
+NEGATIVES_TRUNCATED = "negatives_truncated"
+"""The key of a run's ``config`` that counts the prompts whose own negative prompt was."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,6 +88,9 @@ class Summary:
     made: int
     truncated: int
     negative_truncated: bool = False
+    """The run's negative prompt was cut."""
+    negatives_truncated: int = 0
+    """Prompts whose own negative prompt was cut."""
     flagged: int
     not_finite: int
     """Of the flagged: black since the arithmetic overflowed; they are not scored."""
@@ -102,9 +108,8 @@ class Summary:
 
 def create_run(session: Session, plan: Plan, resolved: Resolved, loaded: LoadedPipeline) -> Run:
     """Store a new run, with its model and manifest."""
-    from t2i_track.images.encoding import cuts_negative_prompt
-
     values = resolved.settings
+    rows = plan.manifest.head(values.num)
     model = lineage.store_model(
         session,
         name=values.model,
@@ -132,9 +137,9 @@ def create_run(session: Session, plan: Plan, resolved: Resolved, loaded: LoadedP
             "outdir": None if plan.outdir is None else str(plan.outdir.absolute()),
             "lora_sha256": resolved.lora_sha256,
             **files_record(loaded.adapters),
-            NOTES: notes_to_store(loaded, values, [entry.prompt for entry in plan.manifest.head(values.num).entries]),
-            NEGATIVE_TRUNCATED: cuts_negative_prompt(loaded.pipe, values),
-            HALVES: 2 if loaded.family.guided(values, loaded.family.guided_by(loaded.configs)) else 1,
+            NOTES: notes_to_store(loaded, values, rows.prompts, rows.negative_prompts),
+            **_cut_negatives(loaded, values, rows.negative_prompts),
+            HALVES: 2 if _is_guided(loaded, values, rows.negative_prompts) else 1,
             CALL: loaded.family.call_arguments(values),
             RESOLVED: {name: getattr(values, name) for name, declared in DECLARED.items() if declared.column is None},
         },
@@ -151,6 +156,22 @@ def create_run(session: Session, plan: Plan, resolved: Resolved, loaded: LoadedP
         # In the run's own transaction: a sweep that is killed now will resume this run, not make another.
         lineage.add_to_sweep(session, plan.sweep_id, run, plan.cell)
     return run
+
+
+def _cut_negatives(loaded: LoadedPipeline, values: Values, own: Sequence[str | None]) -> dict[str, Any]:
+    """What was too long of the run's negative prompt, where a row has none of its own, and of the rows' own."""
+    from t2i_track.images.encoding import are_cut
+
+    shared = [values.negative_prompt] if None in own else []
+    return {
+        NEGATIVE_TRUNCATED: any(are_cut(loaded.pipe, shared, values)),
+        NEGATIVES_TRUNCATED: sum(are_cut(loaded.pipe, [text for text in own if text is not None], values)),
+    }
+
+
+def _is_guided(loaded: LoadedPipeline, values: Values, own: Sequence[str | None]) -> bool:
+    told = dataclasses.replace(values, negative_prompt=own[0] or values.negative_prompt)
+    return loaded.family.guided(told, loaded.family.guided_by(loaded.configs))
 
 
 def values_of(run: Run) -> Values:

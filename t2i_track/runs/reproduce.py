@@ -140,7 +140,7 @@ def _record(workspace: Workspace, address: str) -> tuple[dict[str, Any], Pixels 
     try:
         with workspace.reading() as session:
             image = lineage.find_image(session, address, workspace.home)
-            record, file = _stored(image), workspace.image_path(image)
+            record, file = _stored(session, image), workspace.image_path(image)
     except DatabaseError:
         if path.is_file():
             raise NotFound(
@@ -172,7 +172,7 @@ def _as_recorded(workspace: Workspace, path: Path, record: dict[str, Any]) -> di
         with workspace.reading() as session:
             image = lineage.image_at(session, str(path), workspace.home)
             if image is not None and image.pixels_sha256 != record["pixels_sha256"]:
-                return _stored(image)
+                return _stored(session, image)
     except DatabaseError:  # a PNG needs no database
         pass
     return record
@@ -191,16 +191,16 @@ def _pixels(path: Path, record: Mapping[str, Any]) -> tuple[Pixels | None, list[
         return None, [f"the file cannot be decoded ({' '.join(str(error).split())[:100]})"]
 
 
-def _stored(image: Image) -> dict[str, Any]:
+def _stored(session: Session, image: Image) -> dict[str, Any]:
     """The record that the image's PNG has, from the database."""
-    from t2i_track.runs.record import picture_record
+    from t2i_track.runs.record import stored_record
 
     place = ("prompt_index", "replicate", "seed", "tokens", "truncated", "pixels_sha256")
     own = {name: getattr(image, name) for name in place}
     if image.note == Note.HALVED:
         own["batch_size"] = image.batch_size
     own["place"] = image.prompt_index * image.run.images_per_prompt + image.replicate
-    return {**picture_record(image.run), "prompt": image.prompt.text, **own}
+    return {**stored_record(session, image), "prompt": image.prompt.text, **own}
 
 
 def _named(

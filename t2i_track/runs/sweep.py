@@ -122,7 +122,7 @@ def forecast(workspace: Workspace, experiment: Experiment) -> tuple[list[CellFor
     """
     manifest = open_manifest(experiment.manifest, experiment.prompts)
     cells = cells_of(experiment, manifest)
-    require_local_fit(cells)
+    require_local_fit(cells, manifest.head(cells[0].num).negative_prompts)
     images = len(manifest.head(cells[0].num)) * cells[0].images_per_prompt  # neither can vary within a sweep
     try:
         with workspace.reading() as session:
@@ -156,7 +156,7 @@ def run_sweep(
     manifest = open_manifest(experiment.manifest, experiment.prompts)
     cells = cells_of(experiment, manifest)
     workspace.require_writable()
-    require_local_fit(cells)
+    require_local_fit(cells, manifest.head(cells[0].num).negative_prompts)
     _require_measurable(workspace, experiment, cells, manifest)
     generator = Generator(workspace, tracker, allow_pickle=allow_pickle)
     joining.check(tracker, joining.joined_run())
