@@ -26,6 +26,8 @@ CONTIGUOUS = "contiguous"
 MEMORY_FORMATS = ("channels-last", CONTIGUOUS)
 NO_OFFLOAD = "none"
 OFFLOADS = (NO_OFFLOAD, "model", "sequential", "group")
+UNWEIGHTED = "none"
+WEIGHTINGS = (UNWEIGHTED, "compel")
 EMBEDDED_MODEL = "shapes"
 PLAIN = "plain"
 """The variant of weight files that have none in their names."""
@@ -231,6 +233,10 @@ class Values:
         None, kind=int, least=1, most=4096, stage=Stage.ENCODE, decides=Decides.PIXELS, later=True, cost=True,
         passed_as="max_sequence_length", open="the pipeline's own",
         help="Tokens of a prompt that an encoder other than CLIP's reads.",
+    )  # fmt: skip
+    prompt_weighting: str = _setting(
+        UNWEIGHTED, kind=str, choices=WEIGHTINGS, stage=Stage.ENCODE, decides=Decides.PIXELS, neutral=UNWEIGHTED,
+        later=True, help="Weights in prompts, as of 'a (red)1.4 cat', by compel's syntax; none: text as it stands.",
     )  # fmt: skip
     seed: int = _setting(
         42, kind=int, least=0, most=2**63 - 1, stage=Stage.NONE, decides=Decides.PIXELS, column="base_seed",

@@ -10,7 +10,16 @@ from types import SimpleNamespace
 from typing import Any
 
 from t2i_track.errors import ModelError, SettingsError
-from t2i_track.images.families import Configs, Family, Guidance, family_of, is_consistent, model_kind, require_size
+from t2i_track.images.families import (
+    FAMILIES,
+    Configs,
+    Family,
+    Guidance,
+    family_of,
+    is_consistent,
+    model_kind,
+    require_size,
+)
 from t2i_track.images.schedule import require_schedule
 from t2i_track.images.schedulers import (
     require_kind,
@@ -20,8 +29,9 @@ from t2i_track.images.schedulers import (
     scheduler_class,
     set_scheduler,
 )
+from t2i_track.images.weighting import require_compel
 from t2i_track.schedulers import SCHEDULERS, Kind
-from t2i_track.settings import Setting, Stage, Values
+from t2i_track.settings import UNWEIGHTED, Setting, Stage, Values
 
 FEW = 8
 """Steps beyond which a model that was distilled to a few of them gains nothing."""
@@ -50,6 +60,7 @@ def require_fit(settings: Values, class_name: str, configs: Configs, negatives: 
     set_scheduler(own, configs["scheduler"], settings)
     _require_taken_by_class(settings, pipeline_class(class_name, settings.model), own.scheduler, configs)
     require_schedule(own.scheduler, settings.scheduler, settings.steps)
+    _require_weighting(family, settings)
 
 
 def pipeline_class(name: str, model: str) -> Any:
@@ -131,6 +142,21 @@ def _require_taken_by_class(settings: Values, made: Any, scheduler: Any, configs
     layers = configs.get("text_encoder", {}).get("num_hidden_layers", settings.clip_skip + 1)
     if settings.clip_skip >= layers:
         raise SettingsError(f"clip_skip {settings.clip_skip} leaves none of the text encoder's {layers} layers")
+
+
+def _require_weighting(family: Family, settings: Values) -> None:
+    """Refuse the weighting of prompts that the family, or another setting, leaves no room for."""
+    if settings.prompt_weighting == UNWEIGHTED:
+        return
+    asked = f"prompt_weighting {settings.prompt_weighting}"
+    if not family.weighted:
+        can = " and ".join(one.title for one in FAMILIES.values() if one.weighted)
+        raise SettingsError(f"{asked} cannot be for {family.title}, only for {can}: leave it out")
+    if settings.clip_skip:
+        raise SettingsError(f"{asked} would ignore clip_skip {settings.clip_skip}: leave one of them out")
+    if settings.offload in ("sequential", "group"):
+        raise SettingsError(f"{asked} cannot be with offload {settings.offload}: try --offload model")
+    require_compel()
 
 
 def _takes(function: Callable[..., Any], argument: str) -> bool:

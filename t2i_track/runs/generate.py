@@ -34,6 +34,7 @@ from t2i_track.images.loading import (
 from t2i_track.images.lora import lora_scales, set_scales
 from t2i_track.images.sampling import Job, Picture, jobs, sample
 from t2i_track.images.schedulers import resolved, set_scheduler
+from t2i_track.images.weighting import require_weights
 from t2i_track.images.weights import KEPT, KnownDigests
 from t2i_track.images.writing import Record
 from t2i_track.metrics.recorded import changed
@@ -126,8 +127,9 @@ class Generator:
             Interrupted: Ctrl-C; the run is marked so and the message has the command that resumes it.
             T2IError: whatever else a user can do something about; a run that had begun is marked failed.
         """
-        negatives = plan.manifest.head(plan.settings.num).negative_prompts
-        check_local(plan.settings, allow_pickle=self._allow_pickle, negatives=negatives)
+        rows = plan.manifest.head(plan.settings.num)
+        check_local(plan.settings, allow_pickle=self._allow_pickle, negatives=rows.negative_prompts)
+        require_weights([plan.settings], [*rows.prompts, *rows.negative_prompts])
         self._workspace.require_writable()
         joining.check(self._tracker, plan.join)
         plan = dataclasses.replace(plan, settings=self._workspace.stored_settings(plan.settings))
