@@ -142,6 +142,10 @@ class Setting:
             raise SettingsError(f"{name} must be text, not {value!r}")
         return None if self.several and not value else value
 
+    def written(self, value: Any) -> Any:
+        """The value as a user writes it: a word for one that has a word."""
+        return next((word for word, meaning in self.words.items() if meaning == value), value)
+
     def check(self, name: str, value: Any) -> None:
         """Refuse an impossible value.
 

@@ -332,7 +332,7 @@ def listed(cells: Sequence[CellForecast], axes: Sequence[str]) -> Iterator[dict[
     for cell in cells:
         yield {
             "cell": cell.cell,
-            **{axis: getattr(cell.settings, axis) for axis in axes},
+            **{axis: DECLARED[axis].written(getattr(cell.settings, axis)) for axis in axes},
             "images": cell.images,
             "made": cell.made,
             "seconds": None if cell.seconds is None else cell.seconds.mean,
