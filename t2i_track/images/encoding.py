@@ -87,6 +87,15 @@ class PromptEncoder:
                 self._remember((prompt, negative), encoding)
         return [found[prompt] for prompt in prompts]
 
+    def remembers(self, prompts: Sequence[str], *, negative: bool = False) -> bool:
+        """Encode the prompts, and say whether all of them are still remembered; none is encoded that could not be."""
+        some = list(dict.fromkeys(prompts))
+        (first,) = self(some[:1], negative=negative)
+        if self._used + len(some) * first.nbytes > self._cache_bytes:
+            return False
+        self(some, negative=negative)
+        return True
+
     def _encode(self, prompts: Sequence[str], negative: bool) -> list[Encoding]:
         import torch
 

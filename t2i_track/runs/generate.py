@@ -21,7 +21,7 @@ from t2i_track.errors import Busy, DatabaseError, Interrupted, ModelError, Setti
 from t2i_track.files import TEMPORARY, alone
 from t2i_track.images import writing
 from t2i_track.images.adapters import places
-from t2i_track.images.decoding import Note
+from t2i_track.images.decoding import Note, has
 from t2i_track.images.encoding import PromptEncoder
 from t2i_track.images.fits import require_fit
 from t2i_track.images.loading import (
@@ -355,8 +355,10 @@ class Generator:
                 negatives_truncated=int(run.config.get(NEGATIVES_TRUNCATED, 0)),
                 flagged=sum(image.flagged for image in images),
                 not_finite=sum(image.note == Note.NOT_FINITE for image in images),
-                halved=sum(image.note == Note.HALVED for image in images),
-                mended=sum(image.note in (Note.DECODED, Note.REMADE) for image in images),
+                halved=sum(has(image.note, Note.HALVED) for image in images),
+                sliced=sum(has(image.note, Note.SLICED) for image in images),
+                tiled=sum(has(image.note, Note.TILED) for image in images),
+                mended=sum(has(image.note, Note.DECODED, Note.REMADE) for image in images),
                 seconds=seconds,
                 images_per_second=made / seconds if made else None,
                 notes=stored_notes(run),

@@ -192,6 +192,15 @@ def notes_on(summary: Summary) -> list[str]:
         notes.append(
             f"{summary.halved} of {summary.images} images were made in smaller batches: the run's did not fit in memory"
         )
+    if summary.sliced:
+        notes.append(
+            f"{summary.sliced} of {summary.images} images were decoded by themselves: batches did not fit in memory"
+        )
+    if summary.tiled:
+        notes.append(
+            f"{summary.tiled} of {summary.images} images were decoded in tiles, which moves their pixels: whole they"
+            " did not fit in memory"
+        )
     if summary.unsent:
         notes.append("not all of it could be sent to MLflow: send the rest with 't2i resync'")
     return notes

@@ -98,6 +98,10 @@ class Summary:
     """Images that half precision could not make, decoded or made again in fp32."""
     halved: int = 0
     """Images that were made in smaller batches, since those of the run did not fit in memory."""
+    sliced: int = 0
+    """Images that were decoded by themselves, since their batch did not fit in memory."""
+    tiled: int = 0
+    """Images that were decoded in tiles, since whole they did not fit in memory: other pixels, by a little."""
     seconds: float
     images_per_second: float | None
     notes: tuple[str, ...] = ()

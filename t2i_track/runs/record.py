@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from t2i_track.db import lineage
 from t2i_track.db.models import Image, Run
-from t2i_track.images.decoding import Note
+from t2i_track.images.decoding import Note, has
 from t2i_track.images.sampling import Picture
 from t2i_track.runs.adapters import FILES
 from t2i_track.runs.plan import CALL, values_of
@@ -66,5 +66,5 @@ def place_record(picture: Picture) -> dict[str, Any]:
         "tokens": picture.tokens,
         "truncated": picture.truncated,
         **({} if picture.note is None else {"note": picture.note}),
-        **({"batch_size": picture.batch_size} if picture.note == Note.HALVED else {}),
+        **({"batch_size": picture.batch_size} if has(picture.note, Note.HALVED) else {}),
     }

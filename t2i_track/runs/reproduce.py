@@ -15,7 +15,7 @@ from t2i_track.environment import versions
 from t2i_track.errors import DatabaseError, ModelError, NotFound, SettingsError
 from t2i_track.files import write_atomically
 from t2i_track.images import png
-from t2i_track.images.decoding import Note
+from t2i_track.images.decoding import Note, decoding_of, has
 from t2i_track.images.encoding import PromptEncoder
 from t2i_track.images.fits import require_fit
 from t2i_track.images.sampling import Job, sample
@@ -197,7 +197,9 @@ def _stored(session: Session, image: Image) -> dict[str, Any]:
 
     place = ("prompt_index", "replicate", "seed", "tokens", "truncated", "pixels_sha256")
     own = {name: getattr(image, name) for name in place}
-    if image.note == Note.HALVED:
+    if image.note is not None:
+        own["note"] = image.note
+    if has(image.note, Note.HALVED):
         own["batch_size"] = image.batch_size
     own["place"] = image.prompt_index * image.run.images_per_prompt + image.replicate
     return {**stored_record(session, image), "prompt": image.prompt.text, **own}
@@ -309,7 +311,8 @@ def _make(record: Mapping[str, Any], loaded: LoadedPipeline) -> Pixels:
     require_fit(settings, loaded.pipeline_class, loaded.configs)
     for batch_size in dict.fromkeys((1, settings.batch_size)):
         tried = dataclasses.replace(settings, batch_size=batch_size)
-        pixels = next(sample(loaded.pipe, PromptEncoder(loaded.pipe, tried), [job], tried)).pixels
+        encoder, how = PromptEncoder(loaded.pipe, tried), decoding_of(record.get("note"))
+        pixels = next(sample(loaded.pipe, encoder, [job], tried, how)).pixels
         if png.pixels_sha256(pixels) == record["pixels_sha256"]:
             break
     return pixels

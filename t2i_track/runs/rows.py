@@ -199,7 +199,7 @@ def _scores(session: Session, runs: Sequence[Row[Any]]) -> dict[int, dict[str, l
     return found
 
 
-def _shown(image: Image, workspace: Workspace, negative: str | None) -> dict[str, object]:
+def _shown(image: Image, workspace: Workspace, negative: str | None = None) -> dict[str, object]:
     """An image's record without what the report shows of the run anyway."""
     run = image.run
     return {
