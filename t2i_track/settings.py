@@ -26,6 +26,8 @@ CONTIGUOUS = "contiguous"
 MEMORY_FORMATS = ("channels-last", CONTIGUOUS)
 NO_OFFLOAD = "none"
 OFFLOADS = (NO_OFFLOAD, "model", "sequential", "group")
+UNWEIGHTED = "none"
+WEIGHTINGS = (UNWEIGHTED, "compel")
 EMBEDDED_MODEL = "shapes"
 PLAIN = "plain"
 """The variant of weight files that have none in their names."""
@@ -140,6 +142,10 @@ class Setting:
             raise SettingsError(f"{name} must be text, not {value!r}")
         return None if self.several and not value else value
 
+    def written(self, value: Any) -> Any:
+        """The value as a user writes it: a word for one that has a word."""
+        return next((word for word, meaning in self.words.items() if meaning == value), value)
+
     def check(self, name: str, value: Any) -> None:
         """Refuse an impossible value.
 
@@ -232,6 +238,10 @@ class Values:
         passed_as="max_sequence_length", open="the pipeline's own",
         help="Tokens of a prompt that an encoder other than CLIP's reads.",
     )  # fmt: skip
+    prompt_weighting: str = _setting(
+        UNWEIGHTED, kind=str, choices=WEIGHTINGS, stage=Stage.ENCODE, decides=Decides.PIXELS, neutral=UNWEIGHTED,
+        later=True, help="Weights in prompts, as of 'a (red)1.4 cat', by compel's syntax; none: text as it stands.",
+    )  # fmt: skip
     seed: int = _setting(
         42, kind=int, least=0, most=2**63 - 1, stage=Stage.NONE, decides=Decides.PIXELS, column="base_seed",
         help="Base seed; every image's own comes from it.",
@@ -270,7 +280,7 @@ class Values:
     )  # fmt: skip
     negative_prompt: str = _setting(
         "", kind=str, prose=True, stage=Stage.ENCODE, decides=Decides.PIXELS, column="negative_prompt", neutral="",
-        needs_guidance=True, help="What to steer away from; needs guidance.",
+        needs_guidance=True, help="What to steer away from; needs guidance. A manifest's rows may have their own.",
     )  # fmt: skip
     num: int | None = _setting(
         None, kind=int, least=1, stage=Stage.NONE, decides=Decides.EXTENT, axis=False, column="num",

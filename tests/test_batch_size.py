@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +77,11 @@ def test_a_run_smaller_than_its_batch_stores_the_batch_that_it_used(tmp_path: Pa
         made = api.generate(prompt=prompts, images_per_prompt=each, **places)
         with Workspace(home=tmp_path / "home").reading() as session:
             assert find_run(session, made.summary.run).batch_size == used
+
+
+def test_as_an_axis_it_is_shown_as_it_is_written(tmp_path: Path, cli: Callable[..., Any]) -> None:
+    grid = {"batch_size": [2, "auto"], "num": 2, "home": tmp_path / "home"}
+    assert [row["batch_size"] for row in api.sweep(dry_run=True, **grid).rows()] == [2, "auto"]
+    told = cli("sweep", "--batch-size", "2,auto", "--num", 2, "--dry-run", "--format", "csv")
+    assert told.code == 0, told.err
+    assert [line.split(",")[1] for line in told.out.splitlines()] == ["batch_size", "2", "auto"]

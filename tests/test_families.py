@@ -113,6 +113,25 @@ def test_company_place_and_batch_size_do_not_matter(name: str, loaded: Callable[
 
 
 @pytest.mark.parametrize("name", RUN)
+def test_each_prompt_may_have_a_negative_prompt_of_its_own(name: str, loaded: Callable[[str], LoadedPipeline]) -> None:
+    """A batch with several is what each of them makes, an empty one too where the model is guided without."""
+    pipeline = loaded(name)
+    further = {"true_cfg_scale": 4.0, "negative_prompt": "x"} if pipeline.family.true_cfg else {}
+    if pipeline.family.guided_by(pipeline.configs) is not Guidance.FREE and not further:
+        with pytest.raises(SettingsError, match=r"^the manifest's negative_prompt 'ugly' would be ignored: guidance"):
+            require_fit(settled(pipeline), pipeline.pipeline_class, pipeline.configs, [NEGATIVE, None])
+        return
+    shared = settled(pipeline, **further)
+    texts = [NEGATIVE, shared.negative_prompt, "blurred and far too dark, with no colours in it"]
+    own = {place: text for place, text in enumerate(texts) if text != shared.negative_prompt}
+    together = made(pipeline, shared, list(jobs(PROMPTS, 42, 1, own)))
+    for place, text in enumerate(texts):
+        settings = settled(pipeline, **{**further, "negative_prompt": text})
+        tolerance = 1 if name == "lumina2" else 0  # as above
+        assert abs(made(pipeline, settings)[place] - together[place]).max() <= tolerance
+
+
+@pytest.mark.parametrize("name", RUN)
 def test_guidance_is_what_the_family_says(name: str, loaded: Callable[[str], LoadedPipeline]) -> None:
     """Whether it moves pictures, and how often the network is called, with how many rows."""
     pipeline = loaded(name)

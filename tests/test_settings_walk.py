@@ -44,7 +44,7 @@ OTHERS: dict[str, Any] = {"height": 72, "width": 72, "device": "cuda", "revision
 """Another value of a setting where ``other`` finds none by its declaration."""
 BY_CONTENT = {"model", "vae", "lora", "embedding"}
 """Known to the fingerprint by the hash of their tensors, not by their names."""
-NO_ARGUMENT = {"scheduler", "sigmas", "shift", "negative_prompt", "batch_size"}
+NO_ARGUMENT = {"scheduler", "sigmas", "shift", "negative_prompt", "prompt_weighting", "batch_size"}
 """They act at their stage by what is done there, not as an argument of that name."""
 
 
@@ -132,7 +132,7 @@ every = pytest.mark.parametrize("name", DECLARED)
 def test_the_first_law_and_the_bill() -> None:
     """What decides the pixels, exactly or by rounding, and what decides the cost, in words of their own."""
     pixels = "guidance steps scheduler eta guidance_rescale clip_skip seed model vae lora negative_prompt height width"
-    pixels += " dtype sigmas shift true_cfg_scale max_sequence_length lora_scale embedding"
+    pixels += " dtype sigmas shift true_cfg_scale max_sequence_length lora_scale embedding prompt_weighting"
     rounding = "memory_format batch_size device"
     cost = "guidance steps scheduler model vae lora height width dtype memory_format batch_size device"
     cost += " true_cfg_scale max_sequence_length offload"

@@ -66,7 +66,7 @@ _ELSEWHERE = {
 def _settings(record: Mapping[str, Any]) -> dict[str, Any]:
     """As they were resolved, and what else decided the images."""
     found = {name: value for name, value in record["settings"].items() if name not in ("model", "revision")}
-    named = ("lora_sha256", "embedding_sha256", "outdir", "negative_truncated")
+    named = ("lora_sha256", "embedding_sha256", "outdir", "negative_truncated", "negatives_truncated")
     config = {name: record["config"].get(name) or None for name in named}
     return _spoken({**found, **config, "scheduler_config": record["scheduler_config"]})
 

@@ -73,8 +73,8 @@ def store_prompts(session: Session, texts: Iterable[str]) -> dict[str, int]:
 
 
 def store_manifest(session: Session, *, name: str, sha256: str, entries: Sequence[Mapping[str, Any]]) -> Manifest:
-    """Store a manifest once. ``entries``: in order, each with ``prompt`` and optional ``image_id``, ``image_path``
-    and ``caption_id``."""
+    """Store a manifest once. ``entries``: in order, each with ``prompt`` and optional ``image_id``, ``image_path``,
+    ``caption_id`` and ``negative_prompt``."""
     found = session.scalar(select(Manifest).filter_by(sha256=sha256))
     if found is not None:
         return found
@@ -90,12 +90,31 @@ def store_manifest(session: Session, *, name: str, sha256: str, entries: Sequenc
             "source_image_id": entry.get("image_id"),
             "source_image_path": entry.get("image_path"),
             "caption_id": entry.get("caption_id"),
+            "negative_prompt": entry.get("negative_prompt"),
         }
         for position, entry in enumerate(entries)
     )
     for chunk in chunks(rows):
         session.execute(insert(ManifestEntry), chunk)
     return manifest
+
+
+def own_negatives(session: Session, manifest_id: int, num: int | None = None) -> dict[int, str]:
+    """Position -> negative prompt, of the manifest's first ``num`` rows that have one of their own."""
+    query = select(ManifestEntry.position, ManifestEntry.negative_prompt).where(
+        ManifestEntry.manifest_id == manifest_id, ManifestEntry.negative_prompt.is_not(None)
+    )
+    rows = session.execute(query if num is None else query.where(ManifestEntry.position < num))
+    return {position: str(text) for position, text in rows}
+
+
+def negative_of(session: Session, image: Image) -> str | None:
+    """The negative prompt that the image's row of the manifest has of its own."""
+    return session.scalar(
+        select(ManifestEntry.negative_prompt).where(
+            ManifestEntry.manifest_id == image.run.manifest_id, ManifestEntry.position == image.prompt_index
+        )
+    )
 
 
 def made_images(session: Session, run: Run) -> set[tuple[int, int]]:

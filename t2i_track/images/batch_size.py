@@ -6,6 +6,7 @@ import dataclasses
 import time
 from typing import Any
 
+from t2i_track.images.decoding import decoding_of
 from t2i_track.images.encoding import PromptEncoder
 from t2i_track.images.sampling import Job, sample
 from t2i_track.settings import Values
@@ -28,7 +29,10 @@ def largest(pipe: Any, settings: Values, most: int = MOST) -> int:
     while size <= most:
         tried = dataclasses.replace(settings, batch_size=size, steps=min(TRIED_STEPS, settings.steps))
         pictures, now = _made(pipe, tried)
-        if any(picture.batch_size is not None for picture in pictures) or now < rate * GAIN:
+        if (
+            any(picture.batch_size is not None or decoding_of(picture.note) for picture in pictures)
+            or now < rate * GAIN
+        ):
             break
         best, rate = size, now
         if _is_full(str(settings.device)):

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import enum
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from t2i_track.images.memory import Decoding, decode_as_fits
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +29,26 @@ class Note(enum.StrEnum):
     REMADE = "made again in fp32, alone: not finite in half precision"
     NOT_FINITE = "not finite, so black"
     HALVED = "made in a smaller batch: that of its run did not fit in memory"
+    SLICED = "decoded by itself: its batch did not fit in memory"
+    TILED = "decoded in tiles: whole it did not fit in memory"
+
+
+PARTS = {Decoding.SLICED: Note.SLICED, Decoding.TILED: Note.TILED}
+
+
+def written(*notes: Note | None) -> str | None:
+    """The notes as an image's row has them."""
+    return "; ".join(note.value for note in notes if note is not None) or None
+
+
+def has(note: object, *wanted: Note) -> bool:
+    """Whether an image's note, which may be a stranger's, says one of these."""
+    return isinstance(note, str) and any(part in [one.value for one in wanted] for part in note.split("; "))
+
+
+def decoding_of(note: object) -> Decoding:
+    """How a picture with this note was decoded."""
+    return next((how for how, told in PARTS.items() if has(note, told)), Decoding.WHOLE)
 
 
 @dataclass(frozen=True)
@@ -39,6 +61,7 @@ class Decoded:
     """Blacked out by the pipeline's safety checker."""
     latents: torch.Tensor
     """As they were handed to the decoder."""
+    how: Decoding = Decoding.WHOLE
 
 
 class Watch:
@@ -46,19 +69,23 @@ class Watch:
 
     latents: torch.Tensor
     finite: torch.Tensor
+    how: Decoding
 
 
 @contextlib.contextmanager
-def watched(pipe: Any) -> Iterator[Watch]:
-    """Watch the pipeline's decoder: what is not finite becomes black before the pipeline clamps it to [0, 1]."""
+def watched(pipe: Any, how: Decoding = Decoding.WHOLE, relieved: Callable[[], bool] = lambda: False) -> Iterator[Watch]:
+    """Watch the pipeline's decoder: what is not finite becomes black before the pipeline clamps it to [0, 1], and what
+    does not fit in memory is decoded in parts (``memory.decode_as_fits``)."""
     import torch
 
     watch, vae, decode = Watch(), pipe.vae, pipe.vae.decode
+    watch.how = how
     before = vae.__dict__.get("decode")
     watch.finite = torch.ones(0, dtype=torch.bool)
 
     def watching(latents: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        image, *rest = decode(latents, *args, **{**kwargs, "return_dict": False})
+        given = {**kwargs, "return_dict": False}
+        (image, *rest), watch.how = decode_as_fits(vae, lambda: decode(latents, *args, **given), watch.how, relieved)
         watch.latents, watch.finite = latents, finite_rows(latents) & finite_rows(image)
         if not watch.finite.all():
             shape = (-1, *[1] * (image.ndim - 1))
@@ -81,16 +108,16 @@ def decoded(watch: Watch, output: Any) -> Decoded:
     # Rounding as diffusers' numpy_to_pil, so that a plain pipeline call gives the same picture.
     unsafe = getattr(output, "nsfw_content_detected", None) or [False] * len(images)
     pixels = (images * 255).round().astype(np.uint8)
-    return Decoded(pixels, watch.finite.tolist(), [bool(bad) for bad in unsafe], watch.latents)
+    return Decoded(pixels, watch.finite.tolist(), [bool(bad) for bad in unsafe], watch.latents, watch.how)
 
 
-def decode_again(pipe: Any, latents: torch.Tensor, generator: torch.Generator) -> Decoded:
+def decode_again(pipe: Any, latents: torch.Tensor, generator: torch.Generator, how: Decoding) -> Decoded:
     """The end of a pipeline's call again, of one picture's latents as they were handed to the decoder, in fp32."""
     import inspect
 
     import torch
 
-    with torch.inference_mode(), in_fp32(pipe.vae), watched(pipe) as watch:
+    with torch.inference_mode(), in_fp32(pipe.vae), watched(pipe, how) as watch:
         takes = inspect.signature(type(pipe.vae).decode).parameters
         drawn = {"generator": [generator]} if "generator" in takes else {}
         image = pipe.vae.decode(latents.float(), return_dict=False, **drawn)[0]
@@ -102,7 +129,7 @@ def decode_again(pipe: Any, latents: torch.Tensor, generator: torch.Generator) -
         unsafe = unsafe or [False] * len(image)
         shown = pipe.image_processor.postprocess(image, output_type="np", do_denormalize=[not bad for bad in unsafe])
     pixels = (shown * 255).round().astype(np.uint8)
-    return Decoded(pixels, watch.finite.tolist(), [bool(bad) for bad in unsafe], watch.latents)
+    return Decoded(pixels, watch.finite.tolist(), [bool(bad) for bad in unsafe], watch.latents, watch.how)
 
 
 def finite_rows(values: torch.Tensor) -> torch.Tensor:

@@ -126,12 +126,13 @@ def _encoders(pipe: Any) -> list[tuple[str, Any, Any]]:
     return [(name, network, words) for name, network, words in found if network is not None and words is not None]
 
 
-def unused(pipe: Any, embeddings: Sequence[Embedding], prompts: Sequence[str], negative: str) -> list[str]:
-    """Notes on embeddings whose token is in no prompt, or in some only; one in the negative prompt is used by all."""
+def unused(pipe: Any, embeddings: Sequence[Embedding], prompts: Sequence[str], negatives: Sequence[str]) -> list[str]:
+    """Notes on embeddings whose token is in no prompt, or in some only; in a prompt's negative one it is used too."""
     notes = []
     for embedding in embeddings:
-        using = sum(_uses(pipe, embedding.token, [negative, *prompts]))
-        if _uses(pipe, embedding.token, [negative])[0] or using == len(prompts):
+        pairs = zip(_uses(pipe, embedding.token, prompts), _uses(pipe, embedding.token, negatives), strict=True)
+        using = sum(map(any, pairs))
+        if using == len(prompts):
             continue
         does = ": it changes nothing" if using == 0 else " only"
         where = f"{using or 'none'} of the {len(prompts)} prompts"

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from t2i_track.images import weighting
 from t2i_track.images.batches import batches
 from t2i_track.images.families import Family, family_of
-from t2i_track.settings import Stage, Values
+from t2i_track.settings import UNWEIGHTED, Stage, Values
 from t2i_track.texts import MOST_COUNTED, beginning
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class PromptEncoder:
     """Encodes each prompt once, in batches of one shape, and remembers them up to a bound.
 
     Every forward pass of the text encoders has ``batch_size`` rows: rounding depends on tensor shapes, and an image
-    must not depend on which prompts were encoded beside its own.
+    must not depend on which prompts were encoded beside its own. Weighted prompts are encoded one by one.
     """
 
     def __init__(self, pipe: Any, settings: Values, *, cache_bytes: int = CACHE_BYTES) -> None:
@@ -53,6 +54,7 @@ class PromptEncoder:
         self._family = family_of(type(pipe).__name__, settings.model)
         self._batch_size = settings.batch_size
         self._arguments = settings.arguments(Stage.ENCODE)
+        self._weighting = settings.prompt_weighting
         self._cache_bytes = cache_bytes
         self._used = 0
         self._cache: OrderedDict[tuple[str, bool], Encoding] = OrderedDict()
@@ -60,7 +62,8 @@ class PromptEncoder:
     @staticmethod
     def key(settings: Values) -> tuple[Any, ...]:
         """Settings of one key are encoded alike."""
-        return settings.batch_size, tuple(sorted(settings.arguments(Stage.ENCODE).items()))
+        arguments = tuple(sorted(settings.arguments(Stage.ENCODE).items()))
+        return settings.batch_size, arguments, settings.prompt_weighting
 
     def __call__(self, prompts: Sequence[str], *, negative: bool = False) -> list[Encoding]:
         """The encodings of the prompts, in order; ``negative`` as what is steered away from.
@@ -84,13 +87,23 @@ class PromptEncoder:
                 self._remember((prompt, negative), encoding)
         return [found[prompt] for prompt in prompts]
 
+    def remembers(self, prompts: Sequence[str], *, negative: bool = False) -> bool:
+        """Encode the prompts, and say whether all of them are still remembered; none is encoded that could not be."""
+        some = list(dict.fromkeys(prompts))
+        (first,) = self(some[:1], negative=negative)
+        if self._used + len(some) * first.nbytes > self._cache_bytes:
+            return False
+        self(some, negative=negative)
+        return True
+
     def _encode(self, prompts: Sequence[str], negative: bool) -> list[Encoding]:
         import torch
 
         limit = window(self._pipe, self._arguments)
-        counted = _counted(self._pipe, prompts, limit)
+        counted = _counted(self._pipe, prompts, limit, self._weighting)
         texts = [text for text, _ in counted]
-        padded = [*texts, *texts[-1:] * (self._batch_size - len(texts))]
+        rows = self._batch_size if self._weighting == UNWEIGHTED else len(texts)
+        padded = [*texts, *texts[-1:] * (rows - len(texts))]
         if "clip_skip" in self._arguments:
             _restore_text_model(self._pipe.text_encoder)
         with torch.inference_mode():
@@ -103,12 +116,15 @@ class PromptEncoder:
         ]
 
     def _positives(self, texts: Sequence[str]) -> dict[str, Any]:
+        if self._weighting != UNWEIGHTED:
+            return dict(weighting.embeddings(self._pipe, texts))
         named = self._encode_prompt(texts, do_classifier_free_guidance=False)
         return {name: values for name, values in named.items() if not name.startswith(_NEGATIVE)}
 
     def _negatives(self, texts: Sequence[str]) -> dict[str, Any]:
         """By the encoding call itself where it takes a negative prompt: several families encode it in another way."""
-        if self._family.negative_apart:
+        # Weighted, none is still what the pipeline makes of none: several classes have zeros for it.
+        if self._family.negative_apart or (self._weighting != UNWEIGHTED and texts[0]):
             named = self._positives([text or self._family.unnamed_negative or "" for text in texts])
             return {f"{_NEGATIVE}{name}": values for name, values in named.items()}
         given = {} if not texts[0] else {"negative_prompt": list(texts)}
@@ -204,13 +220,17 @@ def token_counts(pipe: Any, texts: Sequence[str]) -> list[int]:
 
     Of a text of more than ``texts.MOST_COUNTED`` characters its beginning is counted, where that fills the window.
     """
-    return [count for _, count in _counted(pipe, texts, window(pipe, {}))]
+    return [count for _, count in _counted(pipe, texts, window(pipe, {}), UNWEIGHTED)]
 
 
-def _counted(pipe: Any, texts: Sequence[str], limit: int) -> list[tuple[str, int]]:
-    """Each text, or as much of its beginning as the encoder reads, and its tokens."""
-    parts = [beginning(text) for text in texts]
-    found = list(zip(parts, _tokens(pipe, parts), strict=True))
+def _counted(pipe: Any, texts: Sequence[str], limit: int, weights: str) -> list[tuple[str, int]]:
+    """Each text, or as much of its beginning as the encoder reads, and its tokens; those of weights are none."""
+    if weights != UNWEIGHTED:
+        marks = _tokens(pipe, [""])[0]
+        parts = [_tokens(pipe, weighting.weighted(text).texts) for text in texts]
+        return [(text, marks + sum(n - marks for n in some)) for text, some in zip(texts, parts, strict=True)]
+    starts = [beginning(text) for text in texts]
+    found = list(zip(starts, _tokens(pipe, starts), strict=True))
     for row, text in enumerate(texts):
         if len(text) > MOST_COUNTED and found[row][1] <= limit:
             # A beginning that fills no window, as of white space: what follows counts.
@@ -227,9 +247,10 @@ def _tokens(pipe: Any, texts: Sequence[str]) -> list[int]:
     return [len(ids) for ids in tokenizer(asked, truncation=False, verbose=False).input_ids]
 
 
-def cuts_negative_prompt(pipe: Any, settings: Values) -> bool:
-    """Whether the negative prompt is longer than the encoder's window."""
-    return token_counts(pipe, [settings.negative_prompt])[0] > window(pipe, settings.arguments(Stage.ENCODE))
+def are_cut(pipe: Any, texts: Sequence[str], settings: Values) -> list[bool]:
+    """Of each text, whether it is longer than the encoder's window."""
+    limit = window(pipe, settings.arguments(Stage.ENCODE))
+    return [count > limit for _, count in _counted(pipe, texts, limit, settings.prompt_weighting)] if texts else []
 
 
 def _restore_text_model(encoder: Any) -> None:

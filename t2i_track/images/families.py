@@ -82,6 +82,8 @@ class Family:
     """(pipeline, prompt) -> the text that its tokenizer gets, the family's own words around the prompt included."""
     window: int | None = None
     """Tokens that its longest encoder reads, where neither the class nor its tokenizers say so."""
+    weighted: bool = False
+    """Its prompts' words can be weighted (``weighting``): all of what it reads of a prompt is CLIP's last layers."""
     micro_conditioning: bool = False
     """Picture sizes are inputs of the network (Podell et al. 2023, arXiv:2307.01952, section 2.2)."""
 
@@ -142,7 +144,7 @@ _UNCHANGED = {"clean_caption": False, "use_resolution_binning": False}
 
 FAMILIES: Mapping[str, Family] = {
     "StableDiffusionPipeline": Family(
-        title="Stable Diffusion 1.x, 2.x", kind=Kind.NOISE, guided_by=_by_unet, size=_trained("unet")
+        title="Stable Diffusion 1.x, 2.x", kind=Kind.NOISE, guided_by=_by_unet, size=_trained("unet"), weighted=True,
     ),
     "LatentConsistencyModelPipeline": Family(
         title="Latent consistency models", kind=Kind.CONSISTENCY, guided_by=lambda _: Guidance.INPUT,
@@ -150,7 +152,7 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "StableDiffusionXLPipeline": Family(
         title="Stable Diffusion XL, Turbo, Lightning", kind=Kind.NOISE, outputs=POOLED, guided_by=_by_unet,
-        size=_trained("unet"), micro_conditioning=True,
+        size=_trained("unet"), weighted=True, micro_conditioning=True,
     ),
     "StableDiffusion3Pipeline": Family(
         title="Stable Diffusion 3, 3.5", kind=Kind.FLOW, outputs=POOLED, size=_trained("transformer"), multiple=16

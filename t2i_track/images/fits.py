@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import SimpleNamespace
 from typing import Any
 
 from t2i_track.errors import ModelError, SettingsError
-from t2i_track.images.families import Configs, Family, Guidance, family_of, is_consistent, model_kind, require_size
+from t2i_track.images.families import (
+    FAMILIES,
+    Configs,
+    Family,
+    Guidance,
+    family_of,
+    is_consistent,
+    model_kind,
+    require_size,
+)
 from t2i_track.images.schedule import require_schedule
 from t2i_track.images.schedulers import (
     require_kind,
@@ -19,16 +29,19 @@ from t2i_track.images.schedulers import (
     scheduler_class,
     set_scheduler,
 )
+from t2i_track.images.weighting import require_compel
 from t2i_track.schedulers import SCHEDULERS, Kind
-from t2i_track.settings import Setting, Stage, Values
+from t2i_track.settings import UNWEIGHTED, Setting, Stage, Values
 
 FEW = 8
 """Steps beyond which a model that was distilled to a few of them gains nothing."""
 _DISTILLED = re.compile(r"turbo|lightning|schnell|lcm|hyper|flash|distill", re.IGNORECASE)
 
 
-def require_fit(settings: Values, class_name: str, configs: Configs) -> None:
+def require_fit(settings: Values, class_name: str, configs: Configs, negatives: Collection[str | None] = ()) -> None:
     """Refuse what a model of this class and these configurations would ignore or cannot do.
+
+    ``negatives`` are the negative prompts of the prompts, None where one has none of its own.
 
     Raises:
         ModelError: no such family of models, or its class is not installed.
@@ -38,13 +51,16 @@ def require_fit(settings: Values, class_name: str, configs: Configs) -> None:
     require_size(family, settings)
     require_kind(family, configs, settings)
     settings = resolved(configs["scheduler"], settings)
-    _require_guided(family, family.guided_by(configs), settings)
+    by = family.guided_by(configs)
+    for whose, each in _with_negatives(settings, negatives):
+        _require_guided(family, by, each, whose)
     require_trained(configs["scheduler"], settings.scheduler)
     require_taken(settings, configs["scheduler"])
     own = SimpleNamespace()
     set_scheduler(own, configs["scheduler"], settings)
     _require_taken_by_class(settings, pipeline_class(class_name, settings.model), own.scheduler, configs)
     require_schedule(own.scheduler, settings.scheduler, settings.steps)
+    _require_weighting(family, settings)
 
 
 def pipeline_class(name: str, model: str) -> Any:
@@ -62,27 +78,44 @@ def pipeline_class(name: str, model: str) -> Any:
     return found
 
 
-def _require_guided(family: Family, by: Guidance, settings: Values) -> None:
-    """Refuse what acts on the guided sum alone where there is none."""
+def _with_negatives(settings: Values, negatives: Collection[str | None]) -> list[tuple[str, Values]]:
+    """The settings as the rows of a manifest have them: one without a negative prompt of its own, one with.
+
+    Raises:
+        SettingsError: the run's negative prompt would be ignored, since every row has its own.
+    """
+    found = [("", settings)] if not negatives or None in negatives else []
+    if not found and settings.negative_prompt:
+        raise SettingsError(
+            f"negative_prompt {settings.negative_prompt!r:.60} would be ignored: every row of the manifest has its own;"
+            " leave the option out"
+        )
+    first = next(filter(None, negatives), None)
+    if first is not None:
+        found.append(("the manifest's ", dataclasses.replace(settings, negative_prompt=first)))
+    return found
+
+
+def _require_guided(family: Family, by: Guidance, settings: Values, whose: str) -> None:
+    """Refuse what acts on the guided sum alone where there is none; ``whose`` is the negative prompt, in words."""
     if family.true_cfg and settings.true_cfg_scale > 1 and not settings.negative_prompt:
         raise SettingsError(
             f"true_cfg_scale {settings.true_cfg_scale:g} would be ignored: {family.title} guides by it only against a"
-            " --negative-prompt; give one, or leave it out"
+            " --negative-prompt; give one (each row of a manifest may have its own), or leave it out"
         )
     if family.guided(settings, by):
         return
     for name, declared, value in settings.used():
         if not declared.needs_guidance:
             continue
+        shown = f"{whose if name == 'negative_prompt' else ''}{name} {value!r}"
         if by is Guidance.FREE:
             raise SettingsError(
-                f"{name} {value!r} would be ignored at guidance {settings.guidance:g}: leave it out, or give a"
+                f"{shown} would be ignored at guidance {settings.guidance:g}: leave it out, or give a"
                 f" --guidance above {family.threshold:g} (in a sweep, exclude that cell)"
             )
         way_on = ", or give a --true-cfg-scale above 1" if family.true_cfg and name == "negative_prompt" else ""
-        raise SettingsError(
-            f"{name} {value!r} would be ignored: guidance is {by.value} of this model; leave it out{way_on}"
-        )
+        raise SettingsError(f"{shown} would be ignored: guidance is {by.value} of this model; leave it out{way_on}")
 
 
 def _require_taken_by_class(settings: Values, made: Any, scheduler: Any, configs: Configs) -> None:
@@ -109,6 +142,21 @@ def _require_taken_by_class(settings: Values, made: Any, scheduler: Any, configs
     layers = configs.get("text_encoder", {}).get("num_hidden_layers", settings.clip_skip + 1)
     if settings.clip_skip >= layers:
         raise SettingsError(f"clip_skip {settings.clip_skip} leaves none of the text encoder's {layers} layers")
+
+
+def _require_weighting(family: Family, settings: Values) -> None:
+    """Refuse the weighting of prompts that the family, or another setting, leaves no room for."""
+    if settings.prompt_weighting == UNWEIGHTED:
+        return
+    asked = f"prompt_weighting {settings.prompt_weighting}"
+    if not family.weighted:
+        can = " and ".join(one.title for one in FAMILIES.values() if one.weighted)
+        raise SettingsError(f"{asked} cannot be for {family.title}, only for {can}: leave it out")
+    if settings.clip_skip:
+        raise SettingsError(f"{asked} would ignore clip_skip {settings.clip_skip}: leave one of them out")
+    if settings.offload in ("sequential", "group"):
+        raise SettingsError(f"{asked} cannot be with offload {settings.offload}: try --offload model")
+    require_compel()
 
 
 def _takes(function: Callable[..., Any], argument: str) -> bool:

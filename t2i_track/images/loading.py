@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -173,8 +173,10 @@ def _offload(pipe: Any, offload: str, device: str) -> None:
         pipe.enable_group_offload(onload_device=torch.device(device), offload_type="leaf_level")
 
 
-def check_local(settings: Values, *, allow_pickle: bool = False) -> None:
+def check_local(settings: Values, *, allow_pickle: bool = False, negatives: Collection[str | None] = ()) -> None:
     """Refuse a model, VAE or LoRA that cannot be loaded, before anything is written or imported.
+
+    ``negatives`` are as ``fits.require_fit`` takes them.
 
     Raises:
         ModelError, PickledWeights, SettingsError: as ``load``; ids of the hub are not looked up.
@@ -184,11 +186,11 @@ def check_local(settings: Values, *, allow_pickle: bool = False) -> None:
     if "model" not in ids and "model_config" not in ids:
         here = dataclasses.replace(settings, vae=None) if VAE in ids else settings
         source = find(here, Choice(dtype, settings.variant, allow_pickle))
-        require_fit(settings, source.pipeline_class, source.configs(settings.model))
+        require_fit(settings, source.pipeline_class, source.configs(settings.model), negatives)
     require_local_adapters(settings, allow_pickle)
 
 
-def require_local_fit(cells: Iterable[Values]) -> None:
+def require_local_fit(cells: Iterable[Values], negatives: Collection[str | None] = ()) -> None:
     """Refuse what the models on this machine would ignore or cannot do, by their configurations alone; others are
     looked at when they are loaded.
 
@@ -200,7 +202,7 @@ def require_local_fit(cells: Iterable[Values]) -> None:
     for cell in cells:
         key = tuple(value for name, value in cell.to_dict().items() if name not in unlike)
         if key not in seen and (configs := _configs_here(cell)) is not None:
-            require_fit(cell, str(configs[PIPELINE]["_class_name"]), configs)
+            require_fit(cell, str(configs[PIPELINE]["_class_name"]), configs, negatives)
         seen.add(key)
 
 

@@ -7,19 +7,31 @@ import inspect
 import itertools
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from t2i_track.errors import ModelError
-from t2i_track.images.decoding import Decoded, Note, decode_again, decoded, in_fp32, is_half, modules, watched
+from t2i_track.images.decoding import (
+    PARTS,
+    Decoded,
+    Note,
+    decode_again,
+    decoded,
+    in_fp32,
+    is_half,
+    modules,
+    watched,
+    written,
+)
 from t2i_track.images.encoding import Encoding, PromptEncoder
 from t2i_track.images.families import family_of
+from t2i_track.images.memory import Decoding, Room, free
 from t2i_track.images.model import guidance_of
 from t2i_track.images.seeds import image_seed
-from t2i_track.settings import Stage, Values
+from t2i_track.settings import NO_OFFLOAD, Stage, Values
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +48,8 @@ class Job:
     place: int = 0
     """Its number among the images of its run: it is made in this place of its batch, since the row that a picture has
     there moves its rounding too."""
+    negative_prompt: str | None = None
+    """Where it is not its run's."""
 
 
 @dataclass(frozen=True)
@@ -55,15 +69,31 @@ class Picture:
     note: str | None = None
 
 
-def jobs(prompts: Sequence[str], base_seed: int, images_per_prompt: int) -> Iterator[Job]:
-    """Every image of a run, prompt by prompt."""
+def jobs(
+    prompts: Sequence[str], base_seed: int, images_per_prompt: int, negatives: Mapping[int, str] = {}
+) -> Iterator[Job]:
+    """Every image of a run, prompt by prompt; ``negatives`` are those of the prompts that have their own, by index."""
     for index, prompt in enumerate(prompts):
         for replicate in range(images_per_prompt):
             seed = image_seed(base_seed, index, replicate)
-            yield Job(index, replicate, prompt, seed, index * images_per_prompt + replicate)
+            place = index * images_per_prompt + replicate
+            yield Job(index, replicate, prompt, seed, place, negatives.get(index))
 
 
-def sample(pipe: Any, encoder: PromptEncoder, todo: Iterable[Job], settings: Values) -> Iterator[Picture]:
+@dataclass
+class _Fit:
+    """What fits in memory, as far as is known."""
+
+    settings: Values
+    """With the batch size that fits."""
+    how: Decoding
+    room: Room
+    encoder: PromptEncoder
+
+
+def sample(
+    pipe: Any, encoder: PromptEncoder, todo: Iterable[Job], settings: Values, how: Decoding = Decoding.WHOLE
+) -> Iterator[Picture]:
     """Make the images, ``settings.batch_size`` at a time, in the order of ``todo``; ``settings`` are resolved.
 
     Every batch is run at exactly that many rows; places without a job are filled with copies of its first, which are
@@ -71,58 +101,82 @@ def sample(pipe: Any, encoder: PromptEncoder, todo: Iterable[Job], settings: Val
     alone.
 
     A picture that is not finite is decoded again in single precision where the run is in half, then made again in it;
-    where that does not help it is black. A batch that does not fit in memory is halved, and so are those after it. Its
-    pictures' ``note`` says so.
+    where that does not help it is black.
+
+    Where memory is short, a GPU's text encoders leave it once all prompts are encoded, which changes nothing. Then what
+    cannot be decoded at once is decoded in parts (``how``), a batch that does not fit is halved, and so are those
+    after it. Its pictures' ``note`` says so.
 
     Raises:
         ModelError: a single picture does not fit in memory.
     """
+    todo = list(todo)
+    room = Room(pipe, lambda: _encode_all(pipe, fit.encoder, todo, settings), settings.offload != NO_OFFLOAD)
+    fit = _Fit(settings, how, room, encoder)
+    try:
+        for planned in _by_place(todo, settings.batch_size):
+            yield from _as_fits(pipe, planned, fit, settings.batch_size)
+    finally:
+        room.give_back()
+
+
+def _as_fits(pipe: Any, planned: Sequence[Job], fit: _Fit, rows: int) -> Iterator[Picture]:
+    """The pictures of a batch of so many rows, in smaller ones where that is what fits."""
     import torch
 
-    fits = settings
-    for planned in _by_place(todo, settings.batch_size):
-        waiting = deque(_by_place(planned, fits.batch_size))
-        while waiting:
-            try:
-                yield from _batch(pipe, encoder, waiting[0], fits, settings.batch_size)
-            except torch.OutOfMemoryError as error:
-                fits = _halved(fits, error)
-                encoder = PromptEncoder(pipe, fits)
-                waiting = deque(_by_place(itertools.chain(*waiting), fits.batch_size))
-            else:
-                waiting.popleft()
+    waiting = deque(_by_place(planned, fit.settings.batch_size))
+    while waiting:
+        try:
+            yield from _batch(pipe, waiting[0], fit, rows)
+        except torch.OutOfMemoryError as error:
+            if fit.room.made():
+                continue
+            fit.settings = _halved(fit.settings, error)
+            fit.room.give_back()  # a prompt's encoding is of its batch's size
+            fit.encoder = PromptEncoder(pipe, fit.settings)
+            waiting = deque(_by_place(itertools.chain(*waiting), fit.settings.batch_size))
+        else:
+            waiting.popleft()
+
+
+def _encode_all(pipe: Any, encoder: PromptEncoder, todo: Sequence[Job], settings: Values) -> bool:
+    """Encode all that the pictures need, and say whether the encoder remembers all of it."""
+    if not encoder.remembers([job.prompt for job in todo]):
+        return False
+    if _negatives(pipe, encoder, todo[:1], settings)[0] is None:
+        return True
+    return encoder.remembers([_negative(job, settings) for job in todo], negative=True)
 
 
 def _halved(settings: Values, error: Exception) -> Values:
     """The settings with a batch that may fit."""
-    import torch
-
     if settings.batch_size == 1:
         raise ModelError(
             f"one picture of {settings.width} x {settings.height} does not fit in the memory of {settings.device}"
             f" ({' '.join(str(error).split())[:100]}): try --offload model, --dtype fp16, or a smaller --height"
         ) from None
-    if str(settings.device).startswith("cuda"):
-        torch.cuda.empty_cache()
+    free(settings.device)
     return dataclasses.replace(settings, batch_size=settings.batch_size // 2)
 
 
-def _batch(
-    pipe: Any, encoder: PromptEncoder, batch: Sequence[Job], settings: Values, planned: int
-) -> Iterator[Picture]:
+def _batch(pipe: Any, batch: Sequence[Job], fit: _Fit, planned: int) -> Iterator[Picture]:
     """The pictures of one batch, of which ``planned`` rows were planned; nothing is yielded before all are made."""
     started = time.perf_counter()
-    encodings = encoder([job.prompt for job in batch])
-    made = _made(pipe, batch, encodings, _negative(pipe, encoder, settings), settings)
+    settings = fit.settings
+    encodings = fit.encoder([job.prompt for job in batch])
+    negatives = _negatives(pipe, fit.encoder, batch, settings)
+    made = _made(pipe, batch, encodings, negatives, settings, fit.how, fit.room.made)
+    fit.how = made.how
     seconds = (time.perf_counter() - started) / len(batch)
     size = settings.batch_size
-    otherwise: dict[str, Any] = {} if size == planned else {"batch_size": size, "note": Note.HALVED.value}
+    note = written(None if size == planned else Note.HALVED, PARTS.get(made.how))
+    otherwise: dict[str, Any] = {"note": note} if size == planned else {"note": note, "batch_size": size}
     for job, encoding in zip(batch, encodings, strict=True):
         row = job.place % size
         picture = Picture(
             job, made.pixels[row], encoding.tokens, encoding.truncated, made.unsafe[row], seconds, **otherwise
         )
-        yield picture if made.finite[row] else _mended(pipe, picture, made.latents[row : row + 1], settings)
+        yield picture if made.finite[row] else _mended(pipe, picture, made.latents[row : row + 1], fit)
 
 
 def _by_place(todo: Iterable[Job], batch_size: int) -> Iterator[list[Job]]:
@@ -138,23 +192,26 @@ def _by_place(todo: Iterable[Job], batch_size: int) -> Iterator[list[Job]]:
         yield batch
 
 
-def _mended(pipe: Any, picture: Picture, latents: torch.Tensor, settings: Values) -> Picture:
+def _mended(pipe: Any, picture: Picture, latents: torch.Tensor, fit: _Fit) -> Picture:
     """A picture that is not finite, made so in single precision if that can be; its time is counted with it."""
     import torch
 
     started = time.perf_counter()
+    settings = fit.settings
     generator = torch.Generator("cpu").manual_seed(picture.job.seed)
     found = None
     # What is offloaded layer by layer cannot be brought to another precision.
     if is_half(pipe) and settings.offload not in ("sequential", "group"):
         if torch.isfinite(latents).all():
-            found = _if_finite(decode_again(pipe, latents, generator), picture, Note.DECODED)
+            found = _if_finite(decode_again(pipe, latents, generator, fit.how), picture, Note.DECODED)
         if found is None:
+            fit.room.give_back()
             with in_fp32(*modules(pipe)):
                 alone = dataclasses.replace(settings, batch_size=1, dtype="fp32")  # so that its place is the first
                 encoder = PromptEncoder(pipe, alone)
-                encodings, negative = encoder([picture.job.prompt]), _negative(pipe, encoder, alone)
-                made = _made(pipe, [picture.job], encodings, negative, alone)
+                encodings = encoder([picture.job.prompt])
+                negatives = _negatives(pipe, encoder, [picture.job], alone)
+                made = _made(pipe, [picture.job], encodings, negatives, alone, fit.how)
             found = _if_finite(made, picture, Note.REMADE, batch_size=1, dtype="fp32")
     found = found or dataclasses.replace(picture, flagged=True, note=Note.NOT_FINITE.value)
     return dataclasses.replace(found, seconds=picture.seconds + time.perf_counter() - started)
@@ -163,14 +220,22 @@ def _mended(pipe: Any, picture: Picture, latents: torch.Tensor, settings: Values
 def _if_finite(made: Decoded, picture: Picture, note: Note, **changes: Any) -> Picture | None:
     if not made.finite[0]:
         return None
-    return dataclasses.replace(picture, pixels=made.pixels[0], flagged=made.unsafe[0], note=note.value, **changes)
+    told = written(note, PARTS.get(made.how))
+    return dataclasses.replace(picture, pixels=made.pixels[0], flagged=made.unsafe[0], note=told, **changes)
 
 
-def _negative(pipe: Any, encoder: PromptEncoder, settings: Values) -> Encoding | None:
-    """What every picture is steered away from; None where none is guided so."""
-    if not family_of(type(pipe).__name__, settings.model).guided(settings, guidance_of(pipe)):
-        return None
-    return encoder([settings.negative_prompt], negative=True)[0]
+def _negatives(pipe: Any, encoder: PromptEncoder, batch: Sequence[Job], settings: Values) -> Sequence[Encoding | None]:
+    """What each picture is steered away from; None where none is guided so."""
+    texts = [_negative(job, settings) for job in batch]
+    # One row tells of all: what is guided only against a negative prompt has one in every row (fits).
+    told = dataclasses.replace(settings, negative_prompt=texts[0])
+    if not family_of(type(pipe).__name__, settings.model).guided(told, guidance_of(pipe)):
+        return [None] * len(batch)
+    return encoder(texts, negative=True)
+
+
+def _negative(job: Job, settings: Values) -> str:
+    return settings.negative_prompt if job.negative_prompt is None else job.negative_prompt
 
 
 def initial_latents(job: Job, shape: tuple[int, int, int], dtype: torch.dtype) -> torch.Tensor:
@@ -185,8 +250,10 @@ def _made(
     pipe: Any,
     batch: Sequence[Job],
     encodings: Sequence[Encoding],
-    negative: Encoding | None,
+    negatives: Sequence[Encoding | None],
     settings: Values,
+    how: Decoding,
+    relieved: Callable[[], bool] = lambda: False,
 ) -> Decoded:
     """The pictures of a batch, padded to its size."""
     import torch
@@ -195,9 +262,9 @@ def _made(
     for number, job in enumerate(batch):
         rows[job.place % settings.batch_size] = number
     generators = [torch.Generator("cpu").manual_seed(batch[row].seed) for row in rows]
-    further = {} if negative is None else negative.inputs
-    inputs = [{**encodings[row].inputs, **further} for row in rows]
-    with torch.inference_mode(), watched(pipe) as watch:
+    further = [{} if negative is None else negative.inputs for negative in negatives]
+    inputs = [{**encodings[row].inputs, **further[row]} for row in rows]
+    with torch.inference_mode(), watched(pipe, how, relieved) as watch:
         output = pipe(
             **_stacked(pipe, inputs), **call_arguments(pipe, settings), generator=generators, output_type="np"
         )

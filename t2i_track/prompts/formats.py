@@ -21,7 +21,9 @@ PROMPT_COLUMNS = ("caption", "prompt", "prompts", "text")
 IMAGE_PATH = "image_path"
 FILE_NAME = "file_name"
 """What Hugging Face's ``metadata.csv`` and ``metadata.jsonl`` call the picture of a row."""
-OTHER_COLUMNS = ("image_id", "caption_id", IMAGE_PATH)
+NEGATIVE_PROMPT = "negative_prompt"
+"""What the picture of a row is steered away from, where that is not the run's."""
+OTHER_COLUMNS = ("image_id", "caption_id", IMAGE_PATH, NEGATIVE_PROMPT)
 
 Row = tuple[str, Mapping[str, Any]]
 """Where it stands ("file, line 3") and what it says, by column; its text is under ``prompt``."""

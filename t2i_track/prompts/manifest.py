@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from t2i_track.errors import ManifestError
-from t2i_track.prompts.formats import IMAGE_PATH, OTHER_COLUMNS, Row, rows
+from t2i_track.prompts.formats import IMAGE_PATH, NEGATIVE_PROMPT, OTHER_COLUMNS, Row, rows
 from t2i_track.prompts.text import normalise, storable
 
 EXACT = 2**53
@@ -21,12 +21,14 @@ EXACT = 2**53
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One row. ``image_path`` is absolute, or relative to the folder the program runs in; a file's own relative
-    paths have been resolved against the file's folder."""
+    paths have been resolved against the file's folder. ``negative_prompt`` replaces the run's for this row; None: the
+    run's."""
 
     prompt: str
     image_id: str | None = None
     caption_id: str | None = None
     image_path: str | None = None
+    negative_prompt: str | None = None
 
 
 @dataclass(frozen=True)
@@ -43,16 +45,23 @@ class Manifest:
     def prompts(self) -> list[str]:
         return [entry.prompt for entry in self.entries]
 
+    @property
+    def negative_prompts(self) -> list[str | None]:
+        return [entry.negative_prompt for entry in self.entries]
+
     @cached_property
     def sha256(self) -> str:
         """Hash of the normalised rows: each as the JSON list ``[prompt, image_id, caption_id]`` and a line feed.
+
+        A row with a negative prompt of its own has that as the fourth item.
 
         The name, the file format and the image paths are left out: the same captions on another machine, where the
         photographs lie elsewhere, are the same manifest, and runs over them can be paired.
         """
         digest = hashlib.sha256()
         for entry in self.entries:
-            row = [entry.prompt, entry.image_id, entry.caption_id]
+            own = [] if entry.negative_prompt is None else [entry.negative_prompt]
+            row = [entry.prompt, entry.image_id, entry.caption_id, *own]
             digest.update(json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
         return digest.hexdigest()
 
@@ -91,6 +100,8 @@ def _entry(place: str, row: Mapping[str, Any], folder: Path | None) -> Entry:
     prompt = row["prompt"]
     if not isinstance(prompt, str):
         raise ManifestError(f"{place}: the prompt must be text, not {prompt!r:.60}")
+    if not isinstance(negative := row.get(NEGATIVE_PROMPT), str | None):
+        raise ManifestError(f"{place}: {NEGATIVE_PROMPT} must be text, not {negative!r:.60}")
     values = {column: _text(place, column, row.get(column)) for column in OTHER_COLUMNS}
     prompt = normalise(storable(place, prompt))
     if not prompt:

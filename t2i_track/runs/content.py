@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, joinedload
 
+from t2i_track.db import lineage
 from t2i_track.db.models import Image, ManifestEntry, MetricValue, Run, RunStatus, Sweep, SweepRun
 from t2i_track.errors import CompareError
 from t2i_track.jsontext import json_text
@@ -140,6 +141,7 @@ def _images(session: Session, workspace: Workspace, run: Run) -> Content:
         )
     )
     reused = sum(image.made_by is not None for image in images)
+    negatives = lineage.own_negatives(session, run.manifest_id, run.num)
     timed = [image.seconds for image in images if image.seconds is not None]
     cost = {
         "images": float(len(images)),
@@ -156,20 +158,26 @@ def _images(session: Session, workspace: Workspace, run: Run) -> Content:
     picture = partial(sample_grid, workspace, shown)
     return Content(
         metrics={f"{COST}{name}": (value, ended) for name, value in cost.items()},
-        files=partial(_write_tables, session, run, images),
+        files=partial(_write_tables, session, run, images, negatives),
         grid=Grid(picture, GRID_KEY, run.started_at or run.created_at, run.uuid) if shown else None,
-        table=Table([_table_row(workspace, image) for image in tabled]) if tabled else None,
+        table=Table([_table_row(workspace, image, negatives) for image in tabled]) if tabled else None,
         manifest=_Listed(run.manifest.name, run.manifest.sha256, run.manifest.size),
     )
 
 
-def _table_row(workspace: Workspace, image: Image) -> dict[str, Any]:
+def _table_row(workspace: Workspace, image: Image, negatives: Mapping[int, str]) -> dict[str, Any]:
     return {
         # MLflow's table view groups rows by the first column, and so compares runs prompt by prompt.
         "prompt": image.prompt.text,
         "image": workspace.image_path(image),
+        **_negative_cell(image, negatives),
         **{name: getattr(image, name) for name in ("seed", "prompt_index", "replicate")},
     }
+
+
+def _negative_cell(image: Image, negatives: Mapping[int, str]) -> dict[str, str]:
+    """The negative prompt that was used, where the manifest has such a column."""
+    return {"negative_prompt": negatives.get(image.prompt_index, image.run.negative_prompt)} if negatives else {}
 
 
 @dataclass(frozen=True)
@@ -189,22 +197,27 @@ def sample_grid(workspace: Workspace, images: list[Image]) -> Picture:
     return grid([workspace.image_path(image) for image in images], [image.prompt.text for image in images], columns=4)
 
 
-def _write_tables(session: Session, run: Run, images: list[Image], folder: Path) -> None:
+def _write_tables(session: Session, run: Run, images: list[Image], negatives: Mapping[int, str], folder: Path) -> None:
     """Every image's seed and hashes, and the manifest, as files that outlive the database."""
-    frame = image_frame(images)
+    frame = image_frame(images, negatives)
     frame.to_parquet(folder / "images.parquet", index=False)
     frame.to_json(folder / "images.jsonl", orient="records", lines=True, force_ascii=False)
     _manifest_frame(session, run).to_csv(folder / "manifest.csv", index=False)
 
 
-def image_frame(images: Iterable[Image]) -> pd.DataFrame:
-    """One row an image: place, prompt, seed, hashes, path; ``dtype`` and ``batch_size`` where not the run's."""
+def image_frame(images: Iterable[Image], negatives: Mapping[int, str] = {}) -> pd.DataFrame:
+    """One row an image: place, prompt, seed, hashes, path; ``dtype`` and ``batch_size`` where not the run's;
+    ``negative_prompt`` where ``negatives`` has some, those of prompts with their own by their index."""
     import pandas as pd
 
     columns = ["prompt_index", "replicate", "seed", "path", "sha256", "pixels_sha256", "width", "height", "tokens"]
     columns += ["truncated", "flagged", "note", "dtype", "batch_size", "seconds", "made_by"]
     return pd.DataFrame(
-        [{"prompt": image.prompt.text, **{name: getattr(image, name) for name in columns}} for image in images]
+        [
+            {"prompt": image.prompt.text, **_negative_cell(image, negatives)}
+            | {name: getattr(image, name) for name in columns}
+            for image in images
+        ]
     )
 
 
@@ -217,12 +230,16 @@ def _manifest_frame(session: Session, run: Run) -> pd.DataFrame:
         .options(joinedload(ManifestEntry.prompt))
         .order_by(ManifestEntry.position)
     )
-    return pd.DataFrame(
-        [
-            {"caption": entry.prompt.text, "image_id": entry.source_image_id, "caption_id": entry.caption_id}
-            for entry in entries
-        ]
+    frame = pd.DataFrame(
+        {
+            "caption": entry.prompt.text,
+            "image_id": entry.source_image_id,
+            "caption_id": entry.caption_id,
+            "negative_prompt": entry.negative_prompt,
+        }
+        for entry in entries
     )
+    return frame if frame["negative_prompt"].notna().any() else frame.drop(columns="negative_prompt")
 
 
 def _scores(session: Session, run: Run, chosen: Mapping[str, tuple[int, datetime]]) -> Content:

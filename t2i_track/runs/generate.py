@@ -21,7 +21,7 @@ from t2i_track.errors import Busy, DatabaseError, Interrupted, ModelError, Setti
 from t2i_track.files import TEMPORARY, alone
 from t2i_track.images import writing
 from t2i_track.images.adapters import places
-from t2i_track.images.decoding import Note
+from t2i_track.images.decoding import Note, has
 from t2i_track.images.encoding import PromptEncoder
 from t2i_track.images.fits import require_fit
 from t2i_track.images.loading import (
@@ -34,6 +34,7 @@ from t2i_track.images.loading import (
 from t2i_track.images.lora import lora_scales, set_scales
 from t2i_track.images.sampling import Job, Picture, jobs, sample
 from t2i_track.images.schedulers import resolved, set_scheduler
+from t2i_track.images.weighting import require_weights
 from t2i_track.images.weights import KEPT, KnownDigests
 from t2i_track.images.writing import Record
 from t2i_track.metrics.recorded import changed
@@ -46,6 +47,7 @@ from t2i_track.runs.notes import stored_notes
 from t2i_track.runs.plan import (
     FRESH,
     NEGATIVE_TRUNCATED,
+    NEGATIVES_TRUNCATED,
     Plan,
     Summary,
     create_run,
@@ -93,10 +95,11 @@ class Generator:
         settings = self._workspace.stored_settings(plan.settings)
         loaded, _ = self._pipeline(settings)
         height, width = loaded.size(settings)
-        num = len(plan.manifest.head(settings.num))
+        rows = plan.manifest.head(settings.num)
+        num = len(rows)
         sized = dataclasses.replace(settings, height=height, width=width)
         chosen = resolved(loaded.configs["scheduler"], sized)
-        require_fit(chosen, loaded.pipeline_class, loaded.configs)
+        require_fit(chosen, loaded.pipeline_class, loaded.configs, rows.negative_prompts)
         _, scheduler_config = self._pipeline(chosen)
         settled = dataclasses.replace(
             chosen,
@@ -126,7 +129,9 @@ class Generator:
             Interrupted: Ctrl-C; the run is marked so and the message has the command that resumes it.
             T2IError: whatever else a user can do something about; a run that had begun is marked failed.
         """
-        check_local(plan.settings, allow_pickle=self._allow_pickle)
+        rows = plan.manifest.head(plan.settings.num)
+        check_local(plan.settings, allow_pickle=self._allow_pickle, negatives=rows.negative_prompts)
+        require_weights([plan.settings], [*rows.prompts, *rows.negative_prompts])
         self._workspace.require_writable()
         joining.check(self._tracker, plan.join)
         plan = dataclasses.replace(plan, settings=self._workspace.stored_settings(plan.settings))
@@ -315,9 +320,10 @@ class Generator:
         with self._workspace.begin() as session:
             made = lineage.made_images(session, run)
             prompts = stored_prompts(session, run)
+            negatives = lineage.own_negatives(session, run.manifest_id, run.num)
         todo = [
             job
-            for job in jobs(prompts, values.seed, values.images_per_prompt)
+            for job in jobs(prompts, values.seed, values.images_per_prompt, negatives)
             if (job.prompt_index, job.replicate) not in made
         ]
         hashes = record_hashes(run, todo)
@@ -354,10 +360,13 @@ class Generator:
                 reused=sum(image.made_by is not None for image in images),
                 truncated=sum(image.truncated for image in images),
                 negative_truncated=bool(run.config.get(NEGATIVE_TRUNCATED)),
+                negatives_truncated=int(run.config.get(NEGATIVES_TRUNCATED, 0)),
                 flagged=sum(image.flagged for image in images),
                 not_finite=sum(image.note == Note.NOT_FINITE for image in images),
-                halved=sum(image.note == Note.HALVED for image in images),
-                mended=sum(image.note in (Note.DECODED, Note.REMADE) for image in images),
+                halved=sum(has(image.note, Note.HALVED) for image in images),
+                sliced=sum(has(image.note, Note.SLICED) for image in images),
+                tiled=sum(has(image.note, Note.TILED) for image in images),
+                mended=sum(has(image.note, Note.DECODED, Note.REMADE) for image in images),
                 seconds=seconds,
                 images_per_second=made / seconds if made else None,
                 notes=stored_notes(run),

@@ -180,6 +180,11 @@ def notes_on(summary: Summary) -> list[str]:
         )
     if summary.negative_truncated:
         notes.append("the negative prompt is longer than the encoder's window and was cut")
+    if summary.negatives_truncated:
+        notes.append(
+            f"the manifest's negative prompts of {summary.negatives_truncated} prompts are longer than the encoder's"
+            " window and were cut"
+        )
     if unsafe := summary.flagged - summary.not_finite:
         notes.append(f"{unsafe} images were blacked out by the model's safety checker")
     if summary.not_finite:
@@ -192,6 +197,15 @@ def notes_on(summary: Summary) -> list[str]:
     if summary.halved:
         notes.append(
             f"{summary.halved} of {summary.images} images were made in smaller batches: the run's did not fit in memory"
+        )
+    if summary.sliced:
+        notes.append(
+            f"{summary.sliced} of {summary.images} images were decoded by themselves: batches did not fit in memory"
+        )
+    if summary.tiled:
+        notes.append(
+            f"{summary.tiled} of {summary.images} images were decoded in tiles, which moves their pixels: whole they"
+            " did not fit in memory"
         )
     if summary.unsent:
         notes.append("not all of it could be sent to MLflow: send the rest with 't2i resync'")

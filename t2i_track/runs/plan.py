@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,9 @@ FRESH = "fresh"
 
 NEGATIVE_TRUNCATED = "negative_truncated"
 """The key of a run's ``config`` that says whether its negative prompt was longer than the encoder's window."""
+
+NEGATIVES_TRUNCATED = "negatives_truncated"
+"""The key of a run's ``config`` that counts the prompts whose own negative prompt was."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,6 +95,9 @@ class Summary:
     """Images that another run had made."""
     truncated: int
     negative_truncated: bool = False
+    """The run's negative prompt was cut."""
+    negatives_truncated: int = 0
+    """Prompts whose own negative prompt was cut."""
     flagged: int
     not_finite: int
     """Of the flagged: black since the arithmetic overflowed; they are not scored."""
@@ -99,6 +105,10 @@ class Summary:
     """Images that half precision could not make, decoded or made again in fp32."""
     halved: int = 0
     """Images that were made in smaller batches, since those of the run did not fit in memory."""
+    sliced: int = 0
+    """Images that were decoded by themselves, since their batch did not fit in memory."""
+    tiled: int = 0
+    """Images that were decoded in tiles, since whole they did not fit in memory: other pixels, by a little."""
     seconds: float
     images_per_second: float | None
     notes: tuple[str, ...] = ()
@@ -109,9 +119,8 @@ class Summary:
 
 def create_run(session: Session, plan: Plan, resolved: Resolved, loaded: LoadedPipeline) -> Run:
     """Store a new run, with its model and manifest."""
-    from t2i_track.images.encoding import cuts_negative_prompt
-
     values = resolved.settings
+    rows = plan.manifest.head(values.num)
     model = lineage.store_model(
         session,
         name=values.model,
@@ -140,9 +149,9 @@ def create_run(session: Session, plan: Plan, resolved: Resolved, loaded: LoadedP
             **({FRESH: True} if plan.fresh else {}),
             "lora_sha256": resolved.lora_sha256,
             **files_record(loaded.adapters),
-            NOTES: notes_to_store(loaded, values, [entry.prompt for entry in plan.manifest.head(values.num).entries]),
-            NEGATIVE_TRUNCATED: cuts_negative_prompt(loaded.pipe, values),
-            HALVES: 2 if loaded.family.guided(values, loaded.family.guided_by(loaded.configs)) else 1,
+            NOTES: notes_to_store(loaded, values, rows.prompts, rows.negative_prompts),
+            **_cut_negatives(loaded, values, rows.negative_prompts),
+            HALVES: 2 if _is_guided(loaded, values, rows.negative_prompts) else 1,
             CALL: loaded.family.call_arguments(values),
             RESOLVED: {name: getattr(values, name) for name, declared in DECLARED.items() if declared.column is None},
         },
@@ -159,6 +168,22 @@ def create_run(session: Session, plan: Plan, resolved: Resolved, loaded: LoadedP
         # In the run's own transaction: a sweep that is killed now will resume this run, not make another.
         lineage.add_to_sweep(session, plan.sweep_id, run, plan.cell)
     return run
+
+
+def _cut_negatives(loaded: LoadedPipeline, values: Values, own: Sequence[str | None]) -> dict[str, Any]:
+    """What was too long of the run's negative prompt, where a row has none of its own, and of the rows' own."""
+    from t2i_track.images.encoding import are_cut
+
+    shared = [values.negative_prompt] if None in own else []
+    return {
+        NEGATIVE_TRUNCATED: any(are_cut(loaded.pipe, shared, values)),
+        NEGATIVES_TRUNCATED: sum(are_cut(loaded.pipe, [text for text in own if text is not None], values)),
+    }
+
+
+def _is_guided(loaded: LoadedPipeline, values: Values, own: Sequence[str | None]) -> bool:
+    told = dataclasses.replace(values, negative_prompt=own[0] or values.negative_prompt)
+    return loaded.family.guided(told, loaded.family.guided_by(loaded.configs))
 
 
 def values_of(run: Run) -> Values:

@@ -15,7 +15,7 @@ from t2i_track.environment import versions
 from t2i_track.errors import DatabaseError, ModelError, NotFound, SettingsError
 from t2i_track.files import write_atomically
 from t2i_track.images import png
-from t2i_track.images.decoding import Note
+from t2i_track.images.decoding import Note, decoding_of, has
 from t2i_track.images.encoding import PromptEncoder
 from t2i_track.images.fits import require_fit
 from t2i_track.images.sampling import Job, sample
@@ -140,7 +140,7 @@ def _record(workspace: Workspace, address: str) -> tuple[dict[str, Any], Pixels 
     try:
         with workspace.reading() as session:
             image = lineage.find_image(session, address, workspace.home)
-            record, file = _stored(image), workspace.image_path(image)
+            record, file = _stored(session, image), workspace.image_path(image)
     except DatabaseError:
         if path.is_file():
             raise NotFound(
@@ -172,7 +172,7 @@ def _as_recorded(workspace: Workspace, path: Path, record: dict[str, Any]) -> di
         with workspace.reading() as session:
             image = lineage.image_at(session, str(path), workspace.home)
             if image is not None and image.pixels_sha256 != record["pixels_sha256"]:
-                return _stored(image)
+                return _stored(session, image)
     except DatabaseError:  # a PNG needs no database
         pass
     return record
@@ -191,16 +191,18 @@ def _pixels(path: Path, record: Mapping[str, Any]) -> tuple[Pixels | None, list[
         return None, [f"the file cannot be decoded ({' '.join(str(error).split())[:100]})"]
 
 
-def _stored(image: Image) -> dict[str, Any]:
+def _stored(session: Session, image: Image) -> dict[str, Any]:
     """The record that the image's PNG has, from the database."""
-    from t2i_track.runs.record import picture_record
+    from t2i_track.runs.record import stored_record
 
     place = ("prompt_index", "replicate", "seed", "tokens", "truncated", "pixels_sha256")
     own = {name: getattr(image, name) for name in place}
-    if image.note == Note.HALVED:
+    if image.note is not None:
+        own["note"] = image.note
+    if has(image.note, Note.HALVED):
         own["batch_size"] = image.batch_size
     own["place"] = image.prompt_index * image.run.images_per_prompt + image.replicate
-    return {**picture_record(image.run), "prompt": image.prompt.text, **own}
+    return {**stored_record(session, image), "prompt": image.prompt.text, **own}
 
 
 def _named(
@@ -309,7 +311,8 @@ def _make(record: Mapping[str, Any], loaded: LoadedPipeline) -> Pixels:
     require_fit(settings, loaded.pipeline_class, loaded.configs)
     for batch_size in dict.fromkeys((1, settings.batch_size)):
         tried = dataclasses.replace(settings, batch_size=batch_size)
-        pixels = next(sample(loaded.pipe, PromptEncoder(loaded.pipe, tried), [job], tried)).pixels
+        encoder, how = PromptEncoder(loaded.pipe, tried), decoding_of(record.get("note"))
+        pixels = next(sample(loaded.pipe, encoder, [job], tried, how)).pixels
         if png.pixels_sha256(pixels) == record["pixels_sha256"]:
             break
     return pixels

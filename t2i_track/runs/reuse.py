@@ -20,10 +20,7 @@ from t2i_track.images.sampling import Job
 from t2i_track.runs.plan import resolved_of, values_of
 from t2i_track.workspace import Workspace
 
-COPIED = (
-    *("sha256", "pixels_sha256", "width", "height", "tokens", "truncated", "flagged"),
-    *("batch_size", "dtype", "note"),
-)
+COPIED = ("sha256", "pixels_sha256", "width", "height", "tokens", "truncated", "flagged")
 """What a picture's row has of the picture it is."""
 
 
@@ -37,7 +34,7 @@ def record_hashes(run: Run, todo: Sequence[Job]) -> dict[Job, str]:
     shared = json.dumps(
         [resolved_of(run).picture_fingerprint, run.model.pipeline_class, machine(str(values.device))], sort_keys=True
     )
-    return {job: _sha256(shared, job.prompt, job.seed, job.place % values.batch_size) for job in todo}
+    return {job: _sha256(shared, job.prompt, job.negative_prompt, job.seed, job.place % values.batch_size) for job in todo}
 
 
 def _sha256(*parts: Any) -> str:
@@ -62,8 +59,10 @@ def reuse(workspace: Workspace, run: Run, folder: Path, hashes: Mapping[Job, str
 
 
 def _made(session: Session, hashes: Sequence[str]) -> dict[str, Image]:
-    """The oldest picture of each hash, of runs that are not deleted."""
-    query = select(Image).join(Run).where(Image.record_sha256.in_(hashes), Run.deleted_at.is_(None))
+    """The oldest picture of each hash, of runs that are not deleted; only those that were made as their runs say."""
+    query = (
+        select(Image).join(Run).where(Image.record_sha256.in_(hashes), Run.deleted_at.is_(None), Image.note.is_(None))
+    )
     images = session.scalars(query.options(joinedload(Image.run)).order_by(Image.id.desc()))
     return {str(image.record_sha256): image for image in images}
 

@@ -78,6 +78,7 @@ def image_rows(session: Session, workspace: Workspace, rows: Iterable[RunRow]) -
                 .order_by(Image.prompt_index, Image.replicate)
             )
         )
+        negatives = lineage.own_negatives(session, run.manifest_id, run.num)
         wanted = {name: score.stored_protocol for name, score in row.scores.items()}
         scores: dict[int, dict[str, float]] = {}
         query = select(ImageScore.image_id, ImageScore.name, ImageScore.value, Protocol.fingerprint).join(Protocol)
@@ -92,7 +93,7 @@ def image_rows(session: Session, workspace: Workspace, rows: Iterable[RunRow]) -
                 prompt=image.prompt.text,
                 seed=image.seed,
                 path=workspace.image_path(image),
-                record=_shown(image, workspace),
+                record=_shown(image, workspace, negatives.get(image.prompt_index)),
                 scores=scores.get(image.id, {}),
                 protocols={name: row.scores[name].protocol for name in scores.get(image.id, {})},
             )
@@ -198,7 +199,7 @@ def _scores(session: Session, runs: Sequence[Row[Any]]) -> dict[int, dict[str, l
     return found
 
 
-def _shown(image: Image, workspace: Workspace) -> dict[str, object]:
+def _shown(image: Image, workspace: Workspace, negative: str | None = None) -> dict[str, object]:
     """An image's record without what the report shows of the run anyway."""
     run = image.run
     return {
@@ -207,6 +208,7 @@ def _shown(image: Image, workspace: Workspace) -> dict[str, object]:
         "prompt": image.prompt.text,
         "seed": image.seed,
         **{name: value for name, value in values_of(run).to_dict().items() if name in RECORDED},
+        **({} if negative is None else {"negative_prompt": negative}),
         **{name: own for name in ("dtype", "batch_size") if (own := getattr(image, name)) is not None},
         **({} if image.note is None else {"note": image.note}),
         "weights_sha256": run.model.weights_sha256,

@@ -13,7 +13,7 @@ from t2i_track.db.models import Base, Image, ImageScore, Label, MetricValue, Run
 from t2i_track.errors import NotFound
 from t2i_track.images.png import parameters_text
 from t2i_track.runs.plan import values_of
-from t2i_track.runs.record import picture_record
+from t2i_track.runs.record import stored_record
 from t2i_track.workspace import Workspace
 
 RUN_COLUMNS = (
@@ -107,6 +107,8 @@ def run_record(session: Session, workspace: Workspace, run: Run) -> dict[str, An
     record["settings"] = values_of(run).to_dict()
     record["model"] = _columns(run.model, leave_out={"id"})
     record["manifest"] = _columns(run.manifest, leave_out={"id"})
+    if own := lineage.own_negatives(session, run.manifest_id, run.num):
+        record["manifest"]["negative_prompts"] = len(own)
     record["images"] = lineage.image_counts(session, [run.id]).get(run.id, 0)
     record["reused"] = lineage.reused_count(session, run.id)
     record["folder"] = str(workspace.run_folder(run))
@@ -129,7 +131,7 @@ def first_files(session: Session, run: str, most: int) -> list[str]:
 def image_record(session: Session, workspace: Workspace, image: Image) -> dict[str, Any]:
     """An image's row, how it was made, its scores, each with its protocol, and labels."""
     made = {
-        **picture_record(image.run),
+        **stored_record(session, image),
         "prompt": image.prompt.text,
         "seed": image.seed,
     }

@@ -20,6 +20,7 @@ from t2i_track.db.types import utc_now
 from t2i_track.errors import Busy, DatabaseError, Interrupted, SettingsError, T2IError
 from t2i_track.files import alone
 from t2i_track.images.loading import require_local_fit, resolved_here
+from t2i_track.images.weighting import require_weights
 from t2i_track.prompts.manifest import Manifest
 from t2i_track.runs import joining, projection
 from t2i_track.runs.content import STATE
@@ -122,7 +123,7 @@ def forecast(workspace: Workspace, experiment: Experiment) -> tuple[list[CellFor
     """
     manifest = open_manifest(experiment.manifest, experiment.prompts)
     cells = cells_of(experiment, manifest)
-    require_local_fit(cells)
+    _require_fit(cells, manifest)
     images = len(manifest.head(cells[0].num)) * cells[0].images_per_prompt  # neither can vary within a sweep
     try:
         with workspace.reading() as session:
@@ -156,13 +157,20 @@ def run_sweep(
     manifest = open_manifest(experiment.manifest, experiment.prompts)
     cells = cells_of(experiment, manifest)
     workspace.require_writable()
-    require_local_fit(cells)
+    _require_fit(cells, manifest)
     _require_measurable(workspace, experiment, cells, manifest)
     generator = Generator(workspace, tracker, allow_pickle=allow_pickle)
     joining.check(tracker, joining.joined_run())
     experiment = placed(experiment, tracker.uri)
     with contextlib.nullcontext() if fresh else _alone(workspace, experiment):
         return _run_cells(workspace, tracker, generator, experiment, manifest, cells, fresh)
+
+
+def _require_fit(cells: Sequence[Settings], manifest: Manifest) -> None:
+    """Refuse what the models on this machine would ignore of the settings or of the prompts."""
+    rows = manifest.head(cells[0].num)  # it cannot vary within a sweep
+    require_local_fit(cells, rows.negative_prompts)
+    require_weights(cells, [*rows.prompts, *rows.negative_prompts])
 
 
 @contextlib.contextmanager
@@ -325,7 +333,7 @@ def listed(cells: Sequence[CellForecast], axes: Sequence[str]) -> Iterator[dict[
     for cell in cells:
         yield {
             "cell": cell.cell,
-            **{axis: getattr(cell.settings, axis) for axis in axes},
+            **{axis: DECLARED[axis].written(getattr(cell.settings, axis)) for axis in axes},
             "images": cell.images,
             "made": cell.made,
             "seconds": None if cell.seconds is None else cell.seconds.mean,
