@@ -17,6 +17,7 @@ from t2i_track.db.models import Image, Run
 from t2i_track.errors import SettingsError
 from t2i_track.files import link
 from t2i_track.images import png
+from t2i_track.images.decoding import Note
 from t2i_track.runs import launch
 from t2i_track.runs import reuse as reusing
 from t2i_track.runs import sweep as sweeping
@@ -99,6 +100,22 @@ def test_what_is_loaded_decides(name: str) -> None:
     assert resolved.picture_fingerprint != other.picture_fingerprint
     more = dataclasses.replace(resolved, manifest_sha256="d", settings=dataclasses.replace(settings, num=3, seed=1))
     assert resolved.picture_fingerprint == more.picture_fingerprint
+
+
+def test_a_rows_own_negative_prompt_decides(workspace: Workspace, generator: Generator) -> None:
+    whole = plan(PROMPTS[:3])
+    first, *others = whole.manifest.entries
+    entries = (dataclasses.replace(first, negative_prompt="dark"), *others)
+    generator.generate(whole)
+    changed = dataclasses.replace(whole, manifest=dataclasses.replace(whole.manifest, entries=entries))
+    assert generator.generate(changed).reused == 2
+
+
+def test_what_was_not_made_as_its_run_says_is_made_again(workspace: Workspace, generator: Generator) -> None:
+    generator.generate(plan(PROMPTS[:3]))
+    with workspace.begin() as session:
+        session.scalars(select(Image)).first().note = Note.HALVED.value  # type: ignore[union-attr]
+    assert generator.generate(plan(PROMPTS[:3])).reused == 2
 
 
 def test_another_machine_makes_its_own(

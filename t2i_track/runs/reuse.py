@@ -34,7 +34,9 @@ def record_hashes(run: Run, todo: Sequence[Job]) -> dict[Job, str]:
     shared = json.dumps(
         [resolved_of(run).picture_fingerprint, run.model.pipeline_class, machine(str(values.device))], sort_keys=True
     )
-    return {job: _sha256(shared, job.prompt, job.negative_prompt, job.seed, job.place % values.batch_size) for job in todo}
+    return {
+        job: _sha256(shared, job.prompt, job.negative_prompt, job.seed, job.place % values.batch_size) for job in todo
+    }
 
 
 def _sha256(*parts: Any) -> str:
