@@ -43,7 +43,16 @@ from t2i_track.runs.adapters import require_same_files, same_setting
 from t2i_track.runs.batch_sizes import found_out
 from t2i_track.runs.content import PROGRESS
 from t2i_track.runs.notes import stored_notes
-from t2i_track.runs.plan import NEGATIVE_TRUNCATED, Plan, Summary, create_run, settings_of, stored_prompts, values_of
+from t2i_track.runs.plan import (
+    NEGATIVE_TRUNCATED,
+    Plan,
+    Summary,
+    create_run,
+    require_made_here,
+    settings_of,
+    stored_prompts,
+    values_of,
+)
 from t2i_track.runs.projection import Sent
 from t2i_track.runs.rates import START
 from t2i_track.runs.recorded import run_items
@@ -136,6 +145,7 @@ class Generator:
         """
         with self._workspace.reading() as session:
             run = lineage.find_run(session, address)
+            require_made_here(run, "resumed")
             stored = settings_of(run)
         located, made = self._workspace.located(stored), values_of(run)
         for key, value in (given or {}).items():
