@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from t2i_track.ranking import Comparison, PairComparison
+    from t2i_track.runs.imports import Import
     from t2i_track.runs.launch import Outcome
     from t2i_track.runs.reproduce import Reproduction
     from t2i_track.runs.sample_size import SweepPlan
@@ -368,6 +369,59 @@ def reproduce(
         device=device,
         out=None if out is None else Path(out),
         allow_pickle=allow_pickle,
+    )
+
+
+def import_pictures(
+    folder: str | Path,
+    *,
+    experiment: str | None = None,
+    run_name: str | None = None,
+    made_by: str | None = None,
+    table: str | Path | None = None,
+    copy: bool = False,
+    evaluate: bool | None = None,
+    reference: str | Path | None = None,
+    tracking_uri: str | None = None,
+    home: Home = None,
+    db_url: str | None = None,
+) -> Import:
+    """Make runs of pictures that other programs made, one for each setting; what they do not tell is None.
+
+    The same folder again adds nothing but what is new.
+
+    Args:
+        folder: of pictures, with what lies beside them; the folders in it too.
+        experiment: MLflow experiment; default: as for ``generate``.
+        run_name: of the run, or how the names of several begin; default: their settings.
+        made_by: only pictures of this program: ``a1111``, ``comfyui``, …; default: all.
+        table: a CSV or JSON lines file that speaks of the pictures and lies elsewhere.
+        copy: copy the files into the home folder; else they are used where they lie.
+        evaluate: score them; None: where the embedded reference fits, or a reference is given.
+        reference: as for ``evaluate``.
+        tracking_uri, home, db_url: as for ``generate``.
+
+    Returns:
+        ``runs``, how many pictures were ``imported`` and ``known``, what was ``left_out`` and why, ``scored`` and
+        ``unscored`` as for ``generate``.
+
+    Raises:
+        t2i_track.errors.TransferError: nothing in the folder can be imported.
+    """
+    from t2i_track.runs import imports
+    from t2i_track.runs.launch import experiment_name
+
+    return imports.import_folder(
+        _workspace(home, db_url),
+        Path(folder),
+        experiment=experiment_name(experiment, tracking_uri),
+        run_name=run_name,
+        fmt=made_by,
+        table=None if table is None else Path(table),
+        copy=copy,
+        evaluate=evaluate,
+        reference=_text(reference),
+        tracking_uri=tracking_uri,
     )
 
 

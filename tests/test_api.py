@@ -24,7 +24,8 @@ PRINTING = {"fmt", "config"}
 
 
 def test_exported_members() -> None:
-    assert t2i_track.__all__ == ["compare", "evaluate", "generate", "open_database", "plan", "reproduce", "sweep"]
+    names = ["compare", "evaluate", "generate", "import_pictures", "open_database", "plan", "reproduce", "sweep"]
+    assert t2i_track.__all__ == names
     assert set(t2i_track.__all__) <= set(dir(t2i_track))
     assert all(callable(getattr(t2i_track, name)) for name in t2i_track.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'generat'"):

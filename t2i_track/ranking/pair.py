@@ -126,7 +126,8 @@ def compare_two(
 
     Args:
         images_a, images_b: their images with per-image scores; prompts are matched by index and text, over different
-            manifests by text alone, and a score only where all these images have it under one protocol, which may be of other pictures in A than in B.
+            manifests by text alone, and a score only where all these images have it under one protocol, which may be
+            of other pictures in A than in B.
         by: the per-image score by which the ``top`` prompts with the largest change are chosen; by default the first
             of the scores of alignment that both have.
         within: differences of at most so much count as none: in units of each score, or ``"2%"`` of A's value; None:
