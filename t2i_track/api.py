@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from t2i_track.ranking import Comparison, PairComparison
+    from t2i_track.runs.export import Export
     from t2i_track.runs.imports import Import
     from t2i_track.runs.launch import Outcome
     from t2i_track.runs.reproduce import Reproduction
@@ -196,7 +197,8 @@ def evaluate(
     """Score runs. What was measured before under the same protocol is not measured again.
 
     Args:
-        *runs: addresses: an id or its prefix, a name, an MLflow run id, or ``latest``.
+        *runs: addresses: an id or its prefix, a name, an MLflow run id, or ``latest``. Or folders of pictures that are
+            no runs: they are measured alike, and nothing of it is stored but features.
         reference: ``shapes``, a folder, a manifest with image paths, an .npz (mu, sigma), or ``run:RUN``.
         metrics: names such as ``fid``, ``clip``; several as a list or with commas; default: all that apply.
         extractor: default: ``shapes`` for embedded captions, else ``inception-v3-compat``.
@@ -211,6 +213,7 @@ def evaluate(
     Raises:
         t2i_track.errors.MetricError: nothing is stored of a run that cannot be measured.
     """
+    from t2i_track.runs import folders
     from t2i_track.runs.evaluate import score
     from t2i_track.runs.request import Request
     from t2i_track.tracking import Tracker
@@ -229,6 +232,8 @@ def evaluate(
         skip_bad=skip_bad,
         protocol=protocol,
     )
+    if folders.are_folders(workspace, runs):
+        return Evaluation(tuple(folders.score(workspace, [Path(folder) for folder in runs], request)))
     with Tracker(tracking_uri, workspace.outbox) as tracker:
         return Evaluation(tuple(score(workspace, tracker, runs, request)))
 
@@ -370,6 +375,33 @@ def reproduce(
         out=None if out is None else Path(out),
         allow_pickle=allow_pickle,
     )
+
+
+def export(
+    *runs: str,
+    out: str | Path,
+    format: str = "parquet",
+    private: bool = False,
+    skip_bad: bool = False,
+    home: Home = None,
+    db_url: str | None = None,
+) -> Export:
+    """Write runs as a data set that ``datasets.load_dataset`` opens: pictures with prompts, seeds, settings, scores.
+
+    Args:
+        *runs: addresses.
+        out: a folder that is not there, or is empty; it is written whole or not at all.
+        format: ``parquet``, or ``imagefolder``: pictures beside a ``metadata.jsonl``.
+        private: without prompts, of which the hashes stay, and without what files say of themselves.
+        skip_bad: write the rest where pictures are missing or changed.
+        home, db_url: as for ``generate``.
+
+    Raises:
+        t2i_track.errors.TransferError: the folder is not empty, or a picture cannot be exported.
+    """
+    from t2i_track.runs.export import export as write
+
+    return write(_workspace(home, db_url), runs, Path(out), fmt=format, private=private, skip_bad=skip_bad)
 
 
 def import_pictures(

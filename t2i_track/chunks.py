@@ -112,3 +112,47 @@ def decoded(data: bytes) -> str:
         return data.decode()
     except UnicodeDecodeError:
         return data.decode("latin-1")
+
+
+def without_words(content: bytes) -> bytes:
+    """A PNG, JPEG or WebP file without what says how it was made; its compressed pixels are byte for byte as they were.
+
+    Raises:
+        BadChunks: it is none of these, or cut short.
+    """
+    if content.startswith(SIGNATURE):
+        return without(content)
+    if content.startswith(b"\xff\xd8"):
+        return _jpeg_without(content)
+    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+        return _webp_without(content)
+    raise BadChunks("it is no PNG, JPEG or WebP")
+
+
+def _jpeg_without(content: bytes) -> bytes:
+    """Without comments and all application segments but JFIF's, colour profiles and Adobe's (ITU T.81, B.1.1.4)."""
+    kept, at = [content[:2]], 2
+    while at + 4 <= len(content) and content[at] == 0xFF:
+        marker, length = content[at + 1], int.from_bytes(content[at + 2 : at + 4], "big")
+        if marker == 0xDA:  # the pixels begin
+            return b"".join([*kept, content[at:]])
+        if not (marker == 0xFE or (0xE0 <= marker <= 0xEF and marker not in (0xE0, 0xE2, 0xEE))):
+            kept.append(content[at : at + 2 + length])
+        at += 2 + length
+    raise BadChunks("it is cut short")
+
+
+def _webp_without(content: bytes) -> bytes:
+    """Without EXIF and XMP, and the flags that announce them (RFC 9649, 2.7)."""
+    kept, at = [], 12
+    while at + 8 <= len(content):
+        kind, length = struct.unpack_from("<4sI", content, at)
+        end = at + 8 + length + length % 2
+        chunk = content[at:end]
+        if kind == b"VP8X":
+            chunk = chunk[:8] + bytes([chunk[8] & ~0x0C]) + chunk[9:]
+        if kind not in (b"EXIF", b"XMP "):
+            kept.append(chunk)
+        at = end
+    body = b"WEBP" + b"".join(kept)
+    return b"RIFF" + struct.pack("<I", len(body)) + body

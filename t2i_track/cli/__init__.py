@@ -36,6 +36,7 @@ _COMMANDS = {
     "runs": "runs",
     "show": "runs",
     "reproduce": "reproduce",
+    "export": "export",
     "resync": "tracking",
     "ui": "tracking",
     "db": "db",
