@@ -21,9 +21,7 @@ from t2i_track.workspace import Workspace
     default="parquet",
     help="Parquet files with the pictures in them, or pictures beside a metadata.jsonl.",
 )
-@click.option(
-    "--private", is_flag=True, help="Without prompts (their hashes stay) and what the files say of themselves."
-)
+@click.option("--private", is_flag=True, help="Without prompts (hashes stay) and what files say of themselves.")
 @click.option("--skip-bad", is_flag=True, help="Export the rest where pictures are missing or changed.")
 @workspace_options
 def export(workspace: Workspace, runs: tuple[str, ...], out: Path, **options: Any) -> None:

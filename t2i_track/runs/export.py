@@ -126,9 +126,8 @@ def export(
             write = _parquet if fmt == PARQUET else _imagefolder
             number, files = write(folder, pictures, columns, shard_bytes)
             if not number:
-                raise TransferError(
-                    f"these runs have no picture that can be exported: {'; '.join(left_out[:3]) or 'none'}"
-                )
+                why = "; ".join(left_out[:3]) or "make some first"
+                raise TransferError(f"these runs have no picture that can be exported: {why}")
             (folder / CARD).write_text(_card(session, runs, columns, fmt, number), encoding="utf-8")
     return Export(str(out), fmt, len(runs), number, tuple(files), tuple(left_out))
 
@@ -298,9 +297,7 @@ def _pixels(content: bytes) -> str:
         return pixels_sha256(np.asarray(rgb(opened)))
 
 
-def _imagefolder(
-    folder: Path, pictures: Iterator[_Taken], columns: _Columns, shard_bytes: int
-) -> tuple[int, Sequence[str]]:
+def _imagefolder(folder: Path, pictures: Iterator[_Taken], _columns: _Columns, _most: int) -> tuple[int, Sequence[str]]:
     """Hugging Face's imagefolder: pictures, and a line of metadata.jsonl for each."""
     number = 0
     with (folder / "metadata.jsonl").open("w", encoding="utf-8", newline="\n") as file:
@@ -314,10 +311,8 @@ def _imagefolder(
     return number, ["metadata.jsonl"]
 
 
-def _parquet(
-    folder: Path, pictures: Iterator[_Taken], columns: _Columns, shard_bytes: int
-) -> tuple[int, Sequence[str]]:
-    """Parquet files with the pictures in the layout of Hugging Face's Image feature, each of about ``shard_bytes``."""
+def _parquet(folder: Path, pictures: Iterator[_Taken], columns: _Columns, most: int) -> tuple[int, Sequence[str]]:
+    """Parquet files with the pictures in the layout of Hugging Face's Image feature, each of about ``most`` bytes."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -325,7 +320,7 @@ def _parquet(
     data.mkdir()
     shards: list[Path] = []
     number = 0
-    for shard in _shards(pictures, shard_bytes):
+    for shard in _shards(pictures, most):
         shards.append(data / f"{len(shards):05d}.parquet")
         with pq.ParquetWriter(shards[-1], schema, compression="zstd") as writer:
             for group in _groups(shard):
