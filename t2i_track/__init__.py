@@ -9,9 +9,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from t2i_track.api import compare, evaluate, generate, open_database, plan, reproduce, sweep
+    from t2i_track.api import (
+        compare,
+        evaluate,
+        export,
+        generate,
+        import_pictures,
+        open_database,
+        plan,
+        reproduce,
+        sweep,
+    )
 
-__all__ = ["compare", "evaluate", "generate", "open_database", "plan", "reproduce", "sweep"]
+__all__ = [
+    "compare",
+    "evaluate",
+    "export",
+    "generate",
+    "import_pictures",
+    "open_database",
+    "plan",
+    "reproduce",
+    "sweep",
+]
 
 
 def __getattr__(name: str) -> Any:

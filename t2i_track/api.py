@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from t2i_track.ranking import Comparison, PairComparison
+    from t2i_track.runs.export import Export
+    from t2i_track.runs.imports import Import
     from t2i_track.runs.launch import Outcome
     from t2i_track.runs.reproduce import Reproduction
     from t2i_track.runs.sample_size import SweepPlan
@@ -198,7 +200,8 @@ def evaluate(
     """Score runs. What was measured before under the same protocol is not measured again.
 
     Args:
-        *runs: addresses: an id or its prefix, a name, an MLflow run id, or ``latest``.
+        *runs: addresses: an id or its prefix, a name, an MLflow run id, or ``latest``. Or folders of pictures that are
+            no runs: they are measured alike, and nothing of it is stored but features.
         reference: ``shapes``, a folder, a manifest with image paths, an .npz (mu, sigma), or ``run:RUN``.
         metrics: names such as ``fid``, ``clip``; several as a list or with commas; default: all that apply.
         extractor: default: ``shapes`` for embedded captions, else ``inception-v3-compat``.
@@ -213,6 +216,7 @@ def evaluate(
     Raises:
         t2i_track.errors.MetricError: nothing is stored of a run that cannot be measured.
     """
+    from t2i_track.runs import folders
     from t2i_track.runs.evaluate import score
     from t2i_track.runs.request import Request
     from t2i_track.tracking import Tracker
@@ -231,6 +235,8 @@ def evaluate(
         skip_bad=skip_bad,
         protocol=protocol,
     )
+    if folders.are_folders(workspace, runs):
+        return Evaluation(tuple(folders.score(workspace, [Path(folder) for folder in runs], request)))
     with Tracker(tracking_uri, workspace.outbox) as tracker:
         return Evaluation(tuple(score(workspace, tracker, runs, request)))
 
@@ -371,6 +377,86 @@ def reproduce(
         device=device,
         out=None if out is None else Path(out),
         allow_pickle=allow_pickle,
+    )
+
+
+def export(
+    *runs: str,
+    out: str | Path,
+    format: str = "parquet",
+    private: bool = False,
+    skip_bad: bool = False,
+    home: Home = None,
+    db_url: str | None = None,
+) -> Export:
+    """Write runs as a data set that ``datasets.load_dataset`` opens: pictures with prompts, seeds, settings, scores.
+
+    Args:
+        *runs: addresses.
+        out: a folder that is not there, or is empty; it is written whole or not at all.
+        format: ``parquet``, or ``imagefolder``: pictures beside a ``metadata.jsonl``.
+        private: without prompts, of which the hashes stay, and without what files say of themselves.
+        skip_bad: write the rest where pictures are missing or changed.
+        home, db_url: as for ``generate``.
+
+    Raises:
+        t2i_track.errors.TransferError: the folder is not empty, or a picture cannot be exported.
+    """
+    from t2i_track.runs.export import export as write
+
+    return write(_workspace(home, db_url), runs, Path(out), fmt=format, private=private, skip_bad=skip_bad)
+
+
+def import_pictures(
+    folder: str | Path,
+    *,
+    experiment: str | None = None,
+    run_name: str | None = None,
+    made_by: str | None = None,
+    table: str | Path | None = None,
+    copy: bool = False,
+    evaluate: bool | None = None,
+    reference: str | Path | None = None,
+    tracking_uri: str | None = None,
+    home: Home = None,
+    db_url: str | None = None,
+) -> Import:
+    """Make runs of pictures that other programs made, one for each setting; what they do not tell is None.
+
+    The same folder again adds nothing but what is new.
+
+    Args:
+        folder: of pictures, with what lies beside them; the folders in it too.
+        experiment: MLflow experiment; default: as for ``generate``.
+        run_name: of the run, or how the names of several begin; default: their settings.
+        made_by: only pictures of this program: ``a1111``, ``comfyui``, …; default: all.
+        table: a CSV or JSON lines file that speaks of the pictures and lies elsewhere.
+        copy: copy the files into the home folder; else they are used where they lie.
+        evaluate: score them; None: where the embedded reference fits, or a reference is given.
+        reference: as for ``evaluate``.
+        tracking_uri, home, db_url: as for ``generate``.
+
+    Returns:
+        ``runs``, how many pictures were ``imported`` and ``known``, what was ``left_out`` and why, ``scored`` and
+        ``unscored`` as for ``generate``.
+
+    Raises:
+        t2i_track.errors.TransferError: nothing in the folder can be imported.
+    """
+    from t2i_track.runs import imports
+    from t2i_track.runs.launch import experiment_name
+
+    return imports.import_folder(
+        _workspace(home, db_url),
+        Path(folder),
+        experiment=experiment_name(experiment, tracking_uri),
+        run_name=run_name,
+        fmt=made_by,
+        table=None if table is None else Path(table),
+        copy=copy,
+        evaluate=evaluate,
+        reference=_text(reference),
+        tracking_uri=tracking_uri,
     )
 
 

@@ -15,6 +15,7 @@ T2IError
 │   ├── ExtractorUnavailable   its weights are not here
 │   ├── BadImages          unreadable or wrong-sized pictures
 │   └── ProtocolMismatch   a run does not follow a named protocol
+├── TransferError          pictures cannot be imported, or data exported
 ├── CompareError           there is nothing that can be ranked
 ├── TrackingError          MLflow cannot be reached, or fails in a way that may pass
 │   ├── Unreachable        it does not answer, or not in time
@@ -88,6 +89,10 @@ class BadImages(MetricError):
 
 
 class ProtocolMismatch(MetricError):
+    pass
+
+
+class TransferError(T2IError):
     pass
 
 

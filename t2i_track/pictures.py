@@ -37,7 +37,7 @@ def decode(path: Path) -> Image.Image:
     except UnreadablePicture:
         raise
     except Exception as error:
-        raise UnreadablePicture(_reason(path, error)) from error
+        raise UnreadablePicture(reason_of(path, error)) from error
 
 
 def rgb(image: Image.Image) -> Image.Image:
@@ -117,7 +117,8 @@ def _see_through(image: Image.Image) -> bool:
     return bool(low < 255)  # type: ignore[operator]
 
 
-def _reason(path: Path, error: Exception) -> str:
+def reason_of(path: Path, error: Exception) -> str:
+    """Why a picture cannot be read, in words without its path."""
     if isinstance(error, UnidentifiedImageError):
         with path.open("rb") as file:
             start = file.read(len(LFS_POINTER))

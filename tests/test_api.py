@@ -24,14 +24,25 @@ PRINTING = {"fmt", "config"}
 
 
 def test_exported_members() -> None:
-    assert t2i_track.__all__ == ["compare", "evaluate", "generate", "open_database", "plan", "reproduce", "sweep"]
+    names = [
+        "compare",
+        "evaluate",
+        "export",
+        "generate",
+        "import_pictures",
+        "open_database",
+        "plan",
+        "reproduce",
+        "sweep",
+    ]
+    assert t2i_track.__all__ == names
     assert set(t2i_track.__all__) <= set(dir(t2i_track))
     assert all(callable(getattr(t2i_track, name)) for name in t2i_track.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'generat'"):
         t2i_track.generat  # noqa: B018
 
 
-@pytest.mark.parametrize("name", ["compare", "evaluate", "generate", "plan", "reproduce", "sweep"])
+@pytest.mark.parametrize("name", ["compare", "evaluate", "export", "generate", "plan", "reproduce", "sweep"])
 def test_arguments_are_named_as_the_options_are(name: str) -> None:
     command = commands.get_command(click.Context(commands), name)
     assert command is not None

@@ -28,6 +28,7 @@ _COMMANDS = {
     "data": "data",
     "generate": "generate",
     "sweep": "sweep",
+    "import": "imports",
     "evaluate": "evaluate",
     "gate": "evaluate",
     "compare": "compare",
@@ -35,6 +36,7 @@ _COMMANDS = {
     "runs": "runs",
     "show": "runs",
     "reproduce": "reproduce",
+    "export": "export",
     "resync": "tracking",
     "ui": "tracking",
     "db": "db",
@@ -53,7 +55,7 @@ class LazyGroup(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module = importlib.import_module(f"t2i_track.cli.{_COMMANDS[cmd_name]}")
-        command: click.Command = getattr(module, cmd_name)
+        command: click.Command = getattr(module, "import_" if cmd_name == "import" else cmd_name)
         return command
 
     def resolve_command(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -71,10 +72,11 @@ def evaluate(workspace: Workspace, runs: tuple[str, ...], fmt: str, **options: A
     """Score runs: their quality against a reference, how well they follow their prompts, how diverse they are.
 
     Features are made once for each picture and kept; what was measured before under the same protocol is not
-    measured again.
+    measured again. A folder of pictures that is no run is measured alike, and nothing of it is stored.
 
     \b
       t2i evaluate latest
+      t2i evaluate generated/ --reference photographs/
       t2i evaluate RUN1 RUN2 --reference coco.csv --metrics fid,clip --clip openai/clip-vit-base-patch16
     """
     from t2i_track import api
@@ -84,7 +86,9 @@ def evaluate(workspace: Workspace, runs: tuple[str, ...], fmt: str, **options: A
     if fmt == "table":
         print_scored(found.runs, workspace)
     else:
-        print_rows([row | {"score": row["name"]} for row in found.rows()], fmt, columns=COLUMNS)
+        stored = all(one.run for one in found.runs)
+        columns = COLUMNS if stored else (*COLUMNS, "protocol")  # a run's stands in the database
+        print_rows([row | {"score": row["name"]} for row in found.rows()], fmt, columns=columns)
     for line in found.lines():
         click.echo(clean(line), err=True)
 
@@ -96,14 +100,21 @@ def print_scored(scored: Sequence[Scored], workspace: Workspace) -> None:
 
     addresses = [found.run[:12] for found in scored]
     if len(scored) > 1 and terminal() is not None:
-        print_lines([f"{found.name} ({found.run[:12]}): {headline(found.scores)}" for found in scored])
+        print_lines([f"{found.name}{_id(found)}: {headline(found.scores)}" for found in scored])
     else:
         names = [found.name for found in scored for _ in found.scores]
         lead = [Column("run", names)] if len(scored) > 1 else []
         title = scored[0].name if len(scored) == 1 else f"{len(scored)} runs"
         print_sections([score_section(title, [score for found in scored for score in found.scores], lead=lead)])
+    if not all(addresses):
+        print_lines([following([f"t2i import {shlex.quote(scored[0].name)}"], workspace)])
+        return
     compared = f" {' '.join(addresses)}" if 1 < len(addresses) <= MOST_NAMED else ""
     print_lines([following([f"t2i compare{compared}", f"t2i show {addresses[0]}"], workspace)])
+
+
+def _id(found: Scored) -> str:
+    return f" ({found.run[:12]})" if found.run else ""
 
 
 @click.command()

@@ -21,6 +21,7 @@ def run_sections(record: Mapping[str, Any], files: Sequence[str]) -> list[Sectio
         "run": record["uuid"],
         "status": record["status"],
         "reason": record["error"],
+        "pictures of": record["origin"],
         "experiment": record["experiment"],
         "started": record["started_at"] or record["created_at"],
         "took": _took(record["started_at"], record["ended_at"]),

@@ -45,7 +45,9 @@ def text_sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def store_model(session: Session, *, name: str, revision: str, weights_sha256: str, pipeline_class: str) -> Model:
+def store_model(
+    session: Session, *, name: str, revision: str, weights_sha256: str | None, pipeline_class: str | None
+) -> Model:
     same = {"name": name, "revision": revision, "weights_sha256": weights_sha256}
     found = session.scalar(select(Model).filter_by(**same))
     if found is None:

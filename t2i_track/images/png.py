@@ -43,11 +43,17 @@ def parameters_text(record: dict[str, Any]) -> str:
     lines = [record["prompt"]]
     if record["negative_prompt"]:
         lines.append(f"Negative prompt: {record['negative_prompt']}")
-    lines.append(
-        f"Steps: {record['steps']}, Sampler: {SCHEDULERS[name].sampler if name in SCHEDULERS else name}, "
-        f"CFG scale: {record['guidance']:g}, Seed: {record['seed']}, Size: {record['width']}x{record['height']}, "
-        f"Model hash: {record['weights_sha256'][:10]}, Model: {Path(record['model']).name}"
-    )
+    told = {
+        "Steps": record["steps"],
+        "Sampler": SCHEDULERS[name].sampler if name in SCHEDULERS else name,
+        "CFG scale": None if record["guidance"] is None else f"{record['guidance']:g}",
+        "Seed": record["seed"],
+        "Size": f"{record['width']}x{record['height']}",
+        "Model hash": None if record["weights_sha256"] is None else record["weights_sha256"][:10],
+        "Model": Path(record["model"]).name or None,
+    }
+    # What an imported picture does not tell is left out.
+    lines.append(", ".join(f"{title}: {value}" for title, value in told.items() if value is not None))
     return "\n".join(lines)
 
 

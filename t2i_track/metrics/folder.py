@@ -41,13 +41,17 @@ class Folder:
         own = sum(path.parent == self.root for path in self.pictures)
         below = sorted({path.relative_to(self.root).parts[0] for path in self.pictures if path.parent != self.root})
         beside = f" ({own} beside the {_counted(len(below), 'folder')} {_named(below)})" if own and below else ""
+        return f"{_counted(len(self.pictures), 'picture')} used{beside}, {self.said_left_out()}"
+
+    def said_left_out(self) -> str:
+        """``4 files left out (3 hidden: …; 1 broken links: …)``."""
         lost = sum(map(len, self.left_out.values()))
         reasons = [
             f"{len(paths)} {reason}: {_named([str(path.relative_to(self.root)) for path in paths])}"
             for reason, paths in self.left_out.items()
         ]
         why = f" ({'; '.join(reasons)})" if reasons else ""
-        return f"{_counted(len(self.pictures), 'picture')} used{beside}, {_counted(lost, 'file')} left out{why}"
+        return f"{_counted(lost, 'file')} left out{why}"
 
 
 def look_through(root: Path) -> Folder:
@@ -77,7 +81,7 @@ def _files(folder: Path, reason: str | None, seen: set[tuple[int, int]]) -> Iter
         seen.add((place.st_dev, place.st_ino))
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
-        raise MetricError(f"the reference's folder {folder} cannot be read: {error.strerror}") from None
+        raise MetricError(f"the folder {folder} cannot be read: {error.strerror}") from None
     if again:
         yield folder, reason or TWICE
         return

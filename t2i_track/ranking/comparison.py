@@ -10,7 +10,7 @@ from typing import Any
 
 from t2i_track.errors import CompareError
 from t2i_track.metrics.metric import Direction
-from t2i_track.metrics.registry import SECONDS, deciding, of_role, score_info, word_of
+from t2i_track.metrics.registry import METRICS, SECONDS, deciding, of_role, score_info, word_of
 from t2i_track.metrics.uncertainty import Interval
 from t2i_track.notebook import Shown
 from t2i_track.ranking.effects import Effect, effect
@@ -28,6 +28,8 @@ from t2i_track.settings import AXES
 SCHEMA = "t2i-track/compare/3"
 CORRECTION = "sign flips"
 """How many comparisons are allowed for: all pairs together, step-down (``separation``)."""
+MOST_NAMED = 4
+"""Runs that the command to measure them names."""
 PREFERRED = of_role("quality")[0]
 
 
@@ -187,7 +189,10 @@ def _nothing(by: str, excluded: Sequence[Excluded]) -> str:
         return f"cannot rank {excluded[0].row.name!r} by {by}: {excluded[0].reason}"
     reasons = Counter(entry.reason.split(";")[0] for entry in excluded)
     counted = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
-    step = f"`t2i evaluate RUN --metrics {word_of(by)}` measures a finished run"
+    imported = [entry.row.run[:12] for entry in excluded if entry.row.origin is not None]
+    words = [word_of(by), *(["--reference", "FOLDER"] if imported and METRICS[word_of(by)].reference else [])]
+    measured = "these" if imported else "a finished run"
+    step = f"`t2i evaluate {' '.join(imported[:MOST_NAMED]) or 'RUN'} --metrics {' '.join(words)}` measures {measured}"
     return f"none of {len(excluded)} runs can be ranked by {by} ({counted}); {step}"
 
 

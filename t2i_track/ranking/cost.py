@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,7 +33,8 @@ class Cost:
     does something else makes the same work ten times as long.
     """
 
-    passes: int
+    passes: int | None
+    """None where the settings that decide it are unknown: nothing is known to cost less or as much."""
     pixels: int
     kind: tuple[object, ...]
     """Model, precision, device, ...: what decides how long a pass takes for a pixel."""
@@ -44,8 +46,9 @@ class Cost:
     """The least and the most seconds that all timings of its kind allow; None where they are fewer than ``SEVERAL``."""
 
     @property
-    def work(self) -> int:
-        return self.passes * self.pixels
+    def work(self) -> float:
+        """Passes times pixels; NaN, which is less than nothing and equal to nothing, where they are unknown."""
+        return math.nan if self.passes is None else self.passes * self.pixels
 
     def cheaper(self, other: Cost) -> bool:
         """Whether it is known to cost less (see ``cheaper_than``)."""
@@ -56,6 +59,8 @@ class Cost:
 
     def __str__(self) -> str:
         """``62 passes of the network (0.31 s an image, 0.28 to 0.35 in 4 timings)``."""
+        if self.passes is None:
+            return "an unknown number of passes of the network"
         if self.seconds is None:
             return f"{self.passes} passes of the network"
         spread = "timed once" if self.timings == 1 else f"{self.low:.3g} to {self.high:.3g} in {self.timings} timings"
@@ -99,8 +104,9 @@ def cheaper_than(costs: Sequence[Cost]) -> NDArray[np.bool_]:
 
 def same_as(costs: Sequence[Cost]) -> NDArray[np.bool_]:
     """``[i, j]``: whether the two are the same work."""
-    numbers = {key: number for number, key in enumerate(dict.fromkeys((cost.kind, cost.work) for cost in costs))}
-    work = np.array([numbers[cost.kind, cost.work] for cost in costs])
+    keys = [(cost.kind, place if cost.passes is None else (cost.work,)) for place, cost in enumerate(costs)]
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    work = np.array([numbers[key] for key in keys])
     return np.asarray(work[:, None] == work[None, :])
 
 
@@ -129,5 +135,6 @@ def _seconds(row: RunRow) -> float | None:
     """Seconds an image in a full batch: a short last batch is padded, so that its images seem dear."""
     if row.seconds_per_image is None or not row.images:
         return row.seconds_per_image
-    slots = -(-row.images // row.batch_size) * row.batch_size
+    batch = row.batch_size or 1
+    slots = -(-row.images // batch) * batch
     return row.seconds_per_image * row.images / slots

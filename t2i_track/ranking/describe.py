@@ -12,7 +12,7 @@ from t2i_track.ranking.margin import POWER, VERDICTS, about
 from t2i_track.ranking.pair import PairComparison
 from t2i_track.ranking.protocols import MARK, otherwise
 from t2i_track.ranking.ranking import Ranked
-from t2i_track.ranking.rows import RunRow, varied
+from t2i_track.ranking.rows import UNKNOWABLE, UNKNOWN, RunRow, varied
 from t2i_track.ranking.words import bounds, change, number
 
 Cells = list[list[str]]
@@ -127,8 +127,8 @@ def _standing(entry: Ranked) -> str:
 
 def _cells(entry: Ranked, others: Sequence[str], second: str | None, comparison: Comparison, mark: str) -> list[str]:
     row, score = entry.row, entry.score
-    cells = ["?" if entry.tier is None else str(entry.tier), f"{row.guidance:g}", str(row.steps)]
-    cells += [str(getattr(row, axis)) for axis in others]
+    cells = ["?" if entry.tier is None else str(entry.tier), row.short("guidance"), row.short("steps")]
+    cells += [str(row.told(axis)) for axis in others]
     cells += [number(score.value), bounds(score.ci_low, score.ci_high) or "none"]
     cells.append(change(entry.difference, entry.p_adjusted, comparison.level))
     cells += [_standing(entry) for _ in _within(comparison)]
@@ -150,7 +150,7 @@ def _frontier(comparison: Comparison, runs: Sequence[str]) -> str:
 
 
 def _point(row: RunRow, others: Sequence[str]) -> str:
-    return " ".join([f"{row.guidance:g}/{row.steps}", *(_word(getattr(row, axis)) for axis in others)])
+    return " ".join(["/".join(map(row.short, SHOWN_AXES)), *(_word(row.told(axis)) for axis in others)])
 
 
 def _word(value: object) -> str:
@@ -162,7 +162,7 @@ def _word(value: object) -> str:
 def heads(pair: PairComparison) -> list[str]:
     """Which two runs, and what they differ in."""
     lines = [_head("A", pair.a), _head("B", pair.b)]
-    changed = [f"{name} {_shown(a)} -> {_shown(b)}" for name, (a, b) in pair.differing.items()]
+    changed = [f"{name} {_shown(name, a)} -> {_shown(name, b)}" for name, (a, b) in pair.differing.items()]
     return [*lines, f"differ in: {', '.join(changed) or 'nothing that decides the images'}"]
 
 
@@ -170,7 +170,9 @@ def _head(letter: str, row: RunRow) -> str:
     return f"{letter}: {row.name} ({row.run[:8]}), {row.setting}, {row.images} images"
 
 
-def _shown(value: object) -> str:
+def _shown(name: str, value: object) -> str:
+    if value is None and name in UNKNOWABLE:
+        return UNKNOWN
     if isinstance(value, float):
         return f"{value:g}"
     text = str(value) or "''"

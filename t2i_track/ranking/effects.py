@@ -103,7 +103,7 @@ def blocks(rows: Sequence[RunRow], axis: Axis, metric: str) -> list[Block]:
     rest, level = attrgetter(*others), attrgetter(axis)
     for row in rows:
         score = row.score(metric)
-        if score is not None:
+        if score is not None and level(row) is not None:
             found[rest(row)][level(row)].append(score)
     several = {key: block for key, block in found.items() if len(block) > 1}
     varying = [n for n in range(len(others)) if len({key[n] for key in several}) > 1]

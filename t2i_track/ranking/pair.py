@@ -125,8 +125,9 @@ def compare_two(
     """Compare two runs.
 
     Args:
-        images_a, images_b: their images with per-image scores; prompts are matched by index and text, and a score
-            only where all these images have it under one protocol, which may be of other pictures in A than in B.
+        images_a, images_b: their images with per-image scores; prompts are matched by index and text, over different
+            manifests by text alone, and a score only where all these images have it under one protocol, which may be
+            of other pictures in A than in B.
         by: the per-image score by which the ``top`` prompts with the largest change are chosen; by default the first
             of the scores of alignment that both have.
         within: differences of at most so much count as none: in units of each score, or ``"2%"`` of A's value; None:
@@ -138,7 +139,7 @@ def compare_two(
     if a.run == b.run:
         raise CompareError(f"both addresses are run {a.name!r} ({a.run[:8]}); name two different runs")
     a, b = settled([a, b])
-    pairs = _matched(images_a, images_b)
+    pairs = _matched(images_a, images_b, by_place=a.manifest == b.manifest)
     found = {name: changes for name in _scored(images_a) & _scored(images_b) if (changes := _changes(pairs, name))}
     shared = sorted(found)
     parts = {name: found[name] for name in shared if _of_other_pictures(a, b, name)}
@@ -229,16 +230,28 @@ def _decided(row: MetricDifference, p: float, level: float, margin: Margin | Non
 Pairs = Sequence[tuple[list[ImageRow], list[ImageRow]]]
 
 
-def _matched(images_a: Sequence[ImageRow], images_b: Sequence[ImageRow]) -> Pairs:
-    """The images of each prompt that both runs have, by prompt index."""
-    ours, theirs = _by_prompt(images_a), _by_prompt(images_b)
-    return [(ours[key], theirs[key]) for key in sorted(ours.keys() & theirs.keys())]
+def _matched(images_a: Sequence[ImageRow], images_b: Sequence[ImageRow], by_place: bool) -> Pairs:
+    """The images of each prompt that both runs have, by prompt index, or where the manifests differ by text.
+
+    Over different manifests only the seeds that both have of a prompt count, where they have any in common.
+    """
+    ours, theirs = _by_prompt(images_a, by_place), _by_prompt(images_b, by_place)
+    pairs = [(ours[key], theirs[key]) for key in sorted(ours.keys() & theirs.keys())]
+    return pairs if by_place else [_of_shared_seeds(*pair) for pair in pairs]
 
 
-def _by_prompt(images: Sequence[ImageRow]) -> dict[tuple[int, str], list[ImageRow]]:
+def _of_shared_seeds(ours: list[ImageRow], theirs: list[ImageRow]) -> tuple[list[ImageRow], list[ImageRow]]:
+    shared = ({image.seed for image in ours} & {image.seed for image in theirs}) - {None}
+    if not shared:
+        return ours, theirs
+    return [image for image in ours if image.seed in shared], [image for image in theirs if image.seed in shared]
+
+
+def _by_prompt(images: Sequence[ImageRow], by_place: bool) -> dict[tuple[int, str], list[ImageRow]]:
     found: dict[tuple[int, str], list[ImageRow]] = defaultdict(list)
     for image in sorted(images, key=lambda image: image.replicate):
-        found[image.prompt_index, image.prompt].append(image)
+        if image.prompt:  # the prompts that nobody knows are not one prompt
+            found[image.prompt_index if by_place else 0, image.prompt].append(image)
     return found
 
 
@@ -275,8 +288,12 @@ def _counts(metric: str, changes: Sequence[PromptChange]) -> PromptCounts:
 def _notes(a: RunRow, b: RunRow, pairs: Pairs, by: str | None, mixed: Sequence[str]) -> list[str]:
     notes = []
     if a.manifest != b.manifest:
-        notes.append(f"The runs are over different manifests; {len(pairs)} prompts are the same at the same place.")
-    if a.seed != b.seed:
+        notes.append(f"The runs are over different manifests; {len(pairs)} prompts are in both.")
+    if a.seed is None or b.seed is None:
+        other = sum({image.seed for image in ours} != {image.seed for image in theirs} for ours, theirs in pairs)
+        if other:
+            notes.append(f"Of {other} of {len(pairs)} prompts that both have, the pictures are of other seeds.")
+    elif a.seed != b.seed:
         notes.append(f"The base seeds differ ({a.seed} and {b.seed}): pictures of a prompt start from other noise.")
     if mixed:
         notes.append(

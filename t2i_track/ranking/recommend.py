@@ -129,5 +129,5 @@ def _open(chosen: Ranked, ranking: Sequence[Ranked], costs: Mapping[str, Cost]) 
 def _named(entry: Ranked, ranking: Sequence[Ranked]) -> str:
     """Guidance and steps, and whatever else varies between the ranked runs."""
     others = [axis for axis in varied(item.row for item in ranking) if axis not in ("guidance", "steps")]
-    words = "".join(f", {axis.replace('_', ' ')} {getattr(entry.row, axis)}" for axis in others)
+    words = "".join(f", {axis.replace('_', ' ')} {entry.row.told(axis)}" for axis in others)
     return f"{entry.row.setting}{words} (run {entry.row.name})"

@@ -17,6 +17,9 @@ from t2i_track.metrics.registry import SECONDS, rankable, score_info
 from t2i_track.schedulers import network_calls
 from t2i_track.settings import AXES, Values
 
+UNKNOWN = "unknown"
+UNKNOWABLE = ("guidance", "steps", "scheduler", "seed", "dtype", "device", "batch_size")
+"""Settings that every run made here has, and an imported one need not."""
 PICTURES = {"n", "images_per_prompt", "parameters.left_out_sha256", "parameters.scored_prompts_sha256"}
 """The words of a ``protocol_label`` that say which pictures of a run were scored."""
 
@@ -99,8 +102,17 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class RunRow(Values):
-    """One run: its settings as resolved, what its images cost (seconds) and how they scored."""
+    """One run: its settings as resolved, what its images cost (seconds) and how they scored.
 
+    Of a run that was imported, some settings are unknown and None: those that ``UNKNOWABLE`` names.
+    """
+
+    # Wider than what they override, which is of runs that can be made: a row is only read.
+    guidance: float | None  # type: ignore[assignment]
+    steps: int | None  # type: ignore[assignment]
+    scheduler: str | None  # type: ignore[assignment]
+    seed: int | None  # type: ignore[assignment]
+    batch_size: int | None  # type: ignore[assignment]
     run: str
     name: str
     experiment: str
@@ -112,13 +124,17 @@ class RunRow(Values):
     halves: int | None = None
     """Passes of the network in a step, as the model's family takes them; None: of a version that did not say."""
     mlflow_run_id: str | None = None
+    origin: str | None = None
+    """The program that made the pictures, where they were imported."""
     scores: Mapping[str, Score] = field(default_factory=dict)
     all_scores: Mapping[str, tuple[Score, ...]] = field(default_factory=dict)
     """Of each score that is stored under several protocols, all its values, the newest last."""
 
     @property
-    def passes(self) -> int:
-        """Passes of the network for one picture."""
+    def passes(self) -> int | None:  # type: ignore[override]
+        """Passes of the network for one picture; None where the settings that decide it are unknown."""
+        if self.steps is None or self.scheduler is None or (self.halves is None and self.guidance is None):
+            return None
         return super().passes if self.halves is None else network_calls(self.scheduler, self.steps) * self.halves
 
     def score(self, metric: str) -> Score | None:
@@ -132,9 +148,19 @@ class RunRow(Values):
         score = self.score(metric)
         return self.all_scores.get(metric) or (() if score is None else (score,))
 
+    def told(self, axis: str) -> object:
+        """The value of a setting, or the word for one that nobody knows."""
+        value = getattr(self, axis)
+        return UNKNOWN if value is None and axis in UNKNOWABLE else value
+
     @property
     def setting(self) -> str:
-        return f"guidance {self.guidance:g} with {self.steps} steps"
+        return f"guidance {self.short('guidance')} with {self.short('steps')} steps"
+
+    def short(self, axis: str) -> str:
+        """The same as a word of a sentence: 7.5, not 7.50."""
+        value = self.told(axis)
+        return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True)

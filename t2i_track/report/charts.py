@@ -16,7 +16,7 @@ from t2i_track.ranking.effects import Axis
 from t2i_track.ranking.frontier import measured, quality_metric
 from t2i_track.ranking.protocols import otherwise
 from t2i_track.ranking.ranking import Ranked, eligible
-from t2i_track.ranking.rows import direction, varied
+from t2i_track.ranking.rows import UNKNOWN, direction, varied
 from t2i_track.ranking.words import number
 
 # Dark enough on white and light enough on near-black (3:1 or more on both), and far apart for colour-blind eyes.
@@ -57,7 +57,7 @@ def labels(rows: Sequence[RunRow]) -> dict[str, str]:
     """A short name for each run: the settings that vary, or else its name; made unique by the run's id."""
     axes = varied(rows)
     texts = {
-        row.run: ", ".join(f"{_short(axis)} {_shown(getattr(row, axis))}" for axis in axes) or row.name for row in rows
+        row.run: ", ".join(f"{_short(axis)} {_shown(row.told(axis))}" for axis in axes) or row.name for row in rows
     }
     seen: dict[str, int] = defaultdict(int)
     for text in texts.values():
@@ -76,6 +76,11 @@ def _short(axis: str) -> str:
 
 def _shown(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value) or "none"
+
+
+def _known_first(value: Any) -> tuple[bool, bool, Any]:
+    """What numbers, texts and what is unknown or none are sorted by, together."""
+    return (value is None, isinstance(value, str), 0 if value is None else value)
 
 
 def charts(comparison: Comparison) -> list[Chart]:
@@ -149,7 +154,7 @@ def _tradeoff_chart(comparison: Comparison, x: str, y: str) -> Chart | None:
     on_frontier = set(comparison.frontier.runs) if comparison.frontier else set()
     data = [
         trace
-        for place, steps in enumerate(sorted({row.steps for row in rows}))
+        for place, steps in enumerate(sorted({row.steps for row in rows}, key=_known_first))
         for trace in _points(kept, steps, place, x, y, on_frontier)
     ]
     front = sorted((_value(row, x), _value(row, y)) for row in kept if _undominated(row, kept, x, y))
@@ -194,16 +199,18 @@ def _role(metric: str) -> str:
     return info.role if info else metric
 
 
-def _points(kept: Sequence[RunRow], steps: int, place: int, x: str, y: str, on_frontier: set[str]) -> list[Trace]:
+def _points(
+    kept: Sequence[RunRow], steps: int | None, place: int, x: str, y: str, on_frontier: set[str]
+) -> list[Trace]:
     rows = [row for row in kept if row.steps == steps]
-    names, levels = labels(kept), sorted({row.guidance for row in kept})
+    names, levels = labels(kept), sorted({row.guidance for row in kept}, key=_known_first)
     trace = {
         "type": "scatter",
         "mode": "markers+text" if len(kept) <= MOST_ROWS else "markers",
-        "name": f"{steps} steps",
+        "name": f"{UNKNOWN if steps is None else steps} steps",
         "x": [_value(row, x) for row in rows],
         "y": [_value(row, y) for row in rows],
-        "text": [f"{row.guidance:g}" for row in rows],
+        "text": [row.short("guidance") for row in rows],
         "customdata": [plain(names[row.run]) for row in rows],
         # Neighbours in guidance or in steps often lie close: their numbers stand on different sides.
         "textposition": [LABELS[(place + levels.index(row.guidance)) % 4] for row in rows],
@@ -222,7 +229,7 @@ def _points(kept: Sequence[RunRow], steps: int, place: int, x: str, y: str, on_f
 
 def curve_chart(rows: Sequence[RunRow], metric: str, axis: Axis) -> Chart | None:
     """A metric over one axis, a line for each setting of the rest; None where no line would have two points."""
-    kept, _ = eligible(rows, metric)
+    kept = [row for row in eligible(rows, metric)[0] if getattr(row, axis) is not None]
     others = [name for name in varied(kept) if name != axis]
     lines: dict[tuple[Any, ...], list[RunRow]] = defaultdict(list)
     for row in kept:
@@ -233,12 +240,10 @@ def curve_chart(rows: Sequence[RunRow], metric: str, axis: Axis) -> Chart | None
     drawn = {key: line for key, line in drawn.items() if len({getattr(row, axis) for row in line}) > 1}
     if not drawn:
         return None
-    ordered = sorted(
-        drawn.items(), key=lambda item: tuple((isinstance(v, str), v if v is not None else "") for v in item[0])
-    )
+    ordered = sorted(drawn.items(), key=lambda item: tuple(map(_known_first, item[0])))
     data, cells = [], []
-    for place, (key, line) in enumerate(ordered[:MOST_LINES]):
-        name = ", ".join(f"{_short(other)} {_shown(value)}" for other, value in zip(others, key, strict=True)) or metric
+    for place, (_, line) in enumerate(ordered[:MOST_LINES]):
+        name = ", ".join(f"{_short(other)} {_shown(line[0].told(other))}" for other in others) or metric
         scores = [score for row in line if (score := row.score(metric))]
         trace = {
             "type": "scatter",
@@ -251,9 +256,7 @@ def curve_chart(rows: Sequence[RunRow], metric: str, axis: Axis) -> Chart | None
             "hovertemplate": f"{axis} %{{x}}: %{{y:.4g}}<extra>%{{fullData.name}}</extra>",
         }
         data += _with_bars(trace, scores, "y", thickness=1, width=3)
-        cells += [
-            [name, f"{getattr(row, axis):g}", number(score.value)] for row, score in zip(line, scores, strict=True)
-        ]
+        cells += [[name, row.short(axis), number(score.value)] for row, score in zip(line, scores, strict=True)]
     levels = sorted({getattr(row, axis) for line in drawn.values() for row in line})
     layout = {
         "height": 380,

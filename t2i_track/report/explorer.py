@@ -103,7 +103,8 @@ def _explored(
 def _values(rows: Iterable[RunRow], axis: str) -> list[Any]:
     """The values of an axis in order, numbers before words, None first."""
     return sorted(
-        {getattr(row, axis) for row in rows}, key=lambda value: (value is not None, 0 if value is None else value)
+        {row.told(axis) for row in rows},
+        key=lambda value: (value is not None, isinstance(value, str), 0 if value is None else value),
     )
 
 
@@ -117,7 +118,7 @@ def _run(row: RunRow, label: str, ranks: Mapping[str, Any], by: str, mark: str) 
         "rank": entry.rank if entry else None,
         "value": score.value if score and score.value == score.value else None,
         "mark": mark,
-        "settings": {axis: getattr(row, axis) for axis in AXES},
+        "settings": {axis: row.told(axis) for axis in AXES},
     }
 
 

@@ -112,6 +112,7 @@ def _run(run: Run, cell: SweepRun | None, parent: str | None) -> Content:
         "t2i.manifest": run.manifest.name,
         "t2i.model": run.model.name,
         "t2i.device": run.environment.get("gpu") or run.device,
+        "t2i.origin": run.origin,
         "t2i.threads": run.environment["threads"],
         "t2i.git_commit": run.environment.get("git_commit"),
         **{f"t2i.version.{name}": version for name, version in run.environment["versions"].items()},
@@ -124,7 +125,7 @@ def _run(run: Run, cell: SweepRun | None, parent: str | None) -> Content:
     return Content(
         params=settings,
         tags=tags,
-        metrics={name: (float(settings[name] or 0), started) for name in SEARCHABLE},
+        metrics={name: (float(value), started) for name in SEARCHABLE if (value := settings[name]) is not None},
         status=run.status.value,
         ended=run.ended_at,
     )

@@ -84,19 +84,18 @@ def before_generation(
     size = (settings.height, settings.width)
     embedded = are_embedded(settings.model, size, prompts)
     known = embedded or None not in size or not are_embedded(EMBEDDED_MODEL, size, prompts)
-    opened = None
+    known_by = None
     try:
         if reference is not None:
-            with workspace.reading() if reference.startswith(RUN_REFERENCE) else contextlib.nullcontext() as session:
-                opened = _opened(session, workspace, reference)
+            known_by = opened(workspace, reference)
         elif known and not embedded:
             raise MetricError(f"there is nothing to measure these by, so {GIVE_REFERENCE}")
         if known:
             extractor, clip = Request().networks(embedded)
             network = resolve(extractor, workspace.cache)
-            if opened is not None and opened.statistics is not None:
-                opened.require_dimension(network.dimension())
-            default_metrics(extractor, opened, clip)  # a reference may be too small for all of them
+            if known_by is not None and known_by.statistics is not None:
+                known_by.require_dimension(network.dimension())
+            default_metrics(extractor, known_by, clip)  # a reference may be too small for all of them
     except T2IError as error:
         raise MetricError(
             f"nothing was made, for its scores could not be measured: {error}; --no-evaluate leaves them out"
@@ -176,7 +175,7 @@ def _score_one(
     if _all_known(planned, known):
         found = EvaluationResult([], _since_scored(run, items, workspace))
     else:
-        with _Bars(run.name) as bars:
+        with Bars(run.name) as bars:
             device = choose_device(request.device)
             found = evaluate(items, **shared, device=device, skip_bad=request.skip_bad, known=known, progress=bars)
     store(workspace, run, found, options)
@@ -290,6 +289,12 @@ def _opened(session: Session | None, workspace: Workspace, spec: str, *, skip_ba
     return open_reference(items, workspace.cache, label=f"{RUN_LABEL}{other.uuid[:12]}")
 
 
+def opened(workspace: Workspace, spec: str, *, skip_bad: bool = False) -> Reference:
+    """The reference that a user named, of what is no run."""
+    with workspace.reading() if spec.startswith(RUN_REFERENCE) else contextlib.nullcontext() as session:
+        return _opened(session, workspace, spec, skip_bad=skip_bad)
+
+
 def _refuse_own_pictures(session: Session, run: Run, reference: Reference, spec: str) -> None:
     """Raises MetricError where the reference holds nothing but the run's own pictures or copies of their files."""
     rows = session.execute(select(Image.sha256, Image.pixels_sha256).where(Image.run_id == run.id))
@@ -310,7 +315,7 @@ def _require_images(session: Session, run: Run) -> None:
         )
 
 
-class _Bars:
+class Bars:
     """A bar that appears when features have to be made, anew for each total."""
 
     def __init__(self, name: str) -> None:
@@ -319,7 +324,7 @@ class _Bars:
         self._open = contextlib.ExitStack()
         self._show: Report | None = None
 
-    def __enter__(self) -> _Bars:
+    def __enter__(self) -> Bars:
         return self
 
     def __call__(self, done: int, total: int) -> None:

@@ -51,6 +51,7 @@ from t2i_track.runs.plan import (
     Plan,
     Summary,
     create_run,
+    require_made_here,
     settings_of,
     stored_prompts,
     values_of,
@@ -151,6 +152,7 @@ class Generator:
         """
         with self._workspace.reading() as session:
             run = lineage.find_run(session, address)
+            require_made_here(run, "resumed")
             stored = settings_of(run)
         located, made = self._workspace.located(stored), values_of(run)
         for key, value in (given or {}).items():

@@ -15,7 +15,7 @@ from t2i_track.prompts import manifest as manifests
 from t2i_track.prompts.manifest import Entry, Manifest
 from t2i_track.runs.generate import Generator
 from t2i_track.runs.joining import joined_run
-from t2i_track.runs.plan import Plan, Summary, stored_prompts, values_of
+from t2i_track.runs.plan import Plan, Summary, require_made_here, stored_prompts, values_of
 from t2i_track.settings import Settings, Values
 from t2i_track.workspace import Workspace
 
@@ -127,6 +127,7 @@ def generate(
     else:
         with workspace.reading() as session:
             run = lineage.find_run(session, resume)
+            require_made_here(run, "resumed")
             values, texts = values_of(run), stored_prompts(session, run)
     before_generation(workspace, values, texts, wanted=evaluate, reference=reference)
     with Tracker(tracking_uri, workspace.outbox) as tracker:

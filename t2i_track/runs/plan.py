@@ -38,6 +38,9 @@ CALL = "call"
 FRESH = "fresh"
 """The key of a run's ``config`` that says that it takes no other run's pictures."""
 
+IMPORTED = "imported"
+"""The key of an imported run's ``config``: the ``folder`` that its pictures were found in, and what made them one."""
+
 NEGATIVE_TRUNCATED = "negative_truncated"
 """The key of a run's ``config`` that says whether its negative prompt was longer than the encoder's window."""
 
@@ -201,6 +204,36 @@ def resolved_of(run: Run) -> Resolved:
         embedding_sha256=run.config.get("embedding_sha256"),
         scheduler_config=run.scheduler_config,
         manifest_sha256=run.manifest.sha256,
+    )
+
+
+def known_settings(run: Run) -> dict[str, Any]:
+    """The run's settings as they were resolved; of an imported run those that its pictures tell."""
+    values = values_of(run).to_dict()
+    if run.origin is None:
+        return values
+    told = run.config.get(RESOLVED, {})
+    return {
+        name: value
+        for name, value in values.items()
+        if value is not None and (DECLARED[name].column is not None or name in told)
+    }
+
+
+def require_made_here(run: Run, what: str) -> None:
+    """Refuse to ``what`` a run whose pictures another program made: neither its weights nor all settings are known.
+
+    Raises:
+        SettingsError: with the way on.
+    """
+    if run.origin is None:
+        return
+    known = {name: value for name, value in known_settings(run).items() if name in ("guidance", "steps")}
+    words = " ".join(f"--{name} {value:g}" for name, value in known.items())
+    raise SettingsError(
+        f"run {run.uuid[:12]} was imported (its pictures are of {run.origin}), so it cannot be {what}: make one like it"
+        f" with 't2i generate --model MODEL --prompt TEXT{' ' if words else ''}{words}', or add pictures to its folder"
+        " and import that again"
     )
 
 

@@ -122,7 +122,7 @@ class Rates:
         if model not in self._runs:
             query = (
                 select(Run)
-                .where(Run.seconds_per_image.is_not(None), Run.model.has(name=model))
+                .where(Run.seconds_per_image.is_not(None), Run.origin.is_(None), Run.model.has(name=model))
                 .order_by(Run.created_at.desc(), Run.id.desc())
                 .options(defer(Run.environment), defer(Run.scheduler_config))
             )

@@ -22,7 +22,7 @@ from t2i_track.images.sampling import Job, sample
 from t2i_track.notebook import Shown
 from t2i_track.runs import foreign
 from t2i_track.runs.adapters import Given, found_again, require_same_files
-from t2i_track.runs.plan import folder_name, values_of
+from t2i_track.runs.plan import folder_name, require_made_here, values_of
 from t2i_track.settings import EMBEDDED_MODEL, Values
 from t2i_track.workspace import Workspace
 
@@ -195,6 +195,7 @@ def _stored(session: Session, image: Image) -> dict[str, Any]:
     """The record that the image's PNG has, from the database."""
     from t2i_track.runs.record import stored_record
 
+    require_made_here(image.run, "reproduced")
     place = ("prompt_index", "replicate", "seed", "tokens", "truncated", "pixels_sha256")
     own = {name: getattr(image, name) for name in place}
     if image.note is not None:

@@ -16,6 +16,7 @@ from t2i_track.errors import MetricError, ProtocolMismatch
 from t2i_track.metrics.extractors import INCEPTION
 from t2i_track.metrics.published import GATED, check_protocol, load_protocol
 from t2i_track.metrics.reference import Reference
+from t2i_track.ranking.rows import UNKNOWABLE, UNKNOWN
 from t2i_track.runs.plan import stored_prompts, values_of
 from t2i_track.settings import EMBEDDED_MODEL
 
@@ -59,8 +60,9 @@ class Request:
 
 
 def protocol_settings(run: Run) -> dict[str, Any]:
-    """A run's settings under the names that protocols use."""
-    return values_of(run).to_dict()
+    """A run's settings under the names that protocols use; what an imported run does not tell follows none."""
+    values = values_of(run).to_dict()
+    return {name: UNKNOWN if value is None and name in UNKNOWABLE else value for name, value in values.items()}
 
 
 def following(request: Request, runs: Sequence[Run]) -> Request:

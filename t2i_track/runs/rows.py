@@ -111,7 +111,10 @@ def _column(place: str) -> Any:
 _FIELDS = {
     "run": Run.uuid,
     "manifest": Manifest.sha256,
-    **{name: getattr(Run, name) for name in ("name", "experiment", "status", "seconds_per_image", "mlflow_run_id")},
+    **{
+        name: getattr(Run, name)
+        for name in ("name", "experiment", "status", "seconds_per_image", "mlflow_run_id", "origin")
+    },
     **{name: _column(declared.column) for name, declared in DECLARED.items() if declared.column is not None},
 }
 _TABLE_COLUMNS = [attribute.property.columns[0] for attribute in _FIELDS.values()]

@@ -133,5 +133,6 @@ def plan(
         else:
             size = difference_at(metric, num or 0, several, found)
         pilot = lineage.find_run(session, rows[-1].run)
-        total = Rates(session).total([(values_of(pilot), size.images)] * several)
+        work = [(values_of(pilot), size.images)] * several if pilot.origin is None else []  # others' were not timed
+        total = Rates(session).total(work)
         return SweepPlan(size, found, pilot.name, total, price, watts)

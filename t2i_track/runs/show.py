@@ -12,7 +12,7 @@ from t2i_track.db import lineage
 from t2i_track.db.models import Base, Image, ImageScore, Label, MetricValue, Run, RunStatus
 from t2i_track.errors import NotFound
 from t2i_track.images.png import parameters_text
-from t2i_track.runs.plan import values_of
+from t2i_track.runs.plan import IMPORTED, known_settings
 from t2i_track.runs.record import stored_record
 from t2i_track.workspace import Workspace
 
@@ -104,14 +104,14 @@ def run_record(session: Session, workspace: Workspace, run: Run) -> dict[str, An
         select(MetricValue).where(MetricValue.run_id == run.id).order_by(MetricValue.name, MetricValue.created_at)
     )
     record = _columns(run, leave_out={"id", "model_id", "manifest_id"})
-    record["settings"] = values_of(run).to_dict()
+    record["settings"] = known_settings(run)
     record["model"] = _columns(run.model, leave_out={"id"})
     record["manifest"] = _columns(run.manifest, leave_out={"id"})
     if own := lineage.own_negatives(session, run.manifest_id, run.num):
         record["manifest"]["negative_prompts"] = len(own)
     record["images"] = lineage.image_counts(session, [run.id]).get(run.id, 0)
     record["reused"] = lineage.reused_count(session, run.id)
-    record["folder"] = str(workspace.run_folder(run))
+    record["folder"] = run.config[IMPORTED]["folder"] if run.origin else str(workspace.run_folder(run))
     record["scores"] = [
         {
             **{name: getattr(value, name) for name in ("name", "value", "ci_low", "ci_high", "n", "note")},
