@@ -172,6 +172,16 @@ def _list(_ctx: click.Context, param: click.Parameter, value: str | None) -> lis
     return values
 
 
+def mark_ai_option(command: F) -> F:
+    return click.option(
+        "--mark-ai/--no-mark-ai",
+        default=True,
+        envvar="T2I_MARK_AI",
+        show_envvar=True,
+        help="Say in each PNG, as XMP, that a model made it; a run that is resumed keeps what it began with.",
+    )(command)
+
+
 def format_option(*formats: str) -> Callable[[F], F]:
     """``--format``, the first being the default."""
     return click.option(

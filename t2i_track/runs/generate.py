@@ -43,7 +43,16 @@ from t2i_track.runs.adapters import require_same_files, same_setting
 from t2i_track.runs.batch_sizes import found_out
 from t2i_track.runs.content import PROGRESS
 from t2i_track.runs.notes import stored_notes
-from t2i_track.runs.plan import NEGATIVE_TRUNCATED, Plan, Summary, create_run, settings_of, stored_prompts, values_of
+from t2i_track.runs.plan import (
+    MARK_AI,
+    NEGATIVE_TRUNCATED,
+    Plan,
+    Summary,
+    create_run,
+    settings_of,
+    stored_prompts,
+    values_of,
+)
 from t2i_track.runs.projection import Sent
 from t2i_track.runs.rates import START
 from t2i_track.runs.recorded import run_items
@@ -364,7 +373,8 @@ class Generator:
 
         count = 0
         with progress(run.name, done + len(todo), done) as show:
-            for records in writing.write(stream, folder, describe, values.batch_size):
+            marked = bool(run.config.get(MARK_AI))
+            for records in writing.write(stream, folder, describe, values.batch_size, marked=marked):
                 with self._workspace.begin() as session:
                     lineage.add_images(session, run.id, prompt_ids, [self._row(written) for written in records])
                 count += len(records)

@@ -22,7 +22,7 @@ from t2i_track.images.sampling import Job, sample
 from t2i_track.notebook import Shown
 from t2i_track.runs import foreign
 from t2i_track.runs.adapters import Given, found_again, require_same_files
-from t2i_track.runs.plan import folder_name, values_of
+from t2i_track.runs.plan import MARK_AI, folder_name, values_of
 from t2i_track.settings import EMBEDDED_MODEL, Values
 from t2i_track.workspace import Workspace
 
@@ -107,7 +107,7 @@ def reproduce(
     pixels = _make(record, loaded)
     digest = png.pixels_sha256(pixels)
     if out is not None:
-        _write(out, pixels, {**record, "pixels_sha256": digest})
+        _write(out, pixels, {**record, "pixels_sha256": digest}, _is_marked(workspace, address))
     if original is not None and png.pixels_sha256(original) != record["pixels_sha256"]:
         notes.append("the file is not what was made: its pixels have another hash than the record")
     differs = None if original is None or original.shape != pixels.shape else abs(pixels.astype(int) - original)
@@ -315,8 +315,17 @@ def _make(record: Mapping[str, Any], loaded: LoadedPipeline) -> Pixels:
     return pixels
 
 
-def _write(out: Path, pixels: Pixels, record: dict[str, Any]) -> None:
+def _is_marked(workspace: Workspace, address: str) -> bool:
+    """Whether the picture was written with IPTC's mark: as its run says, or the file where no run is known."""
+    from t2i_track.db import lineage
+
+    with contextlib.suppress(DatabaseError), workspace.reading() as session:
+        return bool(lineage.find_image(session, address, workspace.home).run.config.get(MARK_AI))
+    return png.is_marked(Path(address).expanduser())
+
+
+def _write(out: Path, pixels: Pixels, record: dict[str, Any], marked: bool) -> None:
     try:
-        write_atomically(out, png.encode(pixels, record))
+        write_atomically(out, png.encode(pixels, record, marked=marked))
     except OSError as error:
         raise SettingsError(f"cannot write {out} ({error.strerror}): choose another --out") from None
