@@ -35,6 +35,7 @@ _COMMANDS = {
     "runs": "runs",
     "show": "runs",
     "reproduce": "reproduce",
+    "verify": "verify",
     "resync": "tracking",
     "ui": "tracking",
     "db": "db",

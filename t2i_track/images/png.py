@@ -21,6 +21,8 @@ RECORD_CHUNK = "t2i"
 PARAMETERS_CHUNK = "parameters"
 XMP_CHUNK = "XML:com.adobe.xmp"
 """The keyword under which a PNG holds XMP (Adobe, XMP Specification Part 3, 2016, 1.1.5)."""
+SIGNATURE, END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+"""How every PNG begins and ends."""
 MADE_BY_A_MODEL = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 """IPTC's term for pictures by a model that was trained on others (NewsCodes, Digital Source Type)."""
 _XMP = f"""\
@@ -96,6 +98,21 @@ def read_record(path: Path, most: int | None = None) -> Any:
     if most is not None and len(text) > most:
         raise ValueError(f"a record of {len(text)} characters")
     return parsed(text)
+
+
+def text_in(head: bytes, keyword: str) -> str | None:
+    """The text of an uncompressed iTXt chunk that stands whole in the first bytes of a PNG, as ``encode`` writes it;
+    None where there is none."""
+    place, begins = len(SIGNATURE), keyword.encode() + b"\0\0\0\0\0"  # not compressed, of no language
+    while place + 8 <= len(head):
+        length, kind = int.from_bytes(head[place : place + 4]), head[place + 4 : place + 8]
+        end = place + 8 + length
+        if kind == b"IDAT" or end > len(head):
+            return None
+        if kind == b"iTXt" and head.startswith(begins, place + 8):
+            return head[place + 8 + len(begins) : end].decode()
+        place = end + 4
+    return None
 
 
 def is_marked(path: Path) -> bool:
