@@ -16,6 +16,7 @@ T2IError
 │   ├── BadImages          unreadable or wrong-sized pictures
 │   └── ProtocolMismatch   a run does not follow a named protocol
 ├── CompareError           there is nothing that can be ranked
+├── SealError              a run cannot be sealed or audited, or a file is no seal
 ├── TrackingError          MLflow cannot be reached, or fails in a way that may pass
 │   ├── Unreachable        it does not answer, or not in time
 │   ├── Refused            it will never take this
@@ -92,6 +93,10 @@ class ProtocolMismatch(MetricError):
 
 
 class CompareError(T2IError):
+    pass
+
+
+class SealError(T2IError):
     pass
 
 

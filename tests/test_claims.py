@@ -15,6 +15,7 @@ from t2i_track.images import png
 from t2i_track.runs.bounds import bound, clopper_pearson, drawn, most_false
 from t2i_track.runs.claims import BLOCK_TOLERANCE, Claim, Findings, block_difference, blocks, judge
 from t2i_track.runs.merkle import canonical, leaf_hash, root
+from t2i_track.runs.scored import check
 
 WHOLE, SAMPLE, AUDITS = 400, 40, 200
 
@@ -172,3 +173,16 @@ def test_what_findings_say() -> None:
     assert Findings(whole=9999, nonce="n", verdicts=findings.verdicts[:1] * 100).proves() == (
         "all 100 agree within 2 of 255: at most 2.95 % of the run can be false at 95 % (Clopper-Pearson, 100 of 9999)"
     )
+
+
+@pytest.mark.parametrize("share", [0.01, 0.03, 0.10])
+def test_scores_that_were_raised_no_longer_have_their_mean(share: float) -> None:
+    """All of them are looked at, not a sample: found whenever any was changed, whichever it was."""
+    generator = np.random.default_rng(1)
+    for _ in range(AUDITS):
+        single = generator.random(WHOLE)
+        mean = float(single.mean())
+        assert check("clip_score", "p", mean, WHOLE, single.tolist()).agrees
+        single[generator.choice(WHOLE, round(share * WHOLE), replace=False)] += 1e-4
+        assert check("clip_score", "p", mean, WHOLE, single.tolist()).agrees is False
+    assert check("fid", "p", 1.0, WHOLE, []).agrees is None

@@ -36,6 +36,8 @@ _COMMANDS = {
     "show": "runs",
     "reproduce": "reproduce",
     "verify": "verify",
+    "audit": "audit",
+    "seal": "audit",
     "resync": "tracking",
     "ui": "tracking",
     "db": "db",

@@ -159,7 +159,7 @@ def _record(workspace: Workspace, address: str) -> tuple[dict[str, Any], Pixels 
         record = foreign.read(path)
         if record is not None:
             record = _as_recorded(workspace, path, record)
-            if not _is_ours(workspace, record):
+            if not is_ours(workspace, record):
                 foreign.require_bounded(record)
             return record, *_pixels(path, record)
     from t2i_track.db import lineage
@@ -177,7 +177,7 @@ def _record(workspace: Workspace, address: str) -> tuple[dict[str, Any], Pixels 
     return record, *(_pixels(file, record) if file.is_file() else (None, []))
 
 
-def _is_ours(workspace: Workspace, record: Mapping[str, Any]) -> bool:
+def is_ours(workspace: Workspace, record: Mapping[str, Any]) -> bool:
     """Whether a run of the database has asked for what the record asks for."""
     from t2i_track.db.models import Run
     from t2i_track.runs.record import picture_record

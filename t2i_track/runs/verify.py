@@ -95,7 +95,7 @@ def verify(workspace: Workspace, addresses: Sequence[str] = (), *, mlflow: bool 
     with workspace.reading() as session:
         runs = _runs(session, addresses)
         for run in runs:
-            rows = list(_rows(session, workspace, run))
+            rows = list(stored_rows(session, workspace, run))
             images += len(rows)
             busy = is_held(workspace.run_lock(run))
             found = [*_of_files(session, run, rows, notes), *_of_the_folder(session, workspace, run, busy)]
@@ -115,7 +115,7 @@ def _runs(session: Session, addresses: Sequence[str]) -> list[Run]:
     return list(session.scalars(select(Run).where(Run.deleted_at.is_(None)).order_by(Run.id)))
 
 
-def _rows(session: Session, workspace: Workspace, run: Run) -> Iterator[_Row]:
+def stored_rows(session: Session, workspace: Workspace, run: Run) -> Iterator[_Row]:
     """The run's images, with what is wrong with their rows by themselves."""
     names = ("id", "path", "sha256", "pixels_sha256", "height", "width", "made_by", "note", "batch_size", "prompt_id")
     own = ("prompt_index", "replicate", "seed", "tokens", "truncated")
