@@ -57,6 +57,7 @@ def generate(
     manifest: str | Path | None = None,
     prompt: str | Sequence[str] = (),
     outdir: str | Path | None = None,
+    mark_ai: bool = True,
     experiment: str | None = None,
     run_name: str | None = None,
     resume: str | None = None,
@@ -75,6 +76,8 @@ def generate(
         manifest: a prompt file (CSV, TSV, JSON, JSON lines, Parquet, TXT); default: the embedded captions.
         prompt: a prompt or several, instead of a manifest.
         outdir: where the run's own folder is made; default: ``images/`` in the home folder.
+        mark_ai: say in each PNG, as XMP, that a model made it (IPTC's digital source type); a run that is resumed keeps
+            what it began with.
         experiment: MLflow experiment; default: that of ``MLFLOW_EXPERIMENT_NAME`` or ``_ID``, else ``t2i``.
         run_name: default: scheduler, guidance, steps and seed.
         resume: address of a run of which to make what is missing; settings are then those of the run.
@@ -104,6 +107,7 @@ def generate(
         prompts=_listed(prompt),
         tracking_uri=tracking_uri,
         outdir=None if outdir is None else Path(outdir),
+        mark_ai=mark_ai,
         experiment=experiment,
         run_name=run_name,
         resume=resume,
@@ -123,6 +127,7 @@ def sweep(
     prompt: str | Sequence[str] = (),
     name: str | None = None,
     experiment: str | None = None,
+    mark_ai: bool = True,
     evaluate: bool | None = None,
     reference: str | Path | None = None,
     report: str | Path | None = None,
@@ -144,7 +149,7 @@ def sweep(
     Args:
         file: an experiment file (YAML); what is given beside it replaces the file's values.
         zip: run the axes side by side instead of every combination.
-        manifest, prompt, evaluate, reference, allow_pickle, tracking_uri, home, db_url: as for ``generate``.
+        manifest, prompt, mark_ai, evaluate, reference, allow_pickle, tracking_uri, home, db_url: as for ``generate``.
         name: of the sweep; default: the names of its axes.
         experiment: MLflow experiment; default: the file's, else as for ``generate``.
         report: also write a static HTML report here.
@@ -176,7 +181,7 @@ def sweep(
         return Forecast(tuple(cells), tuple(grid.axes), total)
     sweeping.require_yes(grid, yes)
     with Tracker(tracking_uri, workspace.outbox) as tracker:
-        outcome = sweeping.run_sweep(workspace, tracker, grid, fresh=fresh, allow_pickle=allow_pickle)
+        outcome = sweeping.run_sweep(workspace, tracker, grid, fresh=fresh, allow_pickle=allow_pickle, mark_ai=mark_ai)
     page = None if report is None else Path(report)
     found, reason = comparing.of_sweep(workspace, outcome, by=_metric(by), report=page, tracking_uri=tracking_uri)
     return SweepResult(outcome, found, reason)

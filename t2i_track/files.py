@@ -74,6 +74,17 @@ def _locked(stream: IO[bytes]) -> bool | None:
     return True
 
 
+def is_held(lock: Path) -> bool:
+    """Whether a process holds the lock of ``alone``; one that was killed leaves its file, which nobody holds."""
+    if fcntl is None:
+        return lock.exists()
+    try:
+        with lock.open("rb") as stream:
+            return _locked(stream) is False
+    except OSError:
+        return False
+
+
 def remove_temporaries(folder: Path, name: str | None = None) -> None:
     """Remove the half-written files that killed writers left in a folder, of one file or of all; those of writers at
     work stay."""

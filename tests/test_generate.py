@@ -25,6 +25,7 @@ from t2i_track.images.writing import Record
 from t2i_track.prompts import manifest as manifests
 from t2i_track.runs.generate import Generator
 from t2i_track.runs.plan import Plan, Summary
+from t2i_track.runs.reproduce import reproduce
 from t2i_track.settings import Settings, Values
 from t2i_track.tracking import Tracker
 from t2i_track.workspace import Workspace
@@ -317,3 +318,25 @@ def test_outdir_is_outside_home(workspace: Workspace, generator: Generator, tmp_
     assert workspace.image_path(row).is_file()
     assert workspace.image_path(row).is_relative_to(tmp_path / "elsewhere")
     assert generator.resume(summary.run).made == 0
+
+
+def test_a_mark_changes_no_pixels_and_a_resume_keeps_it(
+    workspace: Workspace, generator: Generator, tracker: Tracker
+) -> None:
+    marked = generator.generate(plan(num=2))
+    plain = generator.generate(plan(num=2, mark_ai=False))
+    assert hashes(workspace, marked.run) == hashes(workspace, plain.run)
+    with workspace.begin() as session:
+        runs = {run.uuid: run for run in session.scalars(select(Run))}
+        assert runs[marked.run].settings_sha256 == runs[plain.run].settings_sha256
+        for run in runs.values():
+            last = run.images[-1]
+            workspace.image_path(last).unlink()
+            session.delete(last)
+    for run, is_marked in ((marked.run, True), (plain.run, False)):
+        assert generator.resume(run).made == 1
+        paths = [workspace.image_path(row) for row in rows(workspace, run)]
+        assert [png.is_marked(path) for path in paths] == [is_marked, is_marked]
+        again = workspace.home / "again.png"
+        assert reproduce(workspace, str(paths[0]), out=again).equal
+        assert again.read_bytes() == paths[0].read_bytes()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -45,6 +46,23 @@ def test_png_carries_its_record(tmp_path: Path) -> None:
             "two red stars, 星, 🦊\nNegative prompt: blurred\nSteps: 30, Sampler: PLMS, CFG scale: 7.5, Seed: 5,"
             " Size: 4x3, Model hash: 0123456789, Model: shapes-sd"
         )
+
+
+def test_a_marked_png_says_in_xmp_that_a_model_made_it(tmp_path: Path) -> None:
+    path, plain = tmp_path / "a.png", tmp_path / "plain.png"
+    path.write_bytes(png.encode(PIXELS, RECORD, marked=True))
+    plain.write_bytes(png.encode(PIXELS, RECORD))
+    assert (png.is_marked(path), png.is_marked(plain)) == (True, False)
+    assert png.read_record(path) == RECORD
+    np.testing.assert_array_equal(png.read_pixels(path), PIXELS)
+    with Image.open(path) as image:
+        packet = image.info[png.XMP_CHUNK]
+        assert image.text["parameters"].startswith(RECORD["prompt"])
+    (description,) = ElementTree.fromstring(packet.encode()).iter(
+        "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType"
+    )
+    assert description.text == "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+    assert path.read_bytes().index(b"XML:com.adobe.xmp\0\0\0\0\0") < path.read_bytes().index(b"IDAT"), "uncompressed"
 
 
 def test_a_picture_of_others_has_no_record(tmp_path: Path) -> None:

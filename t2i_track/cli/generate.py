@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from t2i_track.cli.options import PATH, blank, format_option, settings_options, tracking_option, workspace_options
+from t2i_track.cli.options import (
+    PATH,
+    blank,
+    format_option,
+    mark_ai_option,
+    settings_options,
+    tracking_option,
+    workspace_options,
+)
 from t2i_track.cli.output import print_lines, print_record
 from t2i_track.errors import T2IError
 from t2i_track.settings import DECLARED
@@ -56,6 +64,7 @@ def _defaults(values: dict[str, Any]) -> dict[str, Any]:
 @click.option("--prompt", "prompts", multiple=True, help="A prompt; may be repeated. Instead of --manifest.")
 @settings_options
 @click.option("--outdir", type=PATH, show_default="images/ in --home", help="Where the run's own folder is made.")
+@mark_ai_option
 @click.option("--experiment", show_default="MLFLOW_EXPERIMENT_NAME or _ID, else t2i", help="MLflow experiment.")
 @click.option("--run-name", show_default="scheduler, guidance, steps and seed", help="Name of the run.")
 @click.option("--resume", metavar="RUN", help="Make what is missing of this run.")

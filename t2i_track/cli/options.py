@@ -172,6 +172,36 @@ def _list(_ctx: click.Context, param: click.Parameter, value: str | None) -> lis
     return values
 
 
+def places_options(command: F) -> F:
+    """Where the weights of stored pictures are now, handed over as one ``places``."""
+    import functools
+
+    @click.option("--model", show_default="where a run had them", help="Where the weights are now: a folder or an id.")
+    @click.option("--lora", multiple=True, show_default="where a run had it", help="Where the LoRA is now.")
+    @click.option("--embedding", multiple=True, show_default="where a run had it", help="Where the embedding is now.")
+    @click.option("--vae", show_default="where a run had it", help="Where the VAE is now that replaced the model's.")
+    @click.option("--model-config", show_default="where a run had it", help="What --model is, where it is one file.")
+    @click.option("--device", show_default="as recorded", help="cpu, cuda, cuda:1, mps.")
+    @click.option("--allow-pickle", is_flag=True, help="Load pickled weights, which can run code.")
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        several = {name: SEPARATOR.join(kwargs.pop(name)) or None for name in ("lora", "embedding")}
+        single = {name: kwargs.pop(name) for name in ("model", "vae", "model_config", "device", "allow_pickle")}
+        return command(*args, places={**several, **single}, **kwargs)
+
+    return wrapped  # type: ignore[return-value]
+
+
+def mark_ai_option(command: F) -> F:
+    return click.option(
+        "--mark-ai/--no-mark-ai",
+        default=True,
+        envvar="T2I_MARK_AI",
+        show_envvar=True,
+        help="Say in each PNG, as XMP, that a model made it; a run that is resumed keeps what it began with.",
+    )(command)
+
+
 def format_option(*formats: str) -> Callable[[F], F]:
     """``--format``, the first being the default."""
     return click.option(

@@ -14,6 +14,7 @@ from t2i_track.cli.options import (
     blank,
     format_option,
     given_settings,
+    mark_ai_option,
     tracking_option,
     workspace_options,
 )
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 )
 @click.option("--prompt", "prompts", multiple=True, help="A prompt; may be repeated. Instead of --manifest.")
 @click.option("--name", show_default="the names of its axes", help="Name of the sweep.")
+@mark_ai_option
 @click.option("--experiment", show_default="MLFLOW_EXPERIMENT_NAME or _ID, else t2i", help="MLflow experiment.")
 @click.option("--evaluate/--no-evaluate", default=None, show_default="on for embedded captions or --reference")
 @click.option("--reference", help="What to score against: 'shapes', a folder, a manifest, an .npz, or run:RUN.")

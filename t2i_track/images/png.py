@@ -19,6 +19,22 @@ from t2i_track.schedulers import SCHEDULERS
 
 RECORD_CHUNK = "t2i"
 PARAMETERS_CHUNK = "parameters"
+XMP_CHUNK = "XML:com.adobe.xmp"
+"""The keyword under which a PNG holds XMP (Adobe, XMP Specification Part 3, 2016, 1.1.5)."""
+SIGNATURE, END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+"""How every PNG begins and ends."""
+MADE_BY_A_MODEL = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+"""IPTC's term for pictures by a model that was trained on others (NewsCodes, Digital Source Type)."""
+_XMP = f"""\
+<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/">
+ <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+  <rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/">
+   <Iptc4xmpExt:DigitalSourceType>{MADE_BY_A_MODEL}</Iptc4xmpExt:DigitalSourceType>
+  </rdf:Description>
+ </rdf:RDF>
+</x:xmpmeta>
+<?xpacket end="r"?>"""
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -57,9 +73,17 @@ def parameters_text(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def encode(pixels: Pixels, record: dict[str, Any]) -> bytes:
-    """A PNG with the record in two text chunks: ours as JSON, and ``parameters``."""
+def encode(pixels: Pixels, record: dict[str, Any], *, marked: bool = False) -> bytes:
+    """A PNG with the record in two text chunks: ours as JSON, and ``parameters``.
+
+    Args:
+        pixels: uint8 ``[height, width, 3]``.
+        record: what is stored with the picture.
+        marked: also say, as XMP, that a model made it (``MADE_BY_A_MODEL``).
+    """
     info = PngInfo()
+    if marked:
+        info.add_itxt(XMP_CHUNK, _XMP)
     info.add_itxt(RECORD_CHUNK, json.dumps(record, ensure_ascii=False, sort_keys=True))
     info.add_itxt(PARAMETERS_CHUNK, parameters_text(record))
     buffer = io.BytesIO()
@@ -80,6 +104,27 @@ def read_record(path: Path, most: int | None = None) -> Any:
     if most is not None and len(text) > most:
         raise ValueError(f"a record of {len(text)} characters")
     return parsed(text)
+
+
+def text_in(head: bytes, keyword: str) -> str | None:
+    """The text of an uncompressed iTXt chunk that stands whole in the first bytes of a PNG, as ``encode`` writes it;
+    None where there is none."""
+    place, begins = len(SIGNATURE), keyword.encode() + b"\0\0\0\0\0"  # not compressed, of no language
+    while place + 8 <= len(head):
+        length, kind = int.from_bytes(head[place : place + 4]), head[place + 4 : place + 8]
+        end = place + 8 + length
+        if kind == b"IDAT" or end > len(head):
+            return None
+        if kind == b"iTXt" and head.startswith(begins, place + 8):
+            return head[place + 8 + len(begins) : end].decode()
+        place = end + 4
+    return None
+
+
+def is_marked(path: Path) -> bool:
+    """Whether a PNG says that a model made it."""
+    with _header(path) as image:
+        return MADE_BY_A_MODEL in str(image.info.get(XMP_CHUNK, ""))
 
 
 def size(path: Path) -> tuple[int, int]:

@@ -42,12 +42,17 @@ class Record:
 
 
 def write(
-    stream: Iterator[Picture], folder: Path, describe: Callable[[Picture], dict[str, Any]], batch_size: int
+    stream: Iterator[Picture],
+    folder: Path,
+    describe: Callable[[Picture], dict[str, Any]],
+    batch_size: int,
+    *,
+    marked: bool = False,
 ) -> Iterator[list[Record]]:
     """Write each picture of the stream; yield records, a batch at a time, once their files are complete.
 
     One thread writes, so at most ``QUEUE_BATCHES`` batches are in memory. Leaving the generator early (Ctrl-C) still
-    finishes the files whose writing had begun.
+    finishes the files whose writing had begun. ``marked`` files say that a model made them (``png.encode``).
     """
     folder.mkdir(parents=True, exist_ok=True)
     limit = QUEUE_BATCHES * batch_size
@@ -56,7 +61,7 @@ def write(
         stack.callback(lambda: [future.cancel() for future in pending])
         try:
             for picture in stream:
-                pending.append(pool.submit(_write, picture, folder, describe(picture)))
+                pending.append(pool.submit(_write, picture, folder, describe(picture), marked))
                 if len(pending) >= batch_size and (done := _take_done(pending, limit)):
                     yield done
         except KeyboardInterrupt:
@@ -76,11 +81,11 @@ def _take_done(pending: deque[Future[Record]], limit: int) -> list[Record]:
     return taken
 
 
-def _write(picture: Picture, folder: Path, record: dict[str, Any]) -> Record:
+def _write(picture: Picture, folder: Path, record: dict[str, Any], marked: bool) -> Record:
     job = picture.job
     path = folder / png.file_name(job.prompt_index, job.replicate, job.seed)
     digest = png.pixels_sha256(picture.pixels)
-    content = png.encode(picture.pixels, {**record, "pixels_sha256": digest})
+    content = png.encode(picture.pixels, {**record, "pixels_sha256": digest}, marked=marked)
     write_atomically(path, content)
     height, width, _ = picture.pixels.shape
     return Record(

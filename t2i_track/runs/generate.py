@@ -46,6 +46,7 @@ from t2i_track.runs.content import PROGRESS
 from t2i_track.runs.notes import stored_notes
 from t2i_track.runs.plan import (
     FRESH,
+    MARK_AI,
     NEGATIVE_TRUNCATED,
     NEGATIVES_TRUNCATED,
     Plan,
@@ -391,8 +392,9 @@ class Generator:
             return shared | record.place_record(picture)
 
         count = 0
+        marked = bool(run.config.get(MARK_AI))
         with progress(run.name, done + len(hashes), done) as show:
-            for records in writing.write(stream, folder, describe, values.batch_size):
+            for records in writing.write(stream, folder, describe, values.batch_size, marked=marked):
                 with self._workspace.begin() as session:
                     lineage.add_images(
                         session, run.id, prompt_ids, [self._row(written, of_place) for written in records]

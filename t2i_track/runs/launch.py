@@ -89,6 +89,7 @@ def generate(
     prompts: Sequence[str],
     tracking_uri: str | None,
     outdir: Path | None,
+    mark_ai: bool,
     experiment: str | None,
     run_name: str | None,
     resume: str | None,
@@ -119,6 +120,7 @@ def generate(
             experiment=experiment_name(experiment, tracking_uri),
             run_name=run_name,
             outdir=outdir,
+            mark_ai=mark_ai,
             join=joined_run(),
             fresh=fresh,
         )

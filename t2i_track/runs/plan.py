@@ -41,6 +41,9 @@ FRESH = "fresh"
 IMPORTED = "imported"
 """The key of an imported run's ``config``: the ``folder`` that its pictures were found in, and what made them one."""
 
+MARK_AI = "mark_ai"
+"""The key of a run's ``config`` that says whether its PNGs say that a model made them; runs of before do not."""
+
 NEGATIVE_TRUNCATED = "negative_truncated"
 """The key of a run's ``config`` that says whether its negative prompt was longer than the encoder's window."""
 
@@ -57,6 +60,8 @@ class Plan:
     experiment: str
     run_name: str | None = None
     outdir: Path | None = None
+    mark_ai: bool = True
+    """Whether the PNGs say that a model made them."""
     join: str | None = None
     """An MLflow run that is open already, as `mlflow run` leaves it."""
     sweep_id: int | None = None
@@ -150,6 +155,7 @@ def create_run(session: Session, plan: Plan, resolved: Resolved, loaded: LoadedP
             "settings": plan.settings.to_dict(),
             "outdir": None if plan.outdir is None else str(plan.outdir.absolute()),
             **({FRESH: True} if plan.fresh else {}),
+            MARK_AI: plan.mark_ai,
             "lora_sha256": resolved.lora_sha256,
             **files_record(loaded.adapters),
             NOTES: notes_to_store(loaded, values, rows.prompts, rows.negative_prompts),

@@ -25,7 +25,7 @@ from t2i_track.errors import Missing, Refused, T2IError, TrackingError
 from t2i_track.files import alone, remove_left
 from t2i_track.runs import joining
 from t2i_track.runs.content import STATE, Part, cell_of, parts, sweep_title
-from t2i_track.tracking import RUN_TAG, SWEEP_TAG, Opening, RunInfo, Tracker
+from t2i_track.tracking import RUN_TAG, SWEEP_TAG, Content, Opening, RunInfo, Tracker
 from t2i_track.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -136,7 +136,24 @@ def pending(session: Session, workspace: Workspace) -> list[str]:
     """
     rows: list[Run | Sweep] = [*session.scalars(select(Sweep).order_by(Sweep.id))]
     rows += session.scalars(select(Run).order_by(Run.id))
-    return [row.uuid for row in rows if state_of(row) and _missing(session, workspace, row, state_of(row)["sent"])]
+    return [row.uuid for row in rows if lacking(session, workspace, row)]
+
+
+def lacking(session: Session, workspace: Workspace, row: Run | Sweep) -> list[str]:
+    """The parts that MLflow is known to lack; none of a row that no command has touched since an earlier version."""
+    return list(_missing(session, workspace, row, state["sent"])) if (state := state_of(row)) else []
+
+
+def told(session: Session, workspace: Workspace, row: Run) -> list[Content]:
+    """What MLflow should say of a run that can be read in it at once: its settings, status and scores."""
+    found = parts(session, workspace, row)
+    return [found[name].content() for name in ("run", "scores") if name in found]
+
+
+def home_of(row: Run | Sweep, default: str) -> str:
+    """Where the row's MLflow side is. The database keeps no password: the same address with one is taken from here."""
+    uri = state_of(row).get("uri")
+    return default if uri is None or uri == tracking.shown(default) else str(uri)
 
 
 def sent(workspace: Workspace, uuid: str, uri: str, *, whole: bool = False, anew: bool = False) -> Sent:

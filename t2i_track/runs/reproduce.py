@@ -22,7 +22,8 @@ from t2i_track.images.sampling import Job, sample
 from t2i_track.notebook import Shown
 from t2i_track.runs import foreign
 from t2i_track.runs.adapters import Given, found_again, require_same_files
-from t2i_track.runs.plan import folder_name, require_made_here, values_of
+from t2i_track.runs.claims import TOLERANCE
+from t2i_track.runs.plan import MARK_AI, folder_name, require_made_here, values_of
 from t2i_track.settings import EMBEDDED_MODEL, Values
 from t2i_track.workspace import Workspace
 
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
     from t2i_track.images.adapters import Adapters
     from t2i_track.images.loading import LoadedPipeline
     from t2i_track.images.png import Pixels
-
-TOLERANCE = 2
-"""Of 255: what another batch size, or another number of threads, was seen to move (docs/reproducibility.md)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +64,21 @@ class Reproduction(Shown):
     def close(self) -> bool:
         """Bit-equal, or within the documented tolerance."""
         return self.equal or (self.largest_difference is not None and self.largest_difference <= TOLERANCE)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where the weights of a record are now, and on what they are to work; None: as a run of the database had them."""
+
+    model: str | None = None
+    model_config: str | None = None
+    vae: str | None = None
+    lora: str | None = None
+    """Several joined by ``;``, as ``embedding``."""
+    embedding: str | None = None
+    device: str | None = None
+    """None: as recorded."""
+    allow_pickle: bool = False
 
 
 def reproduce(
@@ -100,14 +113,16 @@ def reproduce(
         SettingsError: the device is not here, or no picture can be made of a PNG's record.
     """
     record, original, notes = _record(workspace, address)
-    given = {"model": model, "model_config": model_config, "vae": vae}
-    named = _named(workspace, record, given, Given(lora, embedding), allow_pickle)
-    loaded, changed = _load(workspace, record, named, device, allow_pickle)
+    places = Places(
+        model=model, model_config=model_config, vae=vae, lora=lora, embedding=embedding, device=device,
+        allow_pickle=allow_pickle,
+    )  # fmt: skip
+    loaded, changed = loaded_for(workspace, record, places)
     notes += changed
-    pixels = _make(record, loaded)
+    pixels = made_again(record, loaded)
     digest = png.pixels_sha256(pixels)
     if out is not None:
-        _write(out, pixels, {**record, "pixels_sha256": digest})
+        _write(out, pixels, {**record, "pixels_sha256": digest}, _is_marked(workspace, address))
     if original is not None and png.pixels_sha256(original) != record["pixels_sha256"]:
         notes.append("the file is not what was made: its pixels have another hash than the record")
     differs = None if original is None or original.shape != pixels.shape else abs(pixels.astype(int) - original)
@@ -125,6 +140,18 @@ def reproduce(
     )
 
 
+def loaded_for(workspace: Workspace, record: Mapping[str, Any], places: Places) -> tuple[LoadedPipeline, list[str]]:
+    """The pipeline that makes the pictures of a record, and of those that differ from it in prompt, place and seed
+    alone; and what is not as it was then.
+
+    Raises:
+        ModelError: the weights are others, or of a model that nobody here has named. SettingsError: no such device.
+    """
+    given = {"model": places.model, "model_config": places.model_config, "vae": places.vae}
+    named = _named(workspace, record, given, Given(places.lora, places.embedding), places.allow_pickle)
+    return _load(workspace, record, named, places.device, places.allow_pickle)
+
+
 def _record(workspace: Workspace, address: str) -> tuple[dict[str, Any], Pixels | None, list[str]]:
     """The image's record, its pixels where its file is there and has them, and why it has not."""
     path = Path(address).expanduser()
@@ -132,7 +159,7 @@ def _record(workspace: Workspace, address: str) -> tuple[dict[str, Any], Pixels 
         record = foreign.read(path)
         if record is not None:
             record = _as_recorded(workspace, path, record)
-            if not _is_ours(workspace, record):
+            if not is_ours(workspace, record):
                 foreign.require_bounded(record)
             return record, *_pixels(path, record)
     from t2i_track.db import lineage
@@ -140,7 +167,7 @@ def _record(workspace: Workspace, address: str) -> tuple[dict[str, Any], Pixels 
     try:
         with workspace.reading() as session:
             image = lineage.find_image(session, address, workspace.home)
-            record, file = _stored(session, image), workspace.image_path(image)
+            record, file = whole_record(session, image), workspace.image_path(image)
     except DatabaseError:
         if path.is_file():
             raise NotFound(
@@ -150,7 +177,7 @@ def _record(workspace: Workspace, address: str) -> tuple[dict[str, Any], Pixels 
     return record, *(_pixels(file, record) if file.is_file() else (None, []))
 
 
-def _is_ours(workspace: Workspace, record: Mapping[str, Any]) -> bool:
+def is_ours(workspace: Workspace, record: Mapping[str, Any]) -> bool:
     """Whether a run of the database has asked for what the record asks for."""
     from t2i_track.db.models import Run
     from t2i_track.runs.record import picture_record
@@ -172,7 +199,7 @@ def _as_recorded(workspace: Workspace, path: Path, record: dict[str, Any]) -> di
         with workspace.reading() as session:
             image = lineage.image_at(session, str(path), workspace.home)
             if image is not None and image.pixels_sha256 != record["pixels_sha256"]:
-                return _stored(session, image)
+                return whole_record(session, image)
     except DatabaseError:  # a PNG needs no database
         pass
     return record
@@ -191,7 +218,7 @@ def _pixels(path: Path, record: Mapping[str, Any]) -> tuple[Pixels | None, list[
         return None, [f"the file cannot be decoded ({' '.join(str(error).split())[:100]})"]
 
 
-def _stored(session: Session, image: Image) -> dict[str, Any]:
+def whole_record(session: Session, image: Image) -> dict[str, Any]:
     """The record that the image's PNG has, from the database."""
     from t2i_track.runs.record import stored_record
 
@@ -305,7 +332,7 @@ def _load(
     return loaded, notes
 
 
-def _make(record: Mapping[str, Any], loaded: LoadedPipeline) -> Pixels:
+def made_again(record: Mapping[str, Any], loaded: LoadedPipeline) -> Pixels:
     """The picture: alone, which takes a batch's part of the time, and as it was made where that is not the same."""
     job = Job(record["prompt_index"], record["replicate"], record["prompt"], record["seed"], record.get("place") or 0)
     settings = Values.stored(record)
@@ -319,8 +346,17 @@ def _make(record: Mapping[str, Any], loaded: LoadedPipeline) -> Pixels:
     return pixels
 
 
-def _write(out: Path, pixels: Pixels, record: dict[str, Any]) -> None:
+def _is_marked(workspace: Workspace, address: str) -> bool:
+    """Whether the picture was written with IPTC's mark: as its run says, or the file where no run is known."""
+    from t2i_track.db import lineage
+
+    with contextlib.suppress(DatabaseError), workspace.reading() as session:
+        return bool(lineage.find_image(session, address, workspace.home).run.config.get(MARK_AI))
+    return png.is_marked(Path(address).expanduser())
+
+
+def _write(out: Path, pixels: Pixels, record: dict[str, Any], marked: bool) -> None:
     try:
-        write_atomically(out, png.encode(pixels, record))
+        write_atomically(out, png.encode(pixels, record, marked=marked))
     except OSError as error:
         raise SettingsError(f"cannot write {out} ({error.strerror}): choose another --out") from None

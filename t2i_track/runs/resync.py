@@ -14,7 +14,7 @@ from t2i_track.db.models import Run, Sweep
 from t2i_track.errors import NotFound, TrackingError
 from t2i_track.files import remove_left
 from t2i_track.runs.content import cell_of
-from t2i_track.runs.projection import Sent, pending, row_of, sent, state_of
+from t2i_track.runs.projection import Sent, home_of, pending, row_of, sent, state_of
 from t2i_track.workspace import Workspace
 
 SILENT = 2
@@ -44,7 +44,7 @@ def resync(workspace: Workspace, addresses: Sequence[str], to: str | None) -> li
         else:
             found = pending(session, workspace)
         rows = [row_of(session, uuid) for uuid in dict.fromkeys(found)]
-    places = [(row, uri if to else _home(row, uri)) for row in rows]
+    places = [(row, uri if to else home_of(row, uri)) for row in rows]
     return earlier + list(_in_turn(workspace, places, whole=bool(addresses), anew=bool(addresses or to)))
 
 
@@ -84,9 +84,3 @@ def _sent_earlier(workspace: Workspace, run_id: str, to: str | None) -> Sent:
     except TrackingError as error:
         return Sent("", "of an earlier version", "pending", run_id, str(error))
     return Sent("", "of an earlier version", "sent", run_id, "; ".join(refused) or None)
-
-
-def _home(row: Run | Sweep, default: str) -> str:
-    """Where the row's MLflow side is. The database keeps no password: the same address with one is taken from here."""
-    uri = state_of(row).get("uri")
-    return default if uri is None or uri == tracking.shown(default) else str(uri)

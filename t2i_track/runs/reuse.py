@@ -17,7 +17,7 @@ from t2i_track.environment import machine
 from t2i_track.files import link
 from t2i_track.images import png
 from t2i_track.images.sampling import Job
-from t2i_track.runs.plan import resolved_of, values_of
+from t2i_track.runs.plan import MARK_AI, resolved_of, values_of
 from t2i_track.workspace import Workspace
 
 COPIED = ("sha256", "pixels_sha256", "width", "height", "tokens", "truncated", "flagged")
@@ -25,14 +25,20 @@ COPIED = ("sha256", "pixels_sha256", "width", "height", "tokens", "truncated", "
 
 
 def record_hashes(run: Run, todo: Sequence[Job]) -> dict[Job, str]:
-    """A hash of all that decides each picture to the bit: weights, settings, prompt, seed, machine, row of its batch.
+    """A hash of all that decides each file's content: weights, settings, prompt, seed, machine, row of its batch, mark.
 
     The place of a prompt in its manifest does not count, nor what else the run makes. A machine is its device by name
     and the versions of what computes; threads too, since they decide in which order a processor adds.
     """
     values = values_of(run)
     shared = json.dumps(
-        [resolved_of(run).picture_fingerprint, run.model.pipeline_class, machine(str(values.device))], sort_keys=True
+        [
+            resolved_of(run).picture_fingerprint,
+            run.model.pipeline_class,
+            machine(str(values.device)),
+            bool(run.config.get(MARK_AI)),
+        ],
+        sort_keys=True,
     )
     return {
         job: _sha256(shared, job.prompt, job.negative_prompt, job.seed, job.place % values.batch_size) for job in todo

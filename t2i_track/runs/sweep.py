@@ -143,12 +143,19 @@ def forecast(workspace: Workspace, experiment: Experiment) -> tuple[list[CellFor
 
 
 def run_sweep(
-    workspace: Workspace, tracker: Tracker, experiment: Experiment, *, fresh: bool, allow_pickle: bool
+    workspace: Workspace,
+    tracker: Tracker,
+    experiment: Experiment,
+    *,
+    fresh: bool,
+    allow_pickle: bool,
+    mark_ai: bool = True,
 ) -> SweepOutcome:
     """Run every cell that is not done.
 
     The same command again goes on where the last one stopped, with the same MLflow parent. A cell that an earlier run
-    has made with the same settings, weights and manifest is taken over. ``fresh`` makes a new sweep with new runs.
+    has made with the same settings, weights and manifest is taken over. ``fresh`` makes a new sweep with new runs. New
+    runs ``mark_ai`` their pictures; those that go on or are taken over are as they were begun.
 
     Raises:
         Interrupted: Ctrl-C. SettingsError: what a cell's model would ignore or cannot do. MetricError: its scores
@@ -163,7 +170,7 @@ def run_sweep(
     joining.check(tracker, joining.joined_run())
     experiment = placed(experiment, tracker.uri)
     with contextlib.nullcontext() if fresh else _alone(workspace, experiment):
-        return _run_cells(workspace, tracker, generator, experiment, manifest, cells, fresh)
+        return _run_cells(workspace, tracker, generator, experiment, manifest, cells, fresh, mark_ai)
 
 
 def _require_fit(cells: Sequence[Settings], manifest: Manifest) -> None:
@@ -197,6 +204,7 @@ def _run_cells(
     manifest: Manifest,
     cells: Sequence[Settings],
     fresh: bool,
+    mark_ai: bool,
 ) -> SweepOutcome:
     sweep = _open(workspace, tracker, experiment, fresh)
     outcomes: list[CellOutcome] = []
@@ -207,6 +215,7 @@ def _run_cells(
                 settings=cells[cell],
                 manifest=manifest,
                 experiment=sweep.experiment,
+                mark_ai=mark_ai,
                 sweep_id=sweep.id,
                 cell=cell,
                 fresh=fresh,

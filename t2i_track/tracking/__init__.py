@@ -1,5 +1,6 @@
 """The only part that calls MLflow: runs opened, written, watched and served."""
 
+from t2i_track.tracking.comparing import differences
 from t2i_track.tracking.experiments import experiment_of_environment
 from t2i_track.tracking.opening import joined, open_run
 from t2i_track.tracking.outbox import send_unsent, unsent
@@ -20,6 +21,7 @@ __all__ = [
     "RunInfo",
     "Table",
     "Tracker",
+    "differences",
     "experiment_of_environment",
     "joined",
     "open_run",

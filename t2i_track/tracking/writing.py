@@ -90,16 +90,29 @@ def _params(run: Run, params: Mapping[str, Value]) -> dict[str, str]:
     known = run.data.params
     new: dict[str, str] = {}
     for key, value in params.items():
-        text = str(value)[:_MAX_PARAM]
-        if value is None or (key in known and _equal(known[key], text)):
+        text = written_param(value)
+        if value is None or (key in known and same_param(known[key], text)):
             continue
-        name = key if key not in known else f"{key}_resolved"
+        name = key if key not in known else resolved_name(key)
         if name not in known:
             new[name] = text
     return new
 
 
-def _equal(old: str, new: str) -> bool:
+def resolved_name(key: str) -> str:
+    """Of a parameter that the run has already with another value."""
+    return f"{key}_resolved"
+
+
+def written_param(value: Value) -> str:
+    return str(value)[:_MAX_PARAM]
+
+
+def written_tag(value: Value) -> str:
+    return str(value)[:_MAX_TAG]
+
+
+def same_param(old: str, new: str) -> bool:
     """As numbers where both are, else as text without regard to case (True, true)."""
     try:
         return float(old) == float(new)
@@ -113,7 +126,7 @@ def _tags(content: Content) -> dict[str, str]:
         tags |= {"t2i.manifest": content.manifest.name, "t2i.manifest_sha256": content.manifest.sha256}
     if content.grid is not None:
         tags["mlflow.loggedImages"] = True
-    return {key: str(value)[:_MAX_TAG] for key, value in tags.items() if value is not None}
+    return {key: written_tag(value) for key, value in tags.items() if value is not None}
 
 
 def _past(run: Run, content: Content) -> list[str]:
@@ -127,11 +140,11 @@ def _metrics(run: Run, content: Content) -> Iterator[Metric]:
     from mlflow.entities import Metric
 
     for key, (value, time) in content.metrics.items():
-        if value is not None and not _same(run.data.metrics.get(key), value):
+        if value is not None and not same_metric(run.data.metrics.get(key), value):
             yield Metric(key, float(value), int(time.timestamp() * 1000), 0)
 
 
-def _same(old: float | None, new: float) -> bool:
+def same_metric(old: float | None, new: float) -> bool:
     return old is not None and (old == new or (math.isnan(old) and math.isnan(new)))
 
 
