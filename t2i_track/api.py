@@ -478,11 +478,9 @@ def open_database(home: Home = None, *, db_url: str | None = None) -> Session:
     Raises:
         t2i_track.errors.DatabaseError: there is no database, or its schema is another version's.
     """
-    from sqlalchemy.orm import Session
+    from t2i_track.db.session import LineageSession, read_engine
 
-    from t2i_track.db.session import read_engine
-
-    return Session(read_engine(_workspace(home, db_url).url))
+    return LineageSession(read_engine(_workspace(home, db_url).url))
 
 
 def _workspace(home: Home, db_url: str | None) -> Workspace:

@@ -75,16 +75,19 @@ class Workspace:
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """A session that the database engine itself keeps from writing."""
-        from sqlalchemy.orm import Session
-
-        from t2i_track.db.session import explained, read_engine
+        from t2i_track.db.session import LineageSession, explained, read_engine
 
         engine = read_engine(self.url)
         try:
-            with explained(self.url), Session(engine) as session:
+            with explained(self.url), LineageSession(engine) as session:
                 yield session
         finally:
             engine.dispose()
+
+    @property
+    def trash(self) -> Path:
+        """Where deleted runs and foreign files wait for `t2i gc`."""
+        return self.home / "trash"
 
     def require_writable(self) -> None:
         """Make the home folder, or say why not.

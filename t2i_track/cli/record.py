@@ -27,6 +27,8 @@ def run_sections(record: Mapping[str, Any], files: Sequence[str]) -> list[Sectio
         "took": _took(record["started_at"], record["ended_at"]),
         "seconds per image": record["seconds_per_image"],
         "MLflow run": record["mlflow_run_id"],
+        "note": record["note"] or None,
+        **{f"tag {key}": value for key, value in record["tags"].items()},
     }
     reused = f", {record['reused']} of them made by earlier runs" if record["reused"] else ""
     pictures = {"images": f"{made} of {wanted}{reused}", "folder": record["folder"]}

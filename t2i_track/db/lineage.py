@@ -24,6 +24,7 @@ from t2i_track.db.models import (
     Protocol,
     Run,
     RunStatus,
+    RunTag,
     Sweep,
     SweepRun,
 )
@@ -33,6 +34,7 @@ from t2i_track.errors import Ambiguous, NotFound
 # Below SQLite's and PostgreSQL's limits on bound parameters of one statement.
 CHUNK = 500
 LATEST = "latest"
+_NO_RUN = "there is no run yet: make one with 't2i generate'"
 
 T = TypeVar("T")
 
@@ -146,24 +148,31 @@ def finish_run(session: Session, run: Run, status: RunStatus, error: str | None 
     run.seconds_per_image = session.scalar(select(func.avg(Image.seconds)).where(Image.run_id == run.id))
 
 
-def find_run(session: Session, address: str) -> Run:
+def find_run(session: Session, address: str, *, deleted: bool = False) -> Run:
     """The run with that id (or a prefix of 4 characters or more), name or MLflow run id; or ``latest``.
+
+    Args:
+        session: of the database.
+        address: of a run.
+        deleted: among those in the trash, in a session that sees them.
 
     Raises:
         NotFound, Ambiguous: the message lists the candidates.
     """
+    runs = select(Run).where(Run.deleted_at.is_not(None) if deleted else Run.deleted_at.is_(None))
     if address == LATEST:
-        latest = session.scalar(select(Run).order_by(Run.created_at.desc(), Run.id.desc()).limit(1))
+        latest = session.scalar(runs.order_by(Run.created_at.desc(), Run.id.desc()).limit(1))
         if latest is None:
-            raise NotFound("there is no run yet: make one with 't2i generate'")
+            raise NotFound("there is no run in the trash" if deleted else _NO_RUN)
         return latest
-    exact = list(session.scalars(select(Run).where(or_(Run.uuid == address, Run.mlflow_run_id == address))))
-    found = exact or list(session.scalars(select(Run).where(Run.name == address).order_by(Run.created_at)))
+    exact = list(session.scalars(runs.where(or_(Run.uuid == address, Run.mlflow_run_id == address))))
+    found = exact or list(session.scalars(runs.where(Run.name == address).order_by(Run.created_at)))
     if not found and len(address) >= 4:
         prefix = or_(_starts(Run.uuid, address), _starts(Run.mlflow_run_id, address))
-        found = list(session.scalars(select(Run).where(prefix).order_by(Run.created_at)))
+        found = list(session.scalars(runs.where(prefix).order_by(Run.created_at)))
     if not found:
-        raise NotFound(f"no run '{address}': 't2i runs' lists them")
+        listed = "'t2i gc --dry-run' lists what is there" if deleted else "'t2i runs' lists them"
+        raise NotFound(f"no run '{address}'{' in the trash' if deleted else ''}: {listed}")
     return _only(found, "run", address, lambda run: f"{run.uuid[:12]} ({run.name}, {run.created_at:%Y-%m-%d %H:%M:%S})")
 
 
@@ -187,10 +196,10 @@ def find_image(session: Session, address: str, home: Path) -> Image:
     at = image_at(session, address, home)
     found = [] if at is None else [at]
     if not found and address.isdigit() and len(address) < 12:
-        found = list(session.scalars(select(Image).where(Image.id == int(address))))
+        found = list(session.scalars(select(Image).join(Run).where(Image.id == int(address))))
     if not found and len(address) >= 6:
         prefix = or_(_starts(Image.sha256, address), _starts(Image.pixels_sha256, address))
-        found = list(session.scalars(select(Image).where(prefix).order_by(Image.id).limit(20)))
+        found = list(session.scalars(select(Image).join(Run).where(prefix).order_by(Image.id).limit(20)))
     if not found:
         raise NotFound(f"no image '{address}': give its id, its path, or six or more characters of a hash")
     return _only(found, "image", address, lambda image: f"{image.id} ({image.path})")
@@ -198,7 +207,7 @@ def find_image(session: Session, address: str, home: Path) -> Image:
 
 def image_at(session: Session, path: str, home: Path) -> Image | None:
     """The image that was written there, by its path as stored or as the user sees it."""
-    return session.scalars(select(Image).where(Image.path.in_(_paths(path, home)))).first()
+    return session.scalars(select(Image).join(Run).where(Image.path.in_(_paths(path, home)))).first()
 
 
 def is_taken(session: Session, mlflow_run_id: str) -> bool:
@@ -260,6 +269,16 @@ def image_counts(session: Session, run_ids: Iterable[int]) -> dict[int, int]:
 def reused_count(session: Session, run_id: int) -> int:
     """How many of the run's images another run made."""
     return session.scalar(select(func.count()).where(Image.run_id == run_id, Image.made_by.is_not(None))) or 0
+
+
+def tags_of(session: Session, run_ids: Iterable[int]) -> dict[int, dict[str, str]]:
+    """Run -> its tags."""
+    found: dict[int, dict[str, str]] = {}
+    for chunk in chunks(run_ids):
+        query = select(RunTag.run_id, RunTag.key, RunTag.value).where(RunTag.run_id.in_(chunk)).order_by(RunTag.key)
+        for run_id, key, value in session.execute(query):
+            found.setdefault(run_id, {})[key] = value
+    return found
 
 
 def finished_like(session: Session, settings_sha256: str) -> Run | None:

@@ -200,7 +200,9 @@ class Run(Base):
         back_populates="run", order_by="(Image.prompt_index, Image.replicate)", passive_deletes=True
     )
     metric_values: Mapped[list["MetricValue"]] = relationship(back_populates="run", passive_deletes=True)
-    tags: Mapped[list["RunTag"]] = relationship(back_populates="run", order_by="RunTag.key", passive_deletes=True)
+    tags: Mapped[list["RunTag"]] = relationship(
+        back_populates="run", order_by="RunTag.key", passive_deletes=True, cascade="all, delete-orphan"
+    )
 
 
 class RunTag(Base):

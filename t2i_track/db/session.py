@@ -10,10 +10,11 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, IntegrityError, NoSuchModuleError, SQLAlchemyError
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import ORMExecuteState, Session, sessionmaker, with_loader_criteria
 
 from t2i_track.db import sqlite
 from t2i_track.db.address import Address, parse, path_of, reason, where
+from t2i_track.db.models import Run
 from t2i_track.db.ownership import VERSIONS, has_ours
 from t2i_track.db.types import loads
 from t2i_track.errors import DatabaseError, NoDatabase, SchemaTooNew, SchemaTooOld
@@ -78,8 +79,23 @@ def any_read_engine(address: Address) -> Engine:
         return reading_engine(_with_timeout(url), json_deserializer=loads)
 
 
-def sessions(engine: Engine) -> sessionmaker[Session]:
-    return sessionmaker(engine, expire_on_commit=False)
+class LineageSession(Session):
+    """To which runs that were put into the trash are not there, unless its ``info`` says ``WITH_DELETED``."""
+
+
+WITH_DELETED = "with_deleted"
+_KEPT = with_loader_criteria(Run, Run.deleted_at.is_(None), include_aliases=True)
+
+
+@event.listens_for(LineageSession, "do_orm_execute")
+def _without_deleted(state: ORMExecuteState) -> None:
+    of_its_own = state.is_select and not state.is_column_load and not state.is_relationship_load
+    if of_its_own and not state.session.info.get(WITH_DELETED):
+        state.statement = state.statement.options(_KEPT)
+
+
+def sessions(engine: Engine) -> sessionmaker[LineageSession]:
+    return sessionmaker(engine, class_=LineageSession, expire_on_commit=False)
 
 
 def schema_version(engine: Engine) -> str | None:

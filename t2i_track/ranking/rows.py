@@ -126,6 +126,9 @@ class RunRow(Values):
     mlflow_run_id: str | None = None
     origin: str | None = None
     """The program that made the pictures, where they were imported."""
+    note: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """What people said of it."""
     scores: Mapping[str, Score] = field(default_factory=dict)
     all_scores: Mapping[str, tuple[Score, ...]] = field(default_factory=dict)
     """Of each score that is stored under several protocols, all its values, the newest last."""

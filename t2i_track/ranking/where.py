@@ -29,16 +29,18 @@ from t2i_track.ranking.rows import RunRow
 Condition = Callable[[Mapping[str, Any]], bool | None]
 """True, False, or None where a value is missing."""
 
+TAG = "tag."
+"""How the columns begin that are people's tags."""
 COLUMNS = {
     column.name: bool(re.search(r"\b(int|float)\b", str(column.type)))
     for column in fields(RunRow)
-    if column.name not in ("scores", "all_scores")
+    if column.name not in ("scores", "all_scores", "tags")
 }
 """What is known of a run beside its scores, and whether it is a number."""
 _TOKEN = re.compile(
     r"""\s*(?:(?P<number>-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\w.]))
     |(?P<text>'(?:[^']|'')*'|"(?:[^"]|"")*")
-    |(?P<word>[^\W\d]\w*)|(?P<sign><=|>=|!=|<>|==|[=<>(),]))""",
+    |(?P<word>tag\.[\w.-]+|[^\W\d]\w*)|(?P<sign><=|>=|!=|<>|==|[=<>(),]))""",
     re.VERBOSE,
 )
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
@@ -63,8 +65,13 @@ def where(rows: Iterable[RunRow], condition: str) -> list[RunRow]:
     """
     seen = settled(rows)
     metrics = {name for row in seen for name in row.scores} | set(rankable())
-    test = parse(condition, {**dict.fromkeys(metrics, True), **COLUMNS})
-    return [row for row in seen if test(_values(row, metrics))]
+    tags = {f"{TAG}{key}" for row in seen for key in row.tags}
+    test = parse(condition, {**dict.fromkeys(metrics, True), **COLUMNS, **dict.fromkeys(tags, False)})
+    return [row for row in seen if test(_values(row, metrics) | _tags(row, tags))]
+
+
+def _tags(row: RunRow, names: Iterable[str]) -> dict[str, str | None]:
+    return {name: row.tags.get(name.removeprefix(TAG)) for name in names}
 
 
 def parse(condition: str, columns: Mapping[str, bool]) -> Condition:

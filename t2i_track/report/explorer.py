@@ -119,6 +119,7 @@ def _run(row: RunRow, label: str, ranks: Mapping[str, Any], by: str, mark: str) 
         "value": score.value if score and score.value == score.value else None,
         "mark": mark,
         "settings": {axis: row.told(axis) for axis in AXES},
+        "said": {**({"note": row.note} if row.note else {}), **{f"tag {key}": tag for key, tag in row.tags.items()}},
     }
 
 

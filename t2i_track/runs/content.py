@@ -41,6 +41,10 @@ TABLE_IMAGES = 64
 LINKS = 24
 """Cells in a sweep's description, of which MLflow keeps 8000 characters."""
 GRID_KEY = "sample_grid"
+TAG = "t2i.tag."
+"""How the names of tags begin in MLflow that people gave a run."""
+UNTAGGED = "untagged"
+"""Key of ``Run.config``: tags that were taken away, so that MLflow's are too."""
 SEARCHABLE = ("guidance", "steps")
 """Parameters that are metrics too: MLflow compares parameters as text, and only metrics by ``>``."""
 PROGRESS, COST, INTERVAL, ALIGNMENT = "progress/", "cost/", "interval/", "alignment"
@@ -83,8 +87,18 @@ def parts(session: Session, workspace: Workspace, row: Run | Sweep, parent: str 
         counted = sorted(value for value, _ in chosen.values())
         found["scores"] = Part(_digest(*scored, *counted), partial(_scores, session, row, chosen))
     cell = cell_of(session, row)
-    told = [row.name, row.experiment, row.status, row.started_at, row.ended_at, row.error, cell and cell.sweep.uuid]
-    found["run"] = Part(_digest(*told), partial(_run, row, cell, parent))
+    told: list[Any] = [
+        row.name,
+        row.experiment,
+        row.status,
+        row.started_at,
+        row.ended_at,
+        row.error,
+        cell and cell.sweep.uuid,
+    ]
+    tags = {tag.key: tag.value for tag in row.tags}
+    told += [said for said in (tags, row.note, row.config.get(UNTAGGED)) if said]  # none of older runs has any
+    found["run"] = Part(_digest(*told), partial(_run, row, tags, cell, parent))
     return found
 
 
@@ -104,7 +118,7 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else list(value)
 
 
-def _run(run: Run, cell: SweepRun | None, parent: str | None) -> Content:
+def _run(run: Run, own: Mapping[str, str], cell: SweepRun | None, parent: str | None) -> Content:
     started = run.started_at or run.created_at
     settings = parameters(run)
     tags: dict[str, str | int | None] = {
@@ -119,6 +133,11 @@ def _run(run: Run, cell: SweepRun | None, parent: str | None) -> Content:
         "t2i.reason": run.error,
         "mlflow.runName": run.name,
         "mlflow.parentRunId": parent,
+        "mlflow.note.content": run.note,
+        "t2i.sweep": None,
+        "t2i.cell": None,
+        **{f"{TAG}{key}": None for key in run.config.get(UNTAGGED, ())},
+        **{f"{TAG}{key}": value for key, value in own.items()},
     }
     if cell is not None:
         tags |= {"t2i.sweep": cell.sweep.name, "t2i.cell": cell.cell}

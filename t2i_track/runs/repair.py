@@ -29,9 +29,6 @@ from t2i_track.runs.reproduce import Places, loaded_for, made_again, whole_recor
 from t2i_track.runs.verify import Verification, placed
 from t2i_track.workspace import Workspace
 
-TRASH = "trash"
-"""The folder of the home into which files are moved."""
-
 
 @dataclass(frozen=True)
 class Mended:
@@ -65,7 +62,7 @@ def repair(workspace: Workspace, found: Verification, places: Places) -> list[Me
     for fault in found.faults:
         if fault.mends is not Mends.NOTHING:
             by_run.setdefault(fault.run, []).append(fault)
-    trash = workspace.home / TRASH / f"verify-{utc_now():%Y%m%dT%H%M%S}"
+    trash = workspace.trash / f"verify-{utc_now():%Y%m%dT%H%M%S}"
     return [mended for uuid, faults in by_run.items() for mended in _of_run(workspace, uuid, faults, trash, places)]
 
 

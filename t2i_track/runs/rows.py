@@ -49,12 +49,13 @@ def run_rows(
     sweeps = _sweeps(session, ids)
     if sweep is not None:  # a run may be a cell of several
         sweeps = dict.fromkeys(ids, lineage.find_sweep(session, sweep).name)
-    scores = _scores(session, runs)
+    scores, tags = _scores(session, runs), lineage.tags_of(session, ids)
     return [
         RunRow(
             **_fields(run),
             sweep=sweeps.get(run.id),
             images=counts.get(run.id, 0),
+            tags=tags.get(run.id, {}),
             scores={name: values[-1] for name, values in scores.get(run.id, {}).items()},
             all_scores={name: tuple(values) for name, values in scores.get(run.id, {}).items() if len(values) > 1},
         )
@@ -113,7 +114,7 @@ _FIELDS = {
     "manifest": Manifest.sha256,
     **{
         name: getattr(Run, name)
-        for name in ("name", "experiment", "status", "seconds_per_image", "mlflow_run_id", "origin")
+        for name in ("name", "experiment", "status", "seconds_per_image", "mlflow_run_id", "note", "origin")
     },
     **{name: _column(declared.column) for name, declared in DECLARED.items() if declared.column is not None},
 }
@@ -213,7 +214,7 @@ def _shown(image: Image, workspace: Workspace, negative: str | None = None) -> d
         **{name: value for name, value in values_of(run).to_dict().items() if name in RECORDED},
         **({} if negative is None else {"negative_prompt": negative}),
         **{name: own for name in ("dtype", "batch_size") if (own := getattr(image, name)) is not None},
-        **({} if image.note is None else {"note": image.note}),
+        **{name: own for name in ("note", "made_by") if (own := getattr(image, name)) is not None},
         "weights_sha256": run.model.weights_sha256,
         "tokens": image.tokens,
         "truncated": image.truncated,

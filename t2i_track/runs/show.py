@@ -109,6 +109,7 @@ def run_record(session: Session, workspace: Workspace, run: Run) -> dict[str, An
     record["manifest"] = _columns(run.manifest, leave_out={"id"})
     if own := lineage.own_negatives(session, run.manifest_id, run.num):
         record["manifest"]["negative_prompts"] = len(own)
+    record["tags"] = lineage.tags_of(session, [run.id]).get(run.id, {})
     record["images"] = lineage.image_counts(session, [run.id]).get(run.id, 0)
     record["reused"] = lineage.reused_count(session, run.id)
     record["folder"] = run.config[IMPORTED]["folder"] if run.origin else str(workspace.run_folder(run))

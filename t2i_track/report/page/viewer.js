@@ -57,7 +57,7 @@ function drawRecord() {
   const records = viewer.runs.map((run) => {
     const image = imageOf(run, viewer.place);
     if (!image) return {};
-    return { run: run.name, ...run.settings, ...run.record, ...image.record, ...image.scores };
+    return { run: run.name, ...run.said, ...run.settings, ...run.record, ...image.record, ...image.scores };
   });
   const keys = [...new Set(records.flatMap(Object.keys))];
   const lines = keys
