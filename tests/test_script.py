@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny as small
+from safetensors.torch import load_file, save_file
 from sqlalchemy import select
+from tiny import single_file
 
 from t2i_track import api
 from t2i_track.db.models import Image, Run
@@ -85,13 +87,24 @@ def test_it_makes_the_recorded_pixels(
     assert told == f"{tmp_path / 'again.png'}: {SAME if (again == recorded).all() else OTHER}\n"
 
 
+def one_file(model: Path, folder: Path, prefix: str = "") -> Path:
+    """The model as one file of original names; with a prefix what lies under it alone."""
+    file = folder / "model.safetensors"
+    single_file.write(model, file)
+    kept = {key: tensor for key, tensor in load_file(file).items() if key.startswith(prefix)}
+    save_file(kept, file)
+    return file
+
+
 @pytest.mark.parametrize(
     "chosen",
     [
         {"lora": "sd1-lora-kohya", "lora_scale": 0.5},
         {"embedding": "sd1-embedding-long"},
         {"vae": "sd1"},
+        {"vae": "file"},
         {"model": "fp16-sharded", "dtype": "fp16"},
+        {"model": "one-file"},
     ],
 )
 def test_what_is_put_into_the_model_is_put_in(
@@ -102,9 +115,13 @@ def test_what_is_put_into_the_model_is_put_in(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    places = {name: str(tiny(chosen[name])) for name in ("lora", "embedding", "model") if name in chosen}
+    named = ((name, chosen.get(name)) for name in ("lora", "embedding", "model"))
+    places = {name: str(tiny(value)) for name, value in named if value not in (None, "one-file")}
+    if chosen.get("model") == "one-file":
+        places = {"model": str(one_file(tiny("sd1"), tmp_path)), "model_config": str(tiny("sd1"))}
     if "vae" in chosen:
-        places["vae"] = str(tiny(chosen["vae"]) / "vae")
+        own = tiny("sd1") / "vae"
+        places["vae"] = str(own if chosen["vae"] == "sd1" else one_file(tiny("sd1"), tmp_path, "first_stage_model."))
     prompts = ["a cat", "a <cat> sd1-embedding-long cat"]
     given = {"model": str(tiny("sd1")), "height": 64, "width": 64, "prompt": prompts, **chosen, **places}
     image, _ = last_image(store, **given)
@@ -146,10 +163,8 @@ def test_what_it_cannot_make_is_refused_in_one_line(store: tuple[Workspace, str]
         text = script_of(session, store[0], str(image))
         assert "BATCH_SIZE, ROW = 1, 0" in text
         assert "pipe.vae.use_tiling = True" in text
-        file = tmp_path / "model.safetensors"
-        file.touch()
-        run.config = {**run.config, "resolved": {**run.config["resolved"], "vae": str(file)}}
-        with pytest.raises(ModelError, match=r"has a VAE of one file"):
+        run.config = {**run.config, "resolved": {**run.config["resolved"], "vae": str(tmp_path)}}
+        with pytest.raises(ModelError, match=r"^there is no .*config\.json, which says what the VAE is"):
             script_of(session, store[0], str(image))
         session.rollback()
         with pytest.raises(NotFound, match="no image 'nowhere'"):

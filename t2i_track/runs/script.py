@@ -18,6 +18,7 @@ from t2i_track.errors import ModelError, NotFound, SettingsError
 from t2i_track.images.decoding import Note, decoding_of, has
 from t2i_track.images.families import FAMILIES, Family, family_of
 from t2i_track.images.memory import Decoding
+from t2i_track.images.source import VAE
 from t2i_track.runs.plan import folder_name
 from t2i_track.runs.record import stored_record
 from t2i_track.settings import DECLARED, EMBEDDED_MODEL, NO_OFFLOAD, PLAIN, UNWEIGHTED, Stage, Values
@@ -80,10 +81,6 @@ def _require_plain(asked: _Asked) -> None:
         )
     if has(note, Note.DECODED, Note.REMADE, Note.NOT_FINITE):
         raise SettingsError(f"image {asked.image.id} was {note}, which a plain call does not do: use t2i reproduce")
-    if settings.model != EMBEDDED_MODEL and Path(settings.model).expanduser().is_file():
-        raise ModelError(f"image {asked.image.id} is of a model of one file ({settings.model}): use t2i reproduce")
-    if settings.vae is not None and Path(settings.vae).expanduser().is_file():
-        raise ModelError(f"image {asked.image.id} has a VAE of one file ({settings.vae}): use t2i reproduce")
 
 
 def _head(asked: _Asked) -> Iterator[str]:
@@ -130,20 +127,38 @@ def _literal(value: Any) -> str:
 
 
 def _pipeline(asked: _Asked) -> Iterator[str]:
-    settings = asked.settings
-    model, given = settings.model, ["dtype=DTYPE", "use_safetensors=True"]
-    if model == EMBEDDED_MODEL:
-        yield "# The model that t2i-track is shipped with; its folder may be copied anywhere."
-        model = str(assets.shapes_sd())
-    elif not Path(model).expanduser().is_dir() and asked.image.run.model.revision:
-        given.append(f"revision={asked.image.run.model.revision!r}")
-    if (variant := _variant(settings)) != PLAIN:
-        given.append(f"variant={variant!r}")
+    settings, given = asked.settings, ["dtype=DTYPE"]
+    model, revision = settings.model, asked.image.run.model.revision
     if settings.vae is not None:
-        yield f"vae = diffusers.{_vae_class(settings.vae)}.from_pretrained({settings.vae!r}, dtype=DTYPE)"
+        yield f"vae = {_vae(settings)}"
         given.append("vae=vae")
-    yield f"pipe = diffusers.{asked.kind}.from_pretrained({model!r}, {', '.join(given)})"
+    if settings.model_config is not None:  # as only models of one file have one
+        given += [f"config={settings.model_config!r}", "local_files_only=True"]
+        yield f"pipe = diffusers.{asked.kind}.from_single_file({model!r}, {', '.join(given)})"
+    else:
+        if model == EMBEDDED_MODEL:
+            yield "# The model that t2i-track is shipped with; its folder may be copied anywhere."
+            model = str(assets.shapes_sd())
+        elif revision and not Path(model).expanduser().is_dir():
+            given.append(f"revision={revision!r}")
+        if (variant := _variant(settings)) != PLAIN:
+            given.append(f"variant={variant!r}")
+        given.append("use_safetensors=True")
+        yield f"pipe = diffusers.{asked.kind}.from_pretrained({model!r}, {', '.join(given)})"
     yield "pipe.set_progress_bar_config(disable=True)"
+
+
+def _vae(settings: Values) -> str:
+    """How the VAE in place of the model's is loaded: a folder, or a file by what the model's own is."""
+    place = Path(str(settings.vae)).expanduser()
+    if not place.is_file():
+        return f"diffusers.{_vae_class(place)}.from_pretrained({str(place)!r}, torch_dtype=DTYPE)"
+    model = assets.shapes_sd() if settings.model == EMBEDDED_MODEL else Path(settings.model_config or settings.model)
+    own = model.expanduser() / VAE
+    return (
+        f"diffusers.{_vae_class(own)}.from_single_file({str(place)!r}, config={str(own)!r}, local_files_only=True,"
+        " torch_dtype=DTYPE)"
+    )
 
 
 def _variant(settings: Values) -> str:
@@ -159,13 +174,12 @@ def _variant(settings: Values) -> str:
     return next((one.variant for one in chosen if one is not None and one.variant != PLAIN), PLAIN)
 
 
-def _vae_class(place: str) -> str:
+def _vae_class(folder: Path) -> str:
     from t2i_track.images import model_folder
 
-    folder = Path(place).expanduser()
     if not (folder / model_folder.CONFIG).is_file():
-        raise ModelError(f"the VAE '{place}' is no folder of its own here: use t2i reproduce")
-    return str(model_folder.read_json(folder / model_folder.CONFIG, place)[model_folder.CLASS])
+        raise ModelError(f"there is no {folder / model_folder.CONFIG}, which says what the VAE is: use t2i reproduce")
+    return str(model_folder.read_json(folder / model_folder.CONFIG, str(folder))[model_folder.CLASS])
 
 
 def _adapters(asked: _Asked) -> Iterator[str]:
