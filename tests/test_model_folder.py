@@ -107,6 +107,7 @@ def lacking(file: str, tensor: str) -> Callable[[Path], object]:
         (index("7"), r"its model_index\.json is a int, not an object"),
         (index(""), r"its model_index\.json cannot be read"),
         (index('{"unet": ["diffus'), r"its model_index\.json cannot be read"),
+        (index('{"vae": 1, "vae": 2}'), r"its model_index\.json cannot be read \(the key 'vae' is there twice\)"),
         (index("[" * 100_000), r"its model_index\.json cannot be read"),
         (index("{}"), r"its model_index\.json names no pipeline class under _class_name"),
         (index('{"unet": [], "vae": null}'), r"names no pipeline class under _class_name"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -169,6 +170,16 @@ def test_what_would_be_ignored_is_refused(negatives: list[str | None], chosen: d
     with pytest.raises(SettingsError) as told:
         require_fit(Settings(**chosen), "StableDiffusionPipeline", configs, negatives)
     assert str(told.value).startswith(reason)
+
+
+def test_where_pictures_are_guided_only_against_one_every_row_needs_one(tiny: Callable[[str], Path]) -> None:
+    configs, guided = configs_in(tiny("flux-dev"), "flux"), {"true_cfg_scale": 4.0, "guidance": 3.0}
+    require_fit(Settings(**guided), "FluxPipeline", configs, ["x", "y"])
+    require_fit(Settings(**guided, negative_prompt="z"), "FluxPipeline", configs, ["x", None])
+    with pytest.raises(SettingsError, match=r"^true_cfg_scale 4 would be ignored: .* \(each row of a manifest may"):
+        require_fit(Settings(**guided), "FluxPipeline", configs, ["x", None])
+    with pytest.raises(SettingsError, match=r"^the manifest's negative_prompt 'x' would be ignored: guidance is an in"):
+        require_fit(Settings(guidance=3.0), "FluxPipeline", configs, ["x", "y"])
 
 
 def test_it_is_refused_before_anything_is_made(made: SimpleNamespace, tmp_path: Path) -> None:

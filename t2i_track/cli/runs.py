@@ -40,17 +40,24 @@ def runs(
 
 @click.command()
 @click.argument("address", metavar="RUN_OR_IMAGE")
+@click.option("--script", is_flag=True, help="Print a script of diffusers alone that makes the image again.")
 @format_option("table", "json")
 @workspace_options
-def show(workspace: Workspace, address: str, fmt: str) -> None:
+def show(workspace: Workspace, address: str, script: bool, fmt: str) -> None:
     """The whole record of a run or of an image; --format json has every field of it.
 
     A run is addressed by its id or a prefix of it, its name, its MLflow run id, or 'latest'; an image by its id, its
     path, or a prefix of a hash.
+
+    \b
+      t2i show 12 --script > image.py && python image.py image.png
     """
     from t2i_track.cli.record import image_sections, run_sections
     from t2i_track.runs.show import first_files, record_of
 
+    if script:
+        _print_script(workspace, address)
+        return
     with workspace.reading() as session:
         record = record_of(session, workspace, address)
         if fmt == "json":
@@ -59,3 +66,10 @@ def show(workspace: Workspace, address: str, fmt: str) -> None:
             print_sections(image_sections(record))
         else:
             print_sections(run_sections(record, first_files(session, record["uuid"], FILES)))
+
+
+def _print_script(workspace: Workspace, address: str) -> None:
+    from t2i_track.runs.script import script_of
+
+    with workspace.reading() as session:
+        click.echo(script_of(session, workspace, address), nl=False)

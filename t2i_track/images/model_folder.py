@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from t2i_track.errors import ModelError
 from t2i_track.filesystems import is_lfs_pointer
 from t2i_track.images.variants import DIFFUSERS, TRANSFORMERS, Weights, choose, is_weights
 from t2i_track.images.weights import SAFE, header
+from t2i_track.jsontext import parsed
 
 INDEX = "model_index.json"
 CONFIG = "config.json"
@@ -234,7 +234,7 @@ def read_json(path: Path, model: str) -> dict[str, Any]:
         raise ModelError(f"'{model}': {where} is a folder, where a file should be: {AGAIN}")
     _refuse_pointer(path, model)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parsed(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError, OSError) as error:
         reason = " ".join(str(error).split())[:100]
         raise ModelError(f"'{model}': its {where} cannot be read ({reason}): {AGAIN}") from None

@@ -282,8 +282,13 @@ def _stacked(pipe: Any, rows: Sequence[dict[str, torch.Tensor]]) -> dict[str, An
 
 def call_arguments(pipe: Any, settings: Values) -> dict[str, Any]:
     """What the settings, and what is fixed for the family, pass to the pipeline's call, as it names them."""
-    family = family_of(type(pipe).__name__, settings.model)
-    taken = inspect.signature(pipe.__call__).parameters
+    return arguments_of(type(pipe), settings)
+
+
+def arguments_of(kind: Any, settings: Values) -> dict[str, Any]:
+    """The same by the pipeline's class alone."""
+    family = family_of(kind.__name__, settings.model)
+    taken = inspect.signature(kind.__call__).parameters
     asked = settings.arguments(Stage.CALL, Stage.SCHEDULER)
     asked[family.guidance] = asked.pop("guidance_scale")
     # Some have "" for their default, and refuse it beside embeddings.
