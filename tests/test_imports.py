@@ -142,6 +142,12 @@ def test_pictures_without_a_word_are_one_run_of_each_folder(tmp_path: Path, take
     assert found.notes[0].startswith("3 of 3 pictures have no prompt that is known (0.png, 1.png, 2.png): ")
 
 
+def test_the_home_in_the_folder_is_no_output(tmp_path: Path, take: Importer) -> None:
+    png(tmp_path / "home" / "cache" / "references" / "1.png", 1, {})
+    png(tmp_path / "a.png", 2, a1111("a cat", 1, 7))
+    assert take(tmp_path).said == "1 picture imported into 1 run"
+
+
 def test_only_what_one_program_made(home: tuple[Path, Import], take: Importer) -> None:
     found = take(home[0] / "outputs", made_by="swarmui")
     assert (found.imported, {run.origin for run in found.runs}) == (6, {"swarmui"})
@@ -203,6 +209,8 @@ def test_values_that_no_picture_has_are_unknown() -> None:
         ({"prompt": '{"3": {"class_type": 5, "inputs": []}}'}, "no sampler that is known"),
         ({"Comment": "9" * 5000, "Source": ""}, "its 'Comment' cannot be read"),
         ({"parameters": f"{'x' * 70_000}\nSteps: 1, Sampler: Euler, CFG scale: 1, Seed: 1"}, "a prompt of 70,000"),
+        ({"Dream": " " * 2**20}, "its 'Dream' has 1,048,576 characters, where 16,384 are read"),
+        ({"Comment": "{}", "Source": " " * 2**20}, "its 'Source' has 1,048,576 characters"),
         ({"Dream": '"a" -s ' + "9" * 5000}, "its 'Dream' cannot be read"),
     ],
 )

@@ -16,6 +16,8 @@ from t2i_track.jsontext import parsed
 OURS = "t2i-track"
 _USER_COMMENT, _EXIF, _MAKE, _MODEL = 0x9286, 0x8769, 0x010F, 0x0110
 MOST_EXIF = 2**22
+_MOST = {"Dream": 2**14, "Source": 2**10, "parameters": 2**20}
+"""Characters of texts that are searched by patterns, which take the square of that at worst."""
 
 Texts = Mapping[str, str]
 
@@ -37,6 +39,9 @@ def read(path: Path) -> Found | None:
 
 def understood(said: Texts) -> Found | None:
     """What texts by their keywords say, see ``read``."""
+    for keyword, most in _MOST.items():
+        if len(said.get(keyword, "")) > most:
+            raise Unreadable(f"its {keyword!r} has {len(said[keyword]):,} characters, where {most:,} are read")
     for keyword, reader in _READERS:
         if keyword in said:
             try:
