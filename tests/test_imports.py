@@ -142,6 +142,12 @@ def test_pictures_without_a_word_are_one_run_of_each_folder(tmp_path: Path, take
     assert found.notes[0].startswith("3 of 3 pictures have no prompt that is known (0.png, 1.png, 2.png): ")
 
 
+def test_the_home_in_the_folder_is_no_output(tmp_path: Path, take: Importer) -> None:
+    png(tmp_path / "home" / "cache" / "references" / "1.png", 1, {})
+    png(tmp_path / "a.png", 2, a1111("a cat", 1, 7))
+    assert take(tmp_path).said == "1 picture imported into 1 run"
+
+
 def test_only_what_one_program_made(home: tuple[Path, Import], take: Importer) -> None:
     found = take(home[0] / "outputs", made_by="swarmui")
     assert (found.imported, {run.origin for run in found.runs}) == (6, {"swarmui"})
@@ -180,10 +186,34 @@ def test_jpeg_and_webp_say_it_in_exif(tmp_path: Path) -> None:
         assert (found.origin, found.prompt, found.seed) == ("swarmui", PROMPTS[1], 5)
 
 
+def test_the_page_names_every_program() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "import.md").read_text(encoding="utf-8")
+    assert [name for name in FORMATS if f"| `{name}` |" not in page] == []
+
+
 def test_comfyui_without_a_workflow() -> None:
     found = tools.understood(comfyui("a cat", 3, 7, workflow=False))
     assert found is not None
     assert (found.prompt, found.negative_prompt, found.seed) == ("a cat", "watermark", 3)
+
+
+def test_comfyui_whose_sampler_is_in_parts() -> None:
+    graph = {
+        "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "a cat", "clip": ["11", 0]}},
+        "10": {"class_type": "VAELoader", "inputs": {"vae_name": "ae.safetensors"}},
+        "12": {"class_type": "UNETLoader", "inputs": {"unet_name": "flux1-dev.safetensors", "weight_dtype": "default"}},
+        "13": {"class_type": "SamplerCustomAdvanced", "inputs": {"noise": ["25", 0], "guider": ["22", 0],
+               "sampler": ["16", 0], "sigmas": ["17", 0], "latent_image": ["27", 0]}},
+        "16": {"class_type": "KSamplerSelect", "inputs": {"sampler_name": "euler"}},
+        "17": {"class_type": "BasicScheduler", "inputs": {"scheduler": "normal", "steps": 20, "denoise": 1}},
+        "22": {"class_type": "BasicGuider", "inputs": {"model": ["12", 0], "conditioning": ["26", 0]}},
+        "25": {"class_type": "RandomNoise", "inputs": {"noise_seed": 219670278747233}},
+        "26": {"class_type": "FluxGuidance", "inputs": {"guidance": 3.5, "conditioning": ["6", 0]}},
+    }  # fmt: skip
+    found = tools.understood({"prompt": json.dumps(graph)})
+    assert found is not None
+    assert (found.prompt, found.negative_prompt, found.seed, found.guidance) == ("a cat", "", 219670278747233, 3.5)
+    assert (found.steps, found.scheduler, found.model) == (20, "euler", "flux1-dev.safetensors")
 
 
 def test_values_that_no_picture_has_are_unknown() -> None:
@@ -203,6 +233,8 @@ def test_values_that_no_picture_has_are_unknown() -> None:
         ({"prompt": '{"3": {"class_type": 5, "inputs": []}}'}, "no sampler that is known"),
         ({"Comment": "9" * 5000, "Source": ""}, "its 'Comment' cannot be read"),
         ({"parameters": f"{'x' * 70_000}\nSteps: 1, Sampler: Euler, CFG scale: 1, Seed: 1"}, "a prompt of 70,000"),
+        ({"Dream": " " * 2**20}, "its 'Dream' has 1,048,576 characters, where 16,384 are read"),
+        ({"Comment": "{}", "Source": " " * 2**20}, "its 'Source' has 1,048,576 characters"),
         ({"Dream": '"a" -s ' + "9" * 5000}, "its 'Dream' cannot be read"),
     ],
 )
@@ -294,7 +326,8 @@ def test_what_reads_runs_takes_the_unknown(home: tuple[Path, Import], cli: Any, 
     where = ("--home", root / "home")
     mute = next(run.run for run in found.runs if run.origin == "scripts")
     other = next(run.run for run in found.runs if run.origin == "a1111")
-    assert "scripts-old" in cli("runs", *where).out
+    (line,) = [line for line in cli("runs", *where).out.splitlines() if "scripts-old" in line]
+    assert line.count("unknown") == 4  # guidance, steps, scheduler, base seed
     assert "pictures of  scripts" in cli("show", mute, *where).out
     assert "guidance" not in json.loads(cli("show", mute, *where, "--format", "json").out)["settings"]
     assert "Size: 64x64" in cli("show", 1, *where).out
@@ -386,3 +419,28 @@ def test_from_a_folder_to_an_answer(scored: tuple[Path, Import], cli: Any, tmp_p
 def test_foreign_prompts_are_not_judged_by_the_embedded_world(home: tuple[Path, Import], tracking_uri: str) -> None:
     with pytest.raises(MetricError, match="nothing to measure of run"):
         api.evaluate(home[1].runs[0].run, home=home[0] / "home", tracking_uri=tracking_uri)
+
+
+def test_the_command_says_what_was_made_and_what_is_next(tmp_path: Path, cli: Any) -> None:
+    for number, guidance in enumerate((4, 7)):
+        png(tmp_path / "out" / f"{number}.png", number, a1111("a \x1b[31m cat", number, guidance))
+    where = ("--home", tmp_path / "home", "--experiment", "web ui")
+    done = cli("import", tmp_path / "out", *where)
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
+    assert lines[0] == "2 pictures imported into 2 runs"
+    assert lines[-2].startswith("note: the pictures are used where they lie, nothing was copied")
+    runs = [line.split()[0] for line in lines[3:5]]
+    score, compare = lines[-1].removeprefix("next: ").split(" | ")
+    assert score == f"t2i evaluate {' '.join(runs)} --reference FOLDER --home {tmp_path / 'home'}"
+    assert compare == f"t2i compare --experiment 'web ui' --home {tmp_path / 'home'}"
+    again = json.loads(cli("import", tmp_path / "out", *where, "--format", "json").out)
+    assert {name: again[name] for name in ("imported", "known", "runs", "left_out", "unscored")} == {
+        "imported": 0, "known": 2, "runs": [], "left_out": {}, "unscored": None,
+    }  # fmt: skip
+    unscored = cli("import", tmp_path / "out", *where, "--run-name", "b", "--reference", tmp_path / "none")
+    assert unscored.code == 0  # nothing was new, so nothing is to be scored
+    png(tmp_path / "out" / "new.png", 9, a1111("a dog", 1, 4))
+    unscored = cli("import", tmp_path / "out", *where, "--reference", tmp_path / "none")
+    assert unscored.code == 1
+    assert "t2i: imported, but not scored: no reference" in unscored.err

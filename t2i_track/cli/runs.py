@@ -31,10 +31,14 @@ def runs(
       t2i runs --status failed
       t2i runs --where "guidance > 7 and steps = 30" --limit 10
     """
+    from t2i_track.ranking.rows import UNKNOWABLE, UNKNOWN
     from t2i_track.runs.show import RUN_COLUMNS, run_rows
 
     with workspace.reading() as session:
         rows = run_rows(session, experiment, status, limit, where)
+    if fmt in ("table", "markdown"):
+        unknown = dict.fromkeys(UNKNOWABLE, UNKNOWN)
+        rows = [{name: unknown.get(name) if value is None else value for name, value in row.items()} for row in rows]
     print_rows(rows, fmt, columns=RUN_COLUMNS, drop=DROPPED)
 
 

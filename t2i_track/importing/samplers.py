@@ -9,6 +9,7 @@ from t2i_track.schedulers import SCHEDULERS, SIGMAS
 
 MOST_NAME = 50
 """Characters of a scheduler's name that a run keeps."""
+MOST_READ = 200
 _PLAIN = {"", "automatic", "normal", "default", "uniform", "native", "none"}
 """Names of the spacing of noise levels that a sampler has by itself."""
 _OWN_SPACING = {("dpm++2m", "karras"): "dpm++2m-karras"}
@@ -30,7 +31,7 @@ def named(sampler: str, spacing: str = "") -> tuple[str | None, str | None]:
 
     Where no known one is meant, the name as it is, with the spacing behind a ``/``; None without a name.
     """
-    name, spacing = " ".join(sampler.split()), spacing.strip().lower()
+    name, spacing = " ".join(sampler[:MOST_READ].split()), spacing[:MOST_READ].strip().lower()
     key = _key(name)
     for end in (*SIGMAS, "k"):  # "DPM++ 2M Karras" and InvokeAI's "dpmpp_2m_k"
         match = re.fullmatch(rf"(.+?)[ _-]{end}", name, re.IGNORECASE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from t2i_track.jsontext import parsed
 OURS = "t2i-track"
 _USER_COMMENT, _EXIF, _MAKE, _MODEL = 0x9286, 0x8769, 0x010F, 0x0110
 MOST_EXIF = 2**22
+_MOST = {"Dream": 2**14, "Source": 2**10, "parameters": 2**20}
+"""Characters of texts that are searched by patterns, which take the square of that at worst."""
 
 Texts = Mapping[str, str]
 
@@ -37,6 +40,9 @@ def read(path: Path) -> Found | None:
 
 def understood(said: Texts) -> Found | None:
     """What texts by their keywords say, see ``read``."""
+    for keyword, most in _MOST.items():
+        if len(said.get(keyword, "")) > most:
+            raise Unreadable(f"its {keyword!r} has {len(said[keyword]):,} characters, where {most:,} are read")
     for keyword, reader in _READERS:
         if keyword in said:
             try:
@@ -132,7 +138,66 @@ def _comfyui(said: Texts) -> Found | None:
     workflow = _json(said, "workflow") if "workflow" in said else None
     if workflow is None or not isinstance(workflow.get("links"), list):
         said = {**said, "workflow": json.dumps({"links": _links(prompt)})}
+    nodes = {str(name): node for name, node in prompt.items() if _is_node(node)}
+    if any(node["class_type"] in _PARTED for node in nodes.values()):
+        return _parted(nodes)
     return _by(said, "comfyui", "ComfyUIParser")
+
+
+_PARTED = ("SamplerCustomAdvanced", "SamplerCustom")
+"""Samplers whose seed, steps and guidance are nodes of their own, as in ComfyUI's graphs for Flux and SD 3."""
+_GUIDED = ("positive", "conditioning", "guider")
+"""Inputs that lead from such a sampler to the prompt."""
+MOST_NODES = 10_000
+
+
+def _is_node(node: Any) -> bool:
+    return isinstance(node, dict) and isinstance(node.get("class_type"), str) and isinstance(node.get("inputs"), dict)
+
+
+def _parted(nodes: Mapping[str, Any]) -> Found:
+    """Of each value the one that the whole graph has; unknown where nodes say different ones."""
+    return found.of(
+        "comfyui",
+        {
+            "prompt": _upstream(nodes, _GUIDED),
+            "negative_prompt": _upstream(nodes, ("negative",)),
+            "seed": _only(nodes, "noise_seed"),
+            "guidance": _first({"flux": _only(nodes, "guidance"), "cfg": _only(nodes, "cfg")}, "flux", "cfg"),
+            "steps": _only(nodes, "steps"),
+            "sampler": _only(nodes, "sampler_name"),
+            "spacing": _only(nodes, "scheduler"),
+            "model": _first({name: _only(nodes, name) for name in _MODELS}, *_MODELS),
+        },
+    )
+
+
+_MODELS = ("unet_name", "ckpt_name")
+
+
+def _only(nodes: Mapping[str, Any], name: str) -> Any:
+    values = [value for node in nodes.values() if isinstance(value := node["inputs"].get(name), str | int | float)]
+    return values[0] if len(set(values)) == 1 else None
+
+
+def _upstream(nodes: Mapping[str, Any], names: tuple[str, ...]) -> str:
+    """The text nearest to the sampler, going against the links from these inputs."""
+    guides = [node for node in nodes.values() if node["class_type"] in _PARTED or "Guider" in node["class_type"]]
+    waiting = deque(node["inputs"].get(name) for node in guides for name in names)
+    seen: set[str] = set()
+    while waiting and len(seen) < MOST_NODES:
+        link = waiting.popleft()
+        key = str(link[0]) if isinstance(link, list) and link else ""
+        if key in seen or key not in nodes:
+            continue
+        seen.add(key)
+        inputs = nodes[key]["inputs"]
+        text = next((inputs[name] for name in ("text", "t5xxl", "clip_l") if isinstance(inputs.get(name), str)), None)
+        if text is not None:
+            return str(text)
+        if "Guider" not in nodes[key]["class_type"]:  # whose inputs are all of them guides already
+            waiting.extend(inputs.values())
+    return ""
 
 
 def _links(prompt: Mapping[str, Any]) -> list[list[Any]]:

@@ -155,7 +155,7 @@ def import_folder(
     if not folder.is_dir():
         other = "is a file: name its folder" if folder.exists() else "is not there: check the path"
         raise TransferError(f"{folder} {other}")
-    listed = look_through(folder)
+    listed = _without_home(look_through(folder), workspace)
     if not listed.pictures:
         raise TransferError(f"{folder} has no pictures: {listed.said()}; name another folder")
     workspace.require_writable()
@@ -177,6 +177,16 @@ def import_folder(
         scored=tuple(scored),
         unscored=unscored,
     )
+
+
+def _without_home(listed: Folder, workspace: Workspace) -> Folder:
+    """Without what is in the home folder, where that lies in the folder: runs and caches are no one's outputs."""
+    home = workspace.home.absolute()
+    if not home.is_relative_to(listed.root) or home == listed.root:
+        return listed
+    left = {why: [path for path in paths if not path.is_relative_to(home)] for why, paths in listed.left_out.items()}
+    pictures = [path for path in listed.pictures if not path.is_relative_to(home)]
+    return Folder(listed.root, pictures, {why: paths for why, paths in left.items() if paths})
 
 
 def _said(look: _Look, runs: int) -> str:

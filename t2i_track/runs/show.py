@@ -112,7 +112,7 @@ def run_record(session: Session, workspace: Workspace, run: Run) -> dict[str, An
     record["tags"] = lineage.tags_of(session, [run.id]).get(run.id, {})
     record["images"] = lineage.image_counts(session, [run.id]).get(run.id, 0)
     record["reused"] = lineage.reused_count(session, run.id)
-    record["folder"] = run.config[IMPORTED]["folder"] if run.origin else str(workspace.run_folder(run))
+    record["folder"] = _folder(session, workspace, run)
     record["scores"] = [
         {
             **{name: getattr(value, name) for name in ("name", "value", "ci_low", "ci_high", "n", "note")},
@@ -121,6 +121,14 @@ def run_record(session: Session, workspace: Workspace, run: Run) -> dict[str, An
         for value in values
     ]
     return record
+
+
+def _folder(session: Session, workspace: Workspace, run: Run) -> str:
+    """Where the run's pictures are; of an imported run whose files were not copied, the folder that was named."""
+    first = session.scalar(select(Image.path).where(Image.run_id == run.id).limit(1))
+    if run.origin is not None and first is not None and PurePath(first).is_absolute():
+        return str(run.config[IMPORTED]["folder"])
+    return str(workspace.run_folder(run))
 
 
 def first_files(session: Session, run: str, most: int) -> list[str]:
