@@ -20,6 +20,7 @@ from t2i_track.errors import ModelError, SealError, SettingsError
 from t2i_track.images import png
 from t2i_track.runs import seal_file
 from t2i_track.runs.audit import Audit, audit
+from t2i_track.runs.claims import Findings, Verdict
 from t2i_track.runs.merkle import leaf_hash
 from t2i_track.runs.seal import root_of, seal
 from t2i_track.workspace import Workspace
@@ -379,3 +380,11 @@ def test_the_commands(home: Workspace, cli: Callable[..., Any], tmp_path: Path) 
     assert wrong.code == 1
     assert "picture 0: pixels_sha256, blocks of 000000-" in wrong.out
     assert wrong.err.startswith("t2i: run ")
+
+
+def test_what_agrees_only_by_blocks_is_said() -> None:
+    verdicts = [Verdict("a", 0, "hash"), Verdict("b", 3, "blocks")]
+    found = Findings(whole=2, nonce="n", verdicts=verdicts)
+    assert found.proves() == (
+        "all 2 agree within 2 of 255, 1 of them only by the mean colours of blocks, within 3, which are all that there are"
+    )

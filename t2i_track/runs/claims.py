@@ -130,6 +130,8 @@ class Findings:
         wrong, most = len(self.disagreeing), f"at most {100 * found.share:.3g} % of the run can be false"
         of = f"all {self.looked}" if not wrong else f"{self.looked - wrong} of {self.looked}"
         agree = f"{of} agree within {TOLERANCE} of 255"
+        if weaker := sum(verdict.agrees and verdict.by == "blocks" for verdict in self.verdicts):
+            agree += f", {weaker} of them only by the mean colours of blocks, within {BLOCK_TOLERANCE}"
         if self.looked == self.whole:
             return f"{agree}, which are all that there are"
         return f"{agree}: {most} at {100 * found.level:g} % ({found.method}, {self.looked} of {self.whole})"
