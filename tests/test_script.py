@@ -99,11 +99,8 @@ def one_file(model: Path, folder: Path, prefix: str = "") -> Path:
 @pytest.mark.parametrize(
     "chosen",
     [
-        {"lora": "sd1-lora-kohya", "lora_scale": 0.5},
-        {"embedding": "sd1-embedding-long"},
-        {"vae": "sd1"},
-        {"vae": "file"},
-        {"model": "fp16-sharded", "dtype": "fp16"},
+        {"lora": "sd1-lora-kohya", "lora_scale": 0.5, "embedding": "sd1-embedding-long", "vae": "file"},
+        {"model": "fp16-sharded", "dtype": "fp16", "vae": "sd1"},
         {"model": "one-file"},
     ],
 )
