@@ -386,5 +386,6 @@ def test_what_agrees_only_by_blocks_is_said() -> None:
     verdicts = [Verdict("a", 0, "hash"), Verdict("b", 3, "blocks")]
     found = Findings(whole=2, nonce="n", verdicts=verdicts)
     assert found.proves() == (
-        "all 2 agree within 2 of 255, 1 of them only by the mean colours of blocks, within 3, which are all that there are"
+        "all 2 agree within 2 of 255, 1 of them only by the mean colours of blocks, within 3,"
+        " which are all that there are"
     )
