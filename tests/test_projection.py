@@ -24,8 +24,8 @@ from t2i_track.runs.evaluate import Request, score
 from t2i_track.runs.generate import Generator
 from t2i_track.runs.grid import Experiment
 from t2i_track.runs.plan import Plan
-from t2i_track.runs.projection import Sent, pending
-from t2i_track.runs.resync import _home, resync
+from t2i_track.runs.projection import Sent, home_of, pending
+from t2i_track.runs.resync import resync
 from t2i_track.settings import Settings
 from t2i_track.tracking import Tracker
 from t2i_track.workspace import Workspace
@@ -289,8 +289,8 @@ def test_no_password_is_stored(workspace: Workspace, run: str, tracking_uri: str
     with workspace.begin() as session:
         row = session.scalars(select(Run)).one()
         row.config = {**row.config, projection.STATE: {"uri": "http://mlflow:1", "sent": {}}}
-        assert _home(row, "http://me:secret@mlflow:1") == "http://me:secret@mlflow:1"
-        assert _home(row, "http://me:secret@elsewhere:1") == "http://mlflow:1"
+        assert home_of(row, "http://me:secret@mlflow:1") == "http://me:secret@mlflow:1"
+        assert home_of(row, "http://me:secret@elsewhere:1") == "http://mlflow:1"
 
 
 def test_an_unknown_address(workspace: Workspace, run: str) -> None:

@@ -18,6 +18,7 @@ import t2i_track
 from t2i_track.db import session as database
 from t2i_track.db.models import Image, ImageScore, MetricValue, Prompt, Run, RunStatus
 from t2i_track.db.types import utc_now
+from t2i_track.errors import NotFound
 from t2i_track.files import alone
 from t2i_track.images import png
 from t2i_track.runs.faults import Kind
@@ -174,6 +175,20 @@ def fewer(home: Workspace) -> None:
         session.delete(image)
 
 
+def repainted(home: Workspace) -> None:
+    """With a record that says so: it is no picture of another place."""
+    path = files(home)[0]
+    pixels = png.read_pixels(path) ^ 1
+    write(path, pixels, png.read_record(path) | {"pixels_sha256": png.pixels_sha256(pixels)})
+
+
+def from_elsewhere(home: Workspace) -> None:
+    path = files(home)[0]
+    pixels = png.read_pixels(path) ^ 1
+    record = png.read_record(path) | {"pixels_sha256": png.pixels_sha256(pixels), "run": "e" * 32, "prompt_index": 3}
+    write(path, pixels, record)
+
+
 def name(home: Workspace) -> None:
     with home.begin() as session:
         session.execute(update(Run).values(name="other"))
@@ -191,6 +206,8 @@ def name(home: Workspace) -> None:
         (image_score, Kind.SCORE, "alignment is said to be of 8 images, and 7 have a score"),
         (fewer, Kind.INCOMPLETE, "finished with 7 of 8 images: `t2i generate --resume"),
         (fewer, Kind.FOREIGN, "a file that no row names"),
+        (repainted, Kind.CHANGED, "other pixels than were recorded"),
+        (from_elsewhere, Kind.SWAPPED, f"it is picture 3 of run '{'e' * 32}'"),
         (name, Kind.MLFLOW, "MLflow lacks its run: `t2i resync"),
     ],
 )
@@ -226,6 +243,15 @@ def test_mlflow_runs_that_are_deleted_or_gone(
         remember(run, uri=uri)
         run_id = run.mlflow_run_id
     assert verify(home).faults == ()
+    MlflowClient(uri).set_tag(run_id, "t2i.model", "another")
+    MlflowClient(uri).update_run(run_id, status="RUNNING")
+    MlflowClient(uri).log_metric(run_id, "alignment", 0.99)
+    (fault,) = verify(home).faults
+    assert (
+        "in MLflow, tag t2i.model is 'another', not 'shapes'; its status is RUNNING, not FINISHED; metric" in fault.what
+    )
+    MlflowClient(uri).delete_tag(run_id, "t2i.run")
+    assert "its tag t2i.run is gone" in verify(home).faults[0].what
     MlflowClient(uri).delete_run(run_id)
     (fault,) = verify(home).faults
     assert f"the MLflow run {run_id} is deleted: `mlflow runs restore" in fault.what
@@ -259,6 +285,8 @@ def test_which_runs_are_looked_at(home: Workspace) -> None:
     with home.begin() as session:
         session.execute(update(Run).values(deleted_at=utc_now()))
     assert verify(home).summary == "0 images of 0 runs: all is as it was recorded"
+    with pytest.raises(NotFound, match="is deleted: its files are in the trash"):
+        verify(home, ["eight"])
 
 
 def reuse(home: Workspace) -> Path:

@@ -78,7 +78,8 @@ def _read(path: Path) -> tuple[str, bytes, bytes]:
             digest.update(block)
             tail, block = block, file.read(BLOCK)
         if len(tail) < len(png.END) <= file.tell():
-            tail = os.pread(file.fileno(), len(png.END), file.tell() - len(png.END))
+            file.seek(-len(png.END), os.SEEK_END)
+            tail = file.read()
     return digest.hexdigest(), head, tail
 
 

@@ -147,7 +147,8 @@ def lacking(session: Session, workspace: Workspace, row: Run | Sweep) -> list[st
 def told(session: Session, workspace: Workspace, row: Run) -> list[Content]:
     """What MLflow should say of a run that can be read in it at once: its settings, status and scores."""
     found = parts(session, workspace, row)
-    return [found[name].content() for name in ("run", "scores") if name in found]
+    names = ("run", "scores") if state_of(row) else ("run",)  # earlier versions named scores otherwise
+    return [found[name].content() for name in names if name in found]
 
 
 def home_of(row: Run | Sweep, default: str) -> str:

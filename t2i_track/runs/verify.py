@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from t2i_track import tracking
 from t2i_track.db import lineage
 from t2i_track.db.models import Image, ManifestEntry, Prompt, Run, RunStatus
-from t2i_track.errors import Missing, TrackingError
+from t2i_track.errors import Missing, NotFound, TrackingError
 from t2i_track.files import TEMPORARY, is_held
 from t2i_track.images.decoding import Note, has
 from t2i_track.images.seeds import image_seed
@@ -32,14 +32,20 @@ from t2i_track.workspace import Workspace
 
 THREADS = os.cpu_count() or 1
 """That read and hash; both leave Python's lock to others."""
+TOGETHER = 16
+"""Files that a thread takes at once: of small ones, taking turns would cost more than reading."""
 CHUNK = 500
 """Values of one statement, below the databases' limits."""
 SHARED = (
-    *(name for name, declared in DECLARED.items() if declared.decides is Decides.PIXELS and name != "seed"),
+    *(
+        name
+        for name, declared in DECLARED.items()
+        if declared.decides is Decides.PIXELS and not declared.place and name != "seed"
+    ),
     "weights_sha256",
     "lora_sha256",
 )
-"""What the record of a file has to say that another run has made: the rest is that run's."""
+"""What the record of a file has to say that another run has made: the rest, and where weights were, is that run's."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,10 @@ def verify(workspace: Workspace, addresses: Sequence[str] = (), *, mlflow: bool 
 
 def _runs(session: Session, addresses: Sequence[str]) -> list[Run]:
     if addresses:
-        return list(dict.fromkeys(lineage.find_run(session, address) for address in addresses))
+        found = dict.fromkeys(lineage.find_run(session, address) for address in addresses)
+        if deleted := next((run for run in found if run.deleted_at is not None), None):
+            raise NotFound(f"run {deleted.uuid[:12]} is deleted: its files are in the trash")
+        return list(found)
     return list(session.scalars(select(Run).where(Run.deleted_at.is_(None)).order_by(Run.id)))
 
 
@@ -172,22 +181,29 @@ def _row_faults(
 def _of_files(session: Session, run: Run, rows: Sequence[_Row], notes: list[str]) -> list[Fault]:
     """Every picture's file, read by all threads."""
     found: dict[int, Found] = {}
+    done = 0
     with ThreadPoolExecutor(THREADS, thread_name_prefix="t2i-verify") as pool, progress(run.name, len(rows)) as show:
-        for done, (row, one) in enumerate(zip(rows, pool.map(look, (row.expected for row in rows)), strict=True), 1):
+        for some in pool.map(_looked, (rows[start : start + TOGETHER] for start in range(0, len(rows), TOGETHER))):
+            done += len(some)
             show(done)
-            if one is not None:
-                found[row.image] = one
+            found |= {image: one for image, one in some if one is not None}
     others = _others(session, found.values())
     anew = sum(one.kind is None for one in found.values())
     if anew:
-        notes.append(f"{anew} of {len(rows)} files of run {run.uuid[:12]} were compressed anew by another program:"
-                     " their pixels and records are as recorded")  # fmt: skip
+        notes.append(
+            f"{anew} of {len(rows)} files of run {run.uuid[:12]} were compressed anew by another program: their pixels"
+            " and records are as recorded"
+        )
     faults = [fault for row in rows for fault in row.faults]
     for row in rows:
         if (one := found.get(row.image)) is not None and one.kind is not None:
             kind, what = _swapped(row, one, others) or (one.kind, one.what)
             faults.append(Fault(run.uuid, kind, row.stored, what, row.image, _mends(run, row, one)))
     return faults
+
+
+def _looked(rows: Sequence[_Row]) -> list[tuple[int, Found | None]]:
+    return [(row.image, look(row.expected)) for row in rows]
 
 
 def _mends(run: Run, row: _Row, found: Found) -> Mends:
@@ -217,7 +233,10 @@ def _swapped(row: _Row, found: Found, others: Mapping[str, str]) -> tuple[Kind, 
     if other is not None:
         return Kind.SWAPPED, f"it is the picture of {other}"
     record = read_record(row.expected.path) if found.pixels_sha256 else None
-    if isinstance(record, dict) and record.get("pixels_sha256") == found.pixels_sha256:
+    if not isinstance(record, dict) or record.get("pixels_sha256") != found.pixels_sha256:
+        return None
+    own = row.expected.record or {}
+    if any(name in own and record.get(name) != own[name] for name in ("run", "prompt_index", "replicate")):
         return Kind.SWAPPED, f"it is picture {record.get('prompt_index')!r:.20} of run {record.get('run')!r:.40}"
     return None
 
@@ -262,7 +281,8 @@ def _of_mlflow(session: Session, workspace: Workspace, run: Run, silent: dict[st
         return
     try:
         contents = projection.told(session, workspace, run)
-        told = [line for content in contents for line in tracking.differences(uri, run.mlflow_run_id, content)]
+        found = (tracking.differences(uri, run.mlflow_run_id, content) for content in contents)
+        told = list(dict.fromkeys(line for lines in found for line in lines))
     except Missing as error:
         yield Fault(run.uuid, Kind.MLFLOW, stored, str(error) if "resync" in str(error) else f"{error}: {way_on}")
         return

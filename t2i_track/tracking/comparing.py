@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from t2i_track.errors import Missing
 from t2i_track.tracking import opening, store
-from t2i_track.tracking.records import OWN, Content
+from t2i_track.tracking.records import OWN, RUN_TAG, Content
 from t2i_track.tracking.writing import STATUSES, resolved_name, same_metric, same_param, written_param, written_tag
 
 if TYPE_CHECKING:
@@ -35,14 +35,20 @@ def _params(run: Run, content: Content) -> Iterator[str]:
     for key, value in content.params.items():
         # A value that differs from what was there before is beside it, under a name of its own (``writing``).
         held = [known[name] for name in (key, resolved_name(key)) if name in known]
-        if value is not None and not any(same_param(one, written_param(value)) for one in held):
-            yield f"parameter {key} is {held[0]!r:.60}, not {value!r:.60}" if held else f"parameter {key} is not there"
+        # MLflow forgets no parameter, so one that is not there is of a setting that came after the run.
+        if value is not None and held and not any(same_param(one, written_param(value)) for one in held):
+            yield f"parameter {key} is {held[0]!r:.60}, not {value!r:.60}"
+    if content.params and not known:
+        yield "it has no parameters"
 
 
 def _tags(run: Run, content: Content) -> Iterator[str]:
     for key, value in content.tags.items():
-        if key.startswith(OWN) and value is not None and run.data.tags.get(key) != written_tag(value):
-            yield f"tag {key} is {run.data.tags.get(key)!r:.60}, not {value!r:.60}"
+        now = run.data.tags.get(key)
+        if key.startswith(OWN) and value is not None and now is not None and now != written_tag(value):
+            yield f"tag {key} is {now!r:.60}, not {value!r:.60}"
+    if content.tags and RUN_TAG not in run.data.tags:
+        yield f"its tag {RUN_TAG} is gone"
 
 
 def _metrics(run: Run, content: Content) -> Iterator[str]:
