@@ -220,11 +220,8 @@ def _in_mlflow(change: Any, row: Run | Sweep, uri: str | None) -> str | None:
     """Change the MLflow side; in words, why it is left as it was."""
     if row.mlflow_run_id is None:
         return None
-    given = tracking.resolve(uri)
-    stored = state_of(row).get("uri")
-    home = given if stored in (None, tracking.shown(given)) else str(stored)
     try:
-        change(home, row.mlflow_run_id)
+        change(projection.home_of(row, tracking.resolve(uri)), row.mlflow_run_id)
     except TrackingError as error:
         return f"the MLflow run {row.mlflow_run_id} is left as it is: {error}"
     return None
