@@ -356,6 +356,9 @@ COUNTED = ("guidance", "steps", "scheduler", "true_cfg_scale")
 """What decides it by the passes of the network alone; the rest of `COSTLY` decides what a pass costs."""
 DECISIVE = tuple(name for name, declared in DECLARED.items() if declared.decides is not Decides.NOTHING)
 """What decides the set of images."""
+UNKNOWN = "unknown"
+UNKNOWABLE = ("guidance", "steps", "scheduler", "seed", "dtype", "device", "batch_size")
+"""What every run made here has, and an imported one need not."""
 RECORDED = tuple(
     name for name, declared in DECLARED.items() if declared.decides is not Decides.EXTENT and name != "seed"
 )

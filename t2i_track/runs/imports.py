@@ -25,8 +25,9 @@ from t2i_track.metrics.folder import look_through
 from t2i_track.notebook import Shown
 from t2i_track.prompts.manifest import Entry, Manifest
 from t2i_track.runs import projection
-from t2i_track.runs.looking import UNKNOWN, Item, Look, looked, without_home
+from t2i_track.runs.looking import Item, Look, looked, without_home
 from t2i_track.runs.plan import IMPORTED, RESOLVED
+from t2i_track.settings import UNKNOWN
 from t2i_track.texts import unstorable
 from t2i_track.workspace import Workspace
 

@@ -18,11 +18,9 @@ from t2i_track.importing import beside, tools
 from t2i_track.importing.found import Found, Unreadable
 from t2i_track.metrics.folder import OTHER_ENDINGS, Folder
 from t2i_track.progress import progress
-from t2i_track.settings import MOST_PIXELS
+from t2i_track.settings import MOST_PIXELS, UNKNOWN
 from t2i_track.workspace import Workspace
 
-UNKNOWN = "unknown"
-"""The origin of pictures that nothing is said of, and their model."""
 DECODED = "cannot be decoded"
 EQUAL = "equal to another"
 
