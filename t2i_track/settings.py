@@ -368,6 +368,9 @@ DECISIVE = tuple(name for name, declared in DECLARED.items() if declared.decides
 """What decides the set of images."""
 EXTENT = tuple(name for name, declared in DECLARED.items() if declared.decides is Decides.EXTENT)
 """What decides how many images there are, and none of them."""
+UNKNOWN = "unknown"
+UNKNOWABLE = ("guidance", "steps", "scheduler", "seed", "dtype", "device", "batch_size")
+"""What every run made here has, and an imported one need not."""
 RECORDED = tuple(
     name for name, declared in DECLARED.items() if declared.decides is not Decides.EXTENT and name != "seed"
 )

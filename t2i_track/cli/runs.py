@@ -6,6 +6,7 @@ import click
 
 from t2i_track.cli.options import Whole, blank, format_option, workspace_options
 from t2i_track.cli.output import print_record, print_rows, print_sections
+from t2i_track.settings import UNKNOWABLE, UNKNOWN
 from t2i_track.workspace import Workspace
 
 STATUSES = ("running", "finished", "failed", "interrupted")
@@ -31,7 +32,6 @@ def runs(
       t2i runs --status failed
       t2i runs --where "guidance > 7 and steps = 30" --limit 10
     """
-    from t2i_track.ranking.rows import UNKNOWABLE, UNKNOWN
     from t2i_track.runs.show import RUN_COLUMNS, run_rows
 
     with workspace.reading() as session:

@@ -12,8 +12,9 @@ from t2i_track.ranking.margin import POWER, VERDICTS, about
 from t2i_track.ranking.pair import PairComparison
 from t2i_track.ranking.protocols import MARK, otherwise
 from t2i_track.ranking.ranking import Ranked
-from t2i_track.ranking.rows import UNKNOWABLE, UNKNOWN, RunRow, varied
+from t2i_track.ranking.rows import RunRow, varied
 from t2i_track.ranking.words import bounds, change, number
+from t2i_track.settings import UNKNOWABLE, UNKNOWN
 
 Cells = list[list[str]]
 SHOWN_AXES = ("guidance", "steps")

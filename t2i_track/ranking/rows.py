@@ -15,11 +15,8 @@ from t2i_track.errors import CompareError
 from t2i_track.metrics.metric import Direction
 from t2i_track.metrics.registry import SECONDS, rankable, score_info
 from t2i_track.schedulers import network_calls
-from t2i_track.settings import AXES, Values
+from t2i_track.settings import AXES, UNKNOWABLE, UNKNOWN, Values
 
-UNKNOWN = "unknown"
-UNKNOWABLE = ("guidance", "steps", "scheduler", "seed", "dtype", "device", "batch_size")
-"""Settings that every run made here has, and an imported one need not."""
 PICTURES = {"n", "images_per_prompt", "parameters.left_out_sha256", "parameters.scored_prompts_sha256"}
 """The words of a ``protocol_label`` that say which pictures of a run were scored."""
 

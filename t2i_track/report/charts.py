@@ -16,8 +16,9 @@ from t2i_track.ranking.effects import Axis
 from t2i_track.ranking.frontier import measured, quality_metric
 from t2i_track.ranking.protocols import otherwise
 from t2i_track.ranking.ranking import Ranked, eligible
-from t2i_track.ranking.rows import UNKNOWN, direction, varied
+from t2i_track.ranking.rows import direction, varied
 from t2i_track.ranking.words import number
+from t2i_track.settings import UNKNOWN
 
 # Dark enough on white and light enough on near-black (3:1 or more on both), and far apart for colour-blind eyes.
 COLOURS = ("#2f7ed8", "#d9730d", "#1f9e77", "#c2479b", "#8d7a00", "#6f6fe0", "#cf4a3c", "#4b8f9e")

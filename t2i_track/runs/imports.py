@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
-import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,15 +20,14 @@ from t2i_track.db.models import Image, MetricValue, Run, RunStatus
 from t2i_track.db.types import utc_now
 from t2i_track.errors import T2IError, TransferError
 from t2i_track.files import write_atomically
-from t2i_track.importing import beside, tools
-from t2i_track.importing.found import Found, Unreadable
-from t2i_track.metrics.folder import OTHER_ENDINGS, Folder, look_through
+from t2i_track.importing.found import Found
+from t2i_track.metrics.folder import look_through
 from t2i_track.notebook import Shown
-from t2i_track.progress import progress
 from t2i_track.prompts.manifest import Entry, Manifest
 from t2i_track.runs import projection
+from t2i_track.runs.looking import Item, Look, looked, without_home
 from t2i_track.runs.plan import IMPORTED, RESOLVED
-from t2i_track.settings import MOST_PIXELS
+from t2i_track.settings import UNKNOWN
 from t2i_track.texts import unstorable
 from t2i_track.workspace import Workspace
 
@@ -38,23 +35,7 @@ if TYPE_CHECKING:
     from t2i_track.runs.evaluate import Scored
     from t2i_track.tracking import Tracker
 
-UNKNOWN = "unknown"
-"""The origin of pictures that nothing is said of, and their model."""
-DECODED = "cannot be decoded"
-EQUAL = "equal to another"
 NAMED = 3
-
-
-@dataclass(frozen=True)
-class Item:
-    """A picture that will be an image."""
-
-    path: Path
-    sha256: str
-    pixels_sha256: str
-    width: int
-    height: int
-    found: Found
 
 
 @dataclass(frozen=True)
@@ -101,22 +82,6 @@ class Import(Shown):
         return [self.said, *self.notes, *scored, *([] if self.unscored is None else [f"not scored: {self.unscored}"])]
 
 
-@dataclass
-class _Look:
-    """What a look at a folder came to."""
-
-    folder: Folder
-    items: list[Item] = field(default_factory=list)
-    known: int = 0
-    used: set[Path] = field(default_factory=set)
-    """Files beside the pictures that speak of them."""
-    unread: list[str] = field(default_factory=list)
-    """Pictures whose own words cannot be read, with the reason."""
-
-    def leave_out(self, path: Path, reason: str) -> None:
-        self.folder.left_out.setdefault(reason, []).append(path)
-
-
 def import_folder(
     workspace: Workspace,
     folder: Path,
@@ -155,12 +120,11 @@ def import_folder(
     if not folder.is_dir():
         other = "is a file: name its folder" if folder.exists() else "is not there: check the path"
         raise TransferError(f"{folder} {other}")
-    listed = _without_home(look_through(folder), workspace)
+    listed = without_home(look_through(folder), workspace)
     if not listed.pictures:
         raise TransferError(f"{folder} has no pictures: {listed.said()}; name another folder")
     workspace.require_writable()
-    with workspace.begin() as session:
-        look = _looked(session, listed, table, fmt)
+    look = looked(workspace, listed, table, fmt)
     if not look.items and not look.known:
         raise TransferError(f"nothing of {folder} can be imported: {look.folder.said_left_out()}")
     with Tracker(tracking_uri, workspace.outbox) as tracker:
@@ -179,24 +143,14 @@ def import_folder(
     )
 
 
-def _without_home(listed: Folder, workspace: Workspace) -> Folder:
-    """Without what is in the home folder, where that lies in the folder: runs and caches are no one's outputs."""
-    home = workspace.home.absolute()
-    if not home.is_relative_to(listed.root) or home == listed.root:
-        return listed
-    left = {why: [path for path in paths if not path.is_relative_to(home)] for why, paths in listed.left_out.items()}
-    pictures = [path for path in listed.pictures if not path.is_relative_to(home)]
-    return Folder(listed.root, pictures, {why: paths for why, paths in left.items() if paths})
-
-
-def _said(look: _Look, runs: int) -> str:
+def _said(look: Look, runs: int) -> str:
     made, known = len(look.items), f", {look.known} known" if look.known else ""
     into = f" into {runs} run{'s' * (runs != 1)}" if made else ""
     lost = f", {look.folder.said_left_out()}" if look.folder.left_out else ""
     return f"{made} picture{'s' * (made != 1)} imported{into}{known}{lost}"
 
 
-def _notes(look: _Look, workspace: Workspace, copy: bool) -> Iterator[str]:
+def _notes(look: Look, workspace: Workspace, copy: bool) -> Iterator[str]:
     mute = [item for item in look.items if not item.found.prompt]
     if mute:
         yield (
@@ -209,7 +163,8 @@ def _notes(look: _Look, workspace: Workspace, copy: bool) -> Iterator[str]:
         yield f"what {what} cannot be read: {'; '.join(look.unread[:NAMED])}"
     odd = [item for item in look.items if item.found.note]
     if odd:
-        yield f"{len(odd)} pictures have a note, the first: {odd[0].path.name}: {odd[0].found.note}"
+        have = "1 picture has" if len(odd) == 1 else f"{len(odd)} pictures have"
+        yield f"{have} a note, the first: {odd[0].path.name}: {odd[0].found.note}"
     away = any(Path(workspace.stored_path(item.path)).is_absolute() for item in look.items)
     if look.items and not copy and away:
         yield "the pictures are used where they lie, nothing was copied: keep them there, or import with --copy"
@@ -218,124 +173,6 @@ def _notes(look: _Look, workspace: Workspace, copy: bool) -> Iterator[str]:
 def _some(items: Sequence[Item]) -> str:
     more = f" and {len(items) - NAMED} more" if len(items) > NAMED else ""
     return ", ".join(item.path.name for item in items[:NAMED]) + more
-
-
-def _looked(session: Session, listed: Folder, table: Path | None, fmt: str | None) -> _Look:
-    """Every picture of the folder, hashed, read and decoded."""
-    look = _Look(listed)
-    told = _told_by_tables(look, table)
-    hashes = _hashed(look)
-    known = _known(session, hashes)
-    look.known = len(known)
-    look.used |= {place for digest in known for place in beside.places(hashes[digest]) if place.is_file()}
-    new = {digest: path for digest, path in hashes.items() if digest not in known}
-    with progress(f"pictures of {listed.root.name}", len(new)) as show:
-        for done, (digest, path) in enumerate(new.items(), 1):
-            item = _item(look, path, digest, told.get(path), fmt)
-            if item is not None:
-                look.items.append(item)
-            show(done)
-    left = {why: [path for path in paths if path not in look.used] for why, paths in listed.left_out.items()}
-    listed.left_out = {why: paths for why, paths in left.items() if paths}
-    return look
-
-
-def _hashed(look: _Look) -> dict[str, Path]:
-    """The files by their hashes; of equal ones the first."""
-    from t2i_track.metrics.cache import sha256
-
-    hashes: dict[str, Path] = {}
-    for path in look.folder.pictures:
-        try:
-            digest = sha256(path)
-        except OSError as error:
-            look.leave_out(path, f"cannot be read ({error.strerror})")
-            continue
-        if digest in hashes:
-            look.leave_out(path, EQUAL)
-        hashes.setdefault(digest, path)
-    return hashes
-
-
-def _known(session: Session, hashes: Iterable[str]) -> set[str]:
-    """Of the hashes of files, those of images of runs."""
-    every, found = list(hashes), set[str]()
-    for start in range(0, len(every), lineage.CHUNK):
-        some = every[start : start + lineage.CHUNK]
-        found |= set(session.scalars(select(Image.sha256).where(Image.sha256.in_(some))))
-    return found
-
-
-def _told_by_tables(look: _Look, table: Path | None) -> dict[Path, Found]:
-    """What tables say of pictures: each of those in its folder and below, one from elsewhere of all."""
-    told: dict[Path, Found] = {}
-    try:
-        for one in beside.tables(look.folder.left_out.get(OTHER_ENDINGS, [])):
-            mine = [path for path in look.folder.pictures if path.is_relative_to(one.path.parent)]
-            if found := one.found(mine):
-                told |= found
-                look.used.add(one.path)
-        if table is not None:
-            given = next(beside.tables([table]), None) if table.is_file() else None
-            found = given.found(look.folder.pictures) if given is not None else {}
-            if not found:
-                raise TransferError(
-                    f"{table} speaks of no picture of {look.folder.root}: it wants a column caption, prompt or text,"
-                    " and pictures that are named by its file_name, image_id, caption_id or the numbers of its rows"
-                )
-            told |= found
-    except (Unreadable, OSError) as error:
-        raise TransferError(f"{error}: mend the table, or move it elsewhere") from None
-    return told
-
-
-def _item(look: _Look, path: Path, digest: str, told: Found | None, fmt: str | None) -> Item | None:
-    """The picture, or None where it was left out with the reason."""
-    import numpy as np
-
-    from t2i_track.images.png import pixels_sha256
-    from t2i_track.pictures import UnreadablePicture, decode, reason_of, size_of
-
-    found = told if told is not None and told.prompt else _own_words(look, path) or told or Found(origin=UNKNOWN)
-    if fmt is not None and found.origin != fmt:
-        look.leave_out(path, f"not of {fmt}")
-        return None
-    try:
-        with _no_bomb_warning():
-            width, height = size_of(path)
-            if width * height > MOST_PIXELS:
-                raise UnreadablePicture(f"{width} x {height} pixels are more than {MOST_PIXELS}")
-            pixels = np.asarray(decode(path))
-    except Exception as error:  # noqa: BLE001 - a stranger's file, in Pillow's readers
-        reason = str(error) if isinstance(error, UnreadablePicture) else reason_of(path, error)
-        look.leave_out(path, f"{DECODED} ({reason[:80]})")
-        return None
-    return Item(path, digest, pixels_sha256(pixels), pixels.shape[1], pixels.shape[0], found)
-
-
-@contextlib.contextmanager
-def _no_bomb_warning() -> Iterator[None]:
-    """Sizes are looked at here: Pillow need not warn of them too."""
-    from PIL.Image import DecompressionBombWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DecompressionBombWarning)
-        yield
-
-
-def _own_words(look: _Look, path: Path) -> Found | None:
-    """What is said in the picture, or by a file of its own beside it."""
-    try:
-        found = tools.read(path)
-        if found is not None:
-            return found
-        told = beside.of_picture(path)
-        if told is not None:
-            look.used.add(told[1])
-            return told[0]
-    except (Unreadable, OSError) as error:
-        look.unread.append(f"{path.name} ({error})")
-    return None
 
 
 @dataclass(frozen=True)
@@ -352,7 +189,7 @@ class _Group:
         return self.items[0].found
 
 
-def _groups(look: _Look, experiment: str, run_name: str | None) -> list[_Group]:
+def _groups(look: Look, experiment: str, run_name: str | None) -> list[_Group]:
     """One for each setting and size; where neither guidance nor steps are known, also one for each folder."""
     found: dict[str, list[Item]] = defaultdict(list)
     settings: dict[str, dict[str, Any]] = {}
@@ -399,7 +236,7 @@ def _digest(*parts: str) -> str:
 
 
 def _stored(
-    workspace: Workspace, tracker: Tracker, look: _Look, experiment: str, run_name: str | None, copy: bool
+    workspace: Workspace, tracker: Tracker, look: Look, experiment: str, run_name: str | None, copy: bool
 ) -> tuple[list[ImportedRun], list[str]]:
     """Each group in a transaction of its own, its files before its rows; then MLflow is told."""
     runs, notes = [], []

@@ -16,9 +16,8 @@ from t2i_track.errors import MetricError, ProtocolMismatch
 from t2i_track.metrics.extractors import INCEPTION
 from t2i_track.metrics.published import GATED, check_protocol, load_protocol
 from t2i_track.metrics.reference import Reference
-from t2i_track.ranking.rows import UNKNOWABLE, UNKNOWN
 from t2i_track.runs.plan import stored_prompts, values_of
-from t2i_track.settings import EMBEDDED_MODEL
+from t2i_track.settings import EMBEDDED_MODEL, UNKNOWABLE, UNKNOWN
 
 EMBEDDED = "shapes"
 RUN_REFERENCE = "run:"
