@@ -20,6 +20,7 @@ from t2i_track.errors import MetricError, ProtocolMismatch, SettingsError, Trans
 from t2i_track.importing import FORMATS, tools
 from t2i_track.importing.found import Found, Unreadable
 from t2i_track.importing.samplers import named
+from t2i_track.runs import trash
 from t2i_track.runs.imports import Import
 from t2i_track.workspace import Workspace
 
@@ -115,6 +116,8 @@ def test_the_same_folder_again_adds_nothing_and_new_files_join_their_runs(tmp_pa
     twice = ordered.index(PROMPTS[1])
     assert [one[:3] for one in told if one[2] == 0] == [(prompt, place, 0) for place, prompt in enumerate(ordered)]
     assert [one[1:] for one in told if one[0] == PROMPTS[1]] == [(twice, 0, 0), (twice, 1, 8)]
+    trash.delete(Workspace(tmp_path / "home"), None, [more.runs[0].run])
+    assert take(folder).said == ("0 pictures imported, 5 known (5 in the trash: `t2i delete --undo` or `t2i gc`)")
 
 
 def test_equal_files_are_one_picture(tmp_path: Path, take: Importer) -> None:

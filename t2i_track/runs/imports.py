@@ -144,7 +144,8 @@ def import_folder(
 
 
 def _said(look: Look, runs: int) -> str:
-    made, known = len(look.items), f", {look.known} known" if look.known else ""
+    trash = f" ({look.trashed} in the trash: `t2i delete --undo` or `t2i gc`)" if look.trashed else ""
+    made, known = len(look.items), f", {look.known} known{trash}" if look.known else ""
     into = f" into {runs} run{'s' * (runs != 1)}" if made else ""
     lost = f", {look.folder.said_left_out()}" if look.folder.left_out else ""
     return f"{made} picture{'s' * (made != 1)} imported{into}{known}{lost}"

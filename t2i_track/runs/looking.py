@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from t2i_track.db import lineage
-from t2i_track.db.models import Image
+from t2i_track.db.models import Image, Run
 from t2i_track.errors import TransferError
 from t2i_track.importing import beside, tools
 from t2i_track.importing.found import Found, Unreadable
@@ -44,6 +44,8 @@ class Look:
     folder: Folder
     items: list[Item] = field(default_factory=list)
     known: int = 0
+    trashed: int = 0
+    """Of the known, those of runs in the trash."""
     used: set[Path] = field(default_factory=set)
     """Files beside the pictures that speak of them."""
     unread: list[str] = field(default_factory=list)
@@ -69,8 +71,11 @@ def looked(workspace: Workspace, listed: Folder, table: Path | None, fmt: str | 
     told = _told_by_tables(look, table)
     hashes = _hashed(look)
     with workspace.begin() as session:  # which makes a fresh database
-        known = _known(session, hashes)
-    look.known = len(known)
+        known, seen = (
+            _known(session, hashes, select(Image.sha256)),
+            _known(session, hashes, select(Image.sha256).join(Run)),
+        )
+    look.known, look.trashed = len(known), len(known - seen)
     look.used |= {place for digest in known for place in beside.places(hashes[digest]) if place.is_file()}
     new = {digest: path for digest, path in hashes.items() if digest not in known}
     with progress(f"pictures of {listed.root.name}", len(new)) as show:
@@ -101,12 +106,12 @@ def _hashed(look: Look) -> dict[str, Path]:
     return hashes
 
 
-def _known(session: Session, hashes: Iterable[str]) -> set[str]:
-    """Of the hashes of files, those of images of runs."""
+def _known(session: Session, hashes: Iterable[str], images: Select[str]) -> set[str]:
+    """Of the hashes of files, those of such images; a join with their runs leaves out those in the trash."""
     every, found = list(hashes), set[str]()
     for start in range(0, len(every), lineage.CHUNK):
         some = every[start : start + lineage.CHUNK]
-        found |= set(session.scalars(select(Image.sha256).where(Image.sha256.in_(some))))
+        found |= set(session.scalars(images.where(Image.sha256.in_(some))))
     return found
 
 
