@@ -17,6 +17,7 @@ T2IError
 │   └── ProtocolMismatch   a run does not follow a named protocol
 ├── TransferError          pictures cannot be imported, or data exported
 ├── CompareError           there is nothing that can be ranked
+├── LabelError             a failure case cannot be stored
 ├── SealError              a run cannot be sealed or audited, or a file is no seal
 ├── TrackingError          MLflow cannot be reached, or fails in a way that may pass
 │   ├── Unreachable        it does not answer, or not in time
@@ -98,6 +99,10 @@ class TransferError(T2IError):
 
 
 class CompareError(T2IError):
+    pass
+
+
+class LabelError(T2IError):
     pass
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from t2i_track.cli.output import csv_text, echo
 from t2i_track.cli.tables import Column, aligned, columns_of, draw, heading, paragraph, terminal
 from t2i_track.ranking.comparison import Comparison
-from t2i_track.ranking.describe import as_json, escaped, findings, pipes, ranked
+from t2i_track.ranking.describe import as_json, escaped, failed, findings, pipes, ranked
 from t2i_track.ranking.frontier import alignment_metric
 from t2i_track.texts import clean
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 LEFT_OUT = ["run", "name", "reason"]
+FAILURES = "Failures, as shares of the labelled images"
 TIERS = {"1": "bold green", "2": "cyan", "3": "yellow"}
 """The style of a tier; those further down have none."""
 STANDINGS = {"as good": "green"}
@@ -34,6 +35,10 @@ def draw_comparison(console: Console, comparison: Comparison) -> None:
     """For a terminal: as `table`, fitted to the width."""
     titles, cells = ranked(comparison)
     draw(console, _ranked_columns(comparison, titles, cells))
+    if comparison.failures:
+        console.print()
+        heading(console, FAILURES)
+        draw(console, _failure_columns(comparison))
     if comparison.excluded:
         console.print()
         heading(console, "Not ranked")
@@ -60,9 +65,19 @@ def _ranked_columns(comparison: Comparison, titles: Sequence[str], cells: Sequen
     ]  # fmt: skip
 
 
+def _failure_columns(comparison: Comparison) -> list[Column]:
+    order = ["run", "name", "by people"]  # the last goes first
+    return [
+        replace(one, fold="interval", drop=order.index(one.title) + 1 if one.title in order else 0)
+        for one in columns_of(*failed(comparison))
+    ]
+
+
 def table(comparison: Comparison) -> str:
     """Plain text: the ranking, what was left out, and what follows from it."""
     parts = [aligned(*ranked(comparison))]
+    if comparison.failures:
+        parts.append(f"{FAILURES}:\n" + aligned(*failed(comparison)))
     if comparison.excluded:
         parts.append("Not ranked:\n" + aligned(LEFT_OUT, _left_out(comparison)))
     parts.append("\n".join(map(clean, findings(comparison))))
@@ -71,6 +86,8 @@ def table(comparison: Comparison) -> str:
 
 def markdown(comparison: Comparison) -> str:
     parts = [pipes(*ranked(comparison))]
+    if comparison.failures:
+        parts.append(f"{FAILURES}:\n\n" + pipes(*failed(comparison)))
     if comparison.excluded:
         parts.append("Not ranked:\n\n" + pipes(LEFT_OUT, _left_out(comparison)))
     parts.append("\n".join(f"- {escaped(line)}" for line in findings(comparison)))

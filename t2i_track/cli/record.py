@@ -12,6 +12,7 @@ from t2i_track.cli.output import Section, shown
 from t2i_track.cli.scores import score_section
 from t2i_track.cli.tables import Column
 from t2i_track.ranking.rows import Score, protocol_difference, protocol_label
+from t2i_track.ranking.words import bounds, number
 
 
 def run_sections(record: Mapping[str, Any], files: Sequence[str]) -> list[Section]:
@@ -40,6 +41,7 @@ def run_sections(record: Mapping[str, Any], files: Sequence[str]) -> list[Sectio
         Section("Model", _spoken(record["model"])),
         Section("Prompts", _spoken(record["manifest"])),
         _scores(record["scores"]),
+        _failures(record["failures"]),
         Section("Environment", _spoken(record["environment"])),
         Section("Pictures", pictures, lines=[*files, *left]),
     ]
@@ -78,6 +80,21 @@ def _scores(scores: Sequence[Mapping[str, Any]]) -> Section:
     """All stored values; where a score was measured under several protocols, with the protocol of each."""
     section = score_section("Scores", scores, lead=_protocols(scores))
     return replace(section, lines=[*section.lines, *_differences(scores)])
+
+
+def _failures(rates: Sequence[Mapping[str, Any]]) -> Section:
+    """The share of the labelled images that have each failure."""
+    if not rates:
+        return Section("Failures")
+    columns = [
+        Column("failure", [rate["failure"] for rate in rates]),
+        Column("share", [number(rate["share"]) for rate in rates]),
+        Column("95% interval", [bounds(rate["ci_low"], rate["ci_high"]) or "none" for rate in rates]),
+        Column("images", [str(rate["k"]) for rate in rates]),
+        Column("labelled", [str(rate["n"]) for rate in rates]),
+    ]
+    by = f"{rates[0]['people']} of the {rates[0]['n']} labelled images by people, the others by their scores (auto)"
+    return Section("Failures", columns=columns, lines=[by])
 
 
 def _image_scores(scores: Sequence[Mapping[str, Any]]) -> Section:

@@ -14,6 +14,7 @@ from t2i_track.metrics.registry import METRICS, SECONDS, deciding, of_role, scor
 from t2i_track.metrics.uncertainty import Interval
 from t2i_track.notebook import Shown
 from t2i_track.ranking.effects import Effect, effect
+from t2i_track.ranking.failures import FailureRate
 from t2i_track.ranking.frontier import Frontier, alignment_metric, frontier
 from t2i_track.ranking.knee import Knee, knee
 from t2i_track.ranking.margin import Detectable, Margin, Standing
@@ -53,6 +54,8 @@ class Comparison(Shown):
     knee: Knee | None
     recommendation: Recommendation | None
     notes: tuple[str, ...]
+    failures: tuple[FailureRate, ...] = ()
+    """Of the runs whose pictures people labelled, ranked or not."""
 
     def rows(self) -> list[dict[str, Any]]:
         """All ranked runs with all settings and all scores, then the runs left out with the reason."""
@@ -106,6 +109,7 @@ class Comparison(Shown):
             "tradeoff": asdict(self.tradeoff) if self.tradeoff else None,
             "knee": asdict(self.knee) if self.knee else None,
             "recommendation": asdict(self.recommendation) if self.recommendation else None,
+            "failures": [_flat(rate) for rate in self.failures],
             "notes": list(self.notes),
         }
 
@@ -281,7 +285,7 @@ def _ranked(entry: Ranked) -> dict[str, Any]:
     }
 
 
-def _flat(found: Interval | Standing | None) -> dict[str, Any] | None:
+def _flat(found: Interval | Standing | FailureRate | None) -> dict[str, Any] | None:
     """``asdict`` would copy each number of each of a thousand runs."""
     return None if found is None else {name: getattr(found, name) for name in found.__dataclass_fields__}
 

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 
 from t2i_track.jsontext import json_text
 from t2i_track.ranking.comparison import Comparison
+from t2i_track.ranking.failures import FailureRate
 from t2i_track.ranking.frontier import alignment_metric
 from t2i_track.ranking.margin import POWER, VERDICTS, about
 from t2i_track.ranking.pair import PairComparison
 from t2i_track.ranking.protocols import MARK, otherwise
-from t2i_track.ranking.ranking import Ranked
+from t2i_track.ranking.ranking import Excluded, Ranked
 from t2i_track.ranking.rows import RunRow, varied
-from t2i_track.ranking.words import bounds, change, number
+from t2i_track.ranking.words import bounds, change, number, with_interval
 from t2i_track.settings import UNKNOWABLE, UNKNOWN
 
 Cells = list[list[str]]
@@ -39,6 +40,33 @@ def ranked(comparison: Comparison) -> tuple[list[str], Cells]:
         _cells(entry, others, second, comparison, MARK if entry.row.run in marked else "")
         for entry in comparison.ranking
     ]
+
+
+def failed(comparison: Comparison) -> tuple[list[str], Cells]:
+    """How often each labelled run fails in which way: a line a run, the share of its labelled images with its interval.
+
+    "labelled" counts the images, "by people" those of them that a person looked at.
+    """
+    entries: tuple[Ranked | Excluded, ...] = (*comparison.ranking, *comparison.excluded)
+    rows = {entry.row.run: entry.row for entry in entries}
+    rates = {(rate.run, rate.failure): rate for rate in comparison.failures}
+    names = list(dict.fromkeys(rate.failure for rate in comparison.failures))
+    labelled = {rate.run: rate for rate in comparison.failures}
+    shown = [run for run in rows if run in labelled]
+    others = other_axes([rows[run] for run in shown])
+    return [*SHOWN_AXES, *others, *names, "labelled", "by people", "run", "name"], [
+        [
+            *(rows[run].short(axis) for axis in SHOWN_AXES),
+            *(str(rows[run].told(axis)) for axis in others),
+            *(_rate(rates[run, name]) for name in names),
+            *(str(labelled[run].n), str(labelled[run].people), run[:8], rows[run].name),
+        ]
+        for run in shown
+    ]
+
+
+def _rate(rate: FailureRate) -> str:
+    return with_interval(rate.share, rate.ci_low, rate.ci_high)
 
 
 def other_axes(rows: Sequence[RunRow]) -> list[str]:

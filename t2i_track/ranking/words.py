@@ -20,9 +20,13 @@ def decimals(low: float, high: float) -> int:
 
 def value(score: Score) -> str:
     """The value with its own interval."""
-    if score.ci_low is None or score.ci_high is None:
-        return number(score.value)
-    return f"{score.value:.{decimals(score.ci_low, score.ci_high)}f} {bounds(score.ci_low, score.ci_high)}"
+    return with_interval(score.value, score.ci_low, score.ci_high)
+
+
+def with_interval(estimate: float, low: float | None, high: float | None) -> str:
+    if low is None or high is None:
+        return number(estimate)
+    return f"{estimate:.{decimals(low, high)}f} {bounds(low, high)}"
 
 
 def bounds(low: float | None, high: float | None) -> str:

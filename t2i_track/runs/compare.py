@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from t2i_track.metrics.registry import SECONDS, rankable
 from t2i_track.ranking import Comparison, ImageRow, PairComparison, RunRow, compare, compare_two
 from t2i_track.ranking.protocols import settled
 from t2i_track.ranking.where import where as matching
+from t2i_track.runs import labels
 from t2i_track.runs.rows import image_rows, run_rows
 from t2i_track.workspace import Workspace
 
@@ -52,7 +53,7 @@ def ranking(
         if experiment is not None:
             lineage.require_experiment(session, experiment)
         rows = run_rows(session, addresses, experiment=experiment, sweep=sweep)
-        comparison = compare(rows, by, where=where, within=within)
+        comparison = _labelled(session, compare(rows, by, where=where, within=within))
         if report is not None:
             shown = settled(rows) if where is None else matching(rows, where)
             _write(report, comparison, shown, image_rows(session, workspace, shown))
@@ -83,10 +84,16 @@ def pair(
         images = [image_rows(session, workspace, [row]) for row in rows]
         found = compare_two(rows[0], rows[1], images[0], images[1], within=within)
         if report is not None:
-            _write(report, compare(rows, _shared_metric(rows)), rows, [*images[0], *images[1]])
+            _write(report, _labelled(session, compare(rows, _shared_metric(rows))), rows, [*images[0], *images[1]])
         if picture is not None:
             _draw(picture, found)
     return found
+
+
+def _labelled(session: Session, comparison: Comparison) -> Comparison:
+    """With how often its runs fail, as far as their pictures are labelled."""
+    rows = [entry.row for entry in comparison.ranking] + [entry.row for entry in comparison.excluded]
+    return replace(comparison, failures=labels.rates(session, [row.run for row in rows], comparison.level))
 
 
 def _shared_metric(rows: Sequence[RunRow]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+from dataclasses import asdict
 from pathlib import PurePath
 from typing import Any
 
@@ -12,6 +14,7 @@ from t2i_track.db import lineage
 from t2i_track.db.models import Base, Image, ImageScore, Label, MetricValue, Run, RunStatus
 from t2i_track.errors import NotFound
 from t2i_track.images.png import parameters_text
+from t2i_track.runs import labels
 from t2i_track.runs.plan import IMPORTED, known_settings
 from t2i_track.runs.record import stored_record
 from t2i_track.workspace import Workspace
@@ -99,7 +102,7 @@ def record_of(session: Session, workspace: Workspace, address: str) -> dict[str,
 
 
 def run_record(session: Session, workspace: Workspace, run: Run) -> dict[str, Any]:
-    """A run's row, its model and manifest, and every score with its protocol."""
+    """A run's row, its model and manifest, every score with its protocol, and how often it fails."""
     values = session.scalars(
         select(MetricValue).where(MetricValue.run_id == run.id).order_by(MetricValue.name, MetricValue.created_at)
     )
@@ -120,6 +123,7 @@ def run_record(session: Session, workspace: Workspace, run: Run) -> dict[str, An
         }
         for value in values
     ]
+    record["failures"] = [asdict(rate) for rate in labels.rates(session, [run.uuid])]
     return record
 
 
@@ -146,7 +150,7 @@ def image_record(session: Session, workspace: Workspace, image: Image) -> dict[s
     }
     query = select(ImageScore).where(ImageScore.image_id == image.id).options(joinedload(ImageScore.protocol))
     scores = session.scalars(query.order_by(ImageScore.name, ImageScore.id))
-    labels = session.scalars(select(Label).where(Label.image_id == image.id).order_by(Label.created_at))
+    said = session.scalars(select(Label).where(Label.image_id == image.id).order_by(Label.created_at))
     return {
         **_columns(image, leave_out={"run_id", "prompt_id"}),
         "file": str(workspace.image_path(image)),
@@ -158,7 +162,7 @@ def image_record(session: Session, workspace: Workspace, image: Image) -> dict[s
             {"name": score.name, "value": score.value, "protocol": _columns(score.protocol, leave_out={"id"})}
             for score in scores
         ],
-        "labels": [_columns(label, leave_out={"image_id"}) for label in labels],
+        "labels": [_columns(label, leave_out={"image_id"}) for label in said],
     }
 
 
@@ -168,4 +172,4 @@ def _columns(row: Base, leave_out: set[str]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    return value.value if isinstance(value, RunStatus) else value
+    return value.value if isinstance(value, enum.Enum) else value

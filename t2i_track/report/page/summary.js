@@ -39,8 +39,33 @@ function drawRanking() {
   byId("ranking-table").append(table);
   byId("ranking-table").after(el("p", { class: "quiet" },
     "Runs share a tier unless their paired difference separates them (corrected for all pairs, by sign flips). The recommended run is shaded."));
+  drawFailures();
   if (found.excluded.length) {
     byId("excluded").append(el("h3", {}, "Not ranked"),
       tableOf(["run", "reason"], found.excluded.map((row) => [row.name, row.reason]), "Runs that are not ranked"));
   }
+}
+
+// How often the labelled pictures of each run fail in which way: a line a run.
+function drawFailures() {
+  const found = DATA.comparison;
+  if (!found.failures.length) return;
+  const failures = [...new Set(found.failures.map((rate) => rate.failure))];
+  const named = new Map([...found.ranking, ...found.excluded].map((row) => [row.run, row.name]));
+  const runs = [...named.keys()].filter((run) => found.failures.some((rate) => rate.run === run));
+  const rows = runs.map((run) => {
+    const rates = new Map(found.failures.filter((rate) => rate.run === run).map((rate) => [rate.failure, rate]));
+    const { n, people } = rates.values().next().value;
+    const cells = failures.map((failure) => {
+      const { share, ci_low, ci_high } = rates.get(failure);
+      return ci_low === null ? format(share) : `${share.toFixed(decimals(ci_low, ci_high))} ${bounds(ci_low, ci_high)}`;
+    });
+    return [named.get(run), ...cells, format(n), format(people)];
+  });
+  byId("failures").append(
+    el("h3", {}, "Failures"),
+    el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Failures table" },
+      tableOf(["run", ...failures, "labelled", "by people"], rows, "Share of each run's labelled pictures that fail, by failure")),
+    el("p", { class: "quiet" },
+      `Shares of the labelled pictures with ${found.level * 100} % intervals. Pictures that no person labelled count with the label that was proposed from their scores.`));
 }
