@@ -48,7 +48,7 @@ def page(browser: playwright.Browser, reports: dict[str, Path], request: pytest.
     opened.on("console", lambda message: complaints.append(message.text))
     opened.on("pageerror", lambda error: complaints.append(str(error)))
     opened.on("request", lambda asked: asked.url[:5] in ("data:", "file:", "blob:") or complaints.append(asked.url))
-    opened.set_default_timeout(5000)
+    opened.set_default_timeout(30_000)  # a machine whose cores are busy
     opened.goto(reports[request.param].as_uri())
     yield opened
     hostile = opened.evaluate("window.hostile === undefined")

@@ -205,6 +205,7 @@ def test_a_resumed_run_is_not_made_fresh(workspace: Workspace) -> None:
             run_name=None,
             resume="latest",
             fresh=True,
+            mark_ai=True,
             evaluate=None,
             reference=None,
             allow_pickle=False,
