@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import MetaData, create_engine, func, insert, select
+from test_db import fresh_postgres, postgres_server
 
 from t2i_track.db import lineage
 from t2i_track.db import session as database
@@ -165,3 +167,33 @@ def test_values_say_their_prompts_since_they_are_stored_with_them(upgraded: Work
     assert (found.value, found.grouping, found.prompts) == (0.5, "prompts-sha256-32", "f" * 64)
     assert found.parts is not None
     assert np.array_equal(found.parts, parts, equal_nan=True)
+
+
+@pytest.fixture
+def postgres() -> Iterator[str]:
+    yield from fresh_postgres(postgres_server(), "stored")
+
+
+@pytest.mark.parametrize("schema", [schema for schema in SCHEMAS if schema != database.REVISIONS[-1]])
+def test_rows_on_postgresql_outlive_an_upgrade_too(schema: str, postgres: str) -> None:
+    """The rows of the stored file, put into a database of their schema there."""
+    database.upgrade(postgres, schema)
+    source, target = create_engine(f"sqlite:///{DATA}/schema-{schema}/t2i.db"), create_engine(postgres)
+    tables, there = MetaData(), MetaData()
+    tables.reflect(source)
+    there.reflect(target)
+    before = {}
+    with source.connect() as reading, target.begin() as writing:
+        for table in there.sorted_tables:
+            rows = [dict(row) for row in reading.execute(select(tables.tables[table.name])).mappings()]
+            if table.name != "alembic_version":
+                writing.execute(insert(table), rows)
+                before[table.name] = len(rows)
+    source.dispose()
+    target.dispose()
+    database.upgrade(postgres)
+    with Workspace(Path("none"), db_url=postgres).reading() as session:
+        for mapper in Base.registry.mappers:
+            name = mapper.local_table.name  # type: ignore[attr-defined]
+            assert len(session.scalars(select(mapper.class_)).unique().all()) == before.get(name, 0)
+        assert next((row.name, row.images) for row in run_rows(session)) == ("plain", 4)
