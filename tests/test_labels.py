@@ -17,6 +17,7 @@ from stored_scores import store_run, store_score
 
 from t2i_track.cli import cli as commands
 from t2i_track.cli.label import FAILURES
+from t2i_track.cli.pair_formats import PAIR_FORMATS
 from t2i_track.cli.ranking_formats import markdown, table
 from t2i_track.db import lineage
 from t2i_track.db.models import Failure, Label, Run
@@ -26,7 +27,7 @@ from t2i_track.ranking import compare
 from t2i_track.ranking.failures import AUTO, FailureRate, Said, failure_rates
 from t2i_track.report.explorer import write_report
 from t2i_track.runs import labels
-from t2i_track.runs.compare import ranking
+from t2i_track.runs.compare import pair, ranking
 from t2i_track.runs.label_files import label_file
 from t2i_track.workspace import Workspace
 
@@ -202,6 +203,17 @@ def test_compare_and_show_have_the_rates(home: Workspace) -> None:
     result = CliRunner().invoke(commands, ["show", "a", "--home", str(home.home)])
     assert "7        11" in next(line for line in result.output.splitlines() if line.startswith("  ok  "))
     assert "  0 of the 11 labelled images by people, the others by their scores (auto)" in result.output.splitlines()
+
+
+def test_two_runs_side_by_side(home: Workspace) -> None:
+    assert "Failures" not in PAIR_FORMATS["table"](pair(home, "a", "b"))
+    labels.propose(home, ["a"])
+    found = pair(home, "a", "b")
+    lines = [line.split() for line in PAIR_FORMATS["table"](found).splitlines()]
+    assert ["labelled", "11", "(0", "by", "people)", "0"] in lines
+    assert next(line for line in lines if line[:1] == ["count"])[1:2] == ["0.09"]
+    assert "| labelled | 11 (0 by people) | 0 |" in PAIR_FORMATS["markdown"](found)
+    assert [one["failure"] for one in found.to_dict()["failures"]] == ["count", "spatial", "background", "other", "ok"]
 
 
 def test_a_thousand_runs_are_a_few_queries(home: Workspace) -> None:
