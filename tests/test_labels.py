@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import stored_scores
+from cli_console import drawn
 from click.testing import CliRunner
 from conftest import ROOT
 from ranking_rows import constant, run
@@ -18,7 +19,7 @@ from stored_scores import store_run, store_score
 from t2i_track.cli import cli as commands
 from t2i_track.cli.label import FAILURES
 from t2i_track.cli.pair_formats import PAIR_FORMATS
-from t2i_track.cli.ranking_formats import markdown, table
+from t2i_track.cli.ranking_formats import draw_comparison, markdown, table
 from t2i_track.db import lineage
 from t2i_track.db.models import Failure, Label, Run
 from t2i_track.errors import LabelError, NoDatabase, NotFound
@@ -256,6 +257,12 @@ def test_the_table_below_the_ranking(tmp_path: Path) -> None:
         "a",
     ]
     assert "| 7.5 | 30 | 0.25 [0.15, 0.37] | 0.75 [0.63, 0.85] | 64 | 3 | a0000000 | a |" in markdown(found)
+    narrow = drawn(60, draw_comparison, found)
+    at = narrow.index("Failures, as shares of the labelled images")
+    assert narrow[at + 1].split() == ["guidance", "steps", "count", "ok", "labelled"]
+    assert [narrow[at + line].split() for line in (2, 3)] == [
+        ["7.5", "30", "0.25", "0.75", "64"], ["[0.15,", "0.37]", "[0.63,", "0.85]"],
+    ]  # fmt: skip
     page = write_report(tmp_path / "r.html", found, rows, []).read_text(encoding="utf-8")
     assert '"failures":[{"run":"a' in page
     assert '<div id="failures"></div>' in page
