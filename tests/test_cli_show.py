@@ -95,7 +95,7 @@ def test_a_run_is_shown_in_sections(home: Path) -> None:
 def test_an_image_is_shown_in_sections(home: Path) -> None:
     lines = piped(home, "show", "1").stdout.splitlines()
     titles = [line for line in lines if line and not line.startswith(" ")]
-    assert titles == ["image 1", "Prompt", "Made with", "File", "Parameters"]
+    assert titles == ["image 1", "Prompt", "Made with", "Same prompt and seed in other runs", "File", "Parameters"]
     assert "  prompt  a \\x1b[2Jsmall red star\\x07 on a [bold]white[/bold] background" in lines
     assert max(len(line) for line in lines if not line.startswith("  command")) < 300
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import stored_scores
+from cli_console import drawn
 from click.testing import CliRunner
 from conftest import ROOT
 from ranking_rows import constant, run
@@ -17,7 +18,8 @@ from stored_scores import store_run, store_score
 
 from t2i_track.cli import cli as commands
 from t2i_track.cli.label import FAILURES
-from t2i_track.cli.ranking_formats import markdown, table
+from t2i_track.cli.pair_formats import PAIR_FORMATS
+from t2i_track.cli.ranking_formats import draw_comparison, markdown, table
 from t2i_track.db import lineage
 from t2i_track.db.models import Failure, Label, Run
 from t2i_track.errors import LabelError, NoDatabase, NotFound
@@ -26,7 +28,7 @@ from t2i_track.ranking import compare
 from t2i_track.ranking.failures import AUTO, FailureRate, Said, failure_rates
 from t2i_track.report.explorer import write_report
 from t2i_track.runs import labels
-from t2i_track.runs.compare import ranking
+from t2i_track.runs.compare import pair, ranking
 from t2i_track.runs.label_files import label_file
 from t2i_track.workspace import Workspace
 
@@ -204,6 +206,17 @@ def test_compare_and_show_have_the_rates(home: Workspace) -> None:
     assert "  0 of the 11 labelled images by people, the others by their scores (auto)" in result.output.splitlines()
 
 
+def test_two_runs_side_by_side(home: Workspace) -> None:
+    assert "Failures" not in PAIR_FORMATS["table"](pair(home, "a", "b"))
+    labels.propose(home, ["a"])
+    found = pair(home, "a", "b")
+    lines = [line.split() for line in PAIR_FORMATS["table"](found).splitlines()]
+    assert ["labelled", "11", "(0", "by", "people)", "0"] in lines
+    assert next(line for line in lines if line[:1] == ["count"])[1:2] == ["0.09"]
+    assert "| labelled | 11 (0 by people) | 0 |" in PAIR_FORMATS["markdown"](found)
+    assert [one["failure"] for one in found.to_dict()["failures"]] == ["count", "spatial", "background", "other", "ok"]
+
+
 def test_a_thousand_runs_are_a_few_queries(home: Workspace) -> None:
     labels.propose(home, ["a"])
     with home.reading() as session:
@@ -244,6 +257,12 @@ def test_the_table_below_the_ranking(tmp_path: Path) -> None:
         "a",
     ]
     assert "| 7.5 | 30 | 0.25 [0.15, 0.37] | 0.75 [0.63, 0.85] | 64 | 3 | a0000000 | a |" in markdown(found)
+    narrow = drawn(60, draw_comparison, found)
+    at = narrow.index("Failures, as shares of the labelled images")
+    assert narrow[at + 1].split() == ["guidance", "steps", "count", "ok", "labelled"]
+    assert [narrow[at + line].split() for line in (2, 3)] == [
+        ["7.5", "30", "0.25", "0.75", "64"], ["[0.15,", "0.37]", "[0.63,", "0.85]"],
+    ]  # fmt: skip
     page = write_report(tmp_path / "r.html", found, rows, []).read_text(encoding="utf-8")
     assert '"failures":[{"run":"a' in page
     assert '<div id="failures"></div>' in page

@@ -309,7 +309,7 @@ def test_where_narrows_what_is_compared() -> None:
 
 KEYS = {
     "": "schema by direction level correction ranking excluded best margin detectable frontier effects tradeoff knee "
-    "recommendation notes",
+    "recommendation failures notes",
     "ranking": f"rank tier run name experiment sweep mlflow_run_id {' '.join(AXES)} manifest images seconds_per_image "
     "score to_best p_adjusted standing scores",
     "ranking.score": "name value ci_low ci_high n protocol protocol_label note",

@@ -91,7 +91,7 @@ def test_a_run_is_not_compared_with_itself() -> None:
         compare_two(A, A)
 
 
-KEYS = "schema a b level correction differing metrics prompts by changes notes"
+KEYS = "schema a b level correction differing metrics prompts by changes failures notes"
 
 
 def test_the_json_keeps_its_documented_schema() -> None:

@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from ranking_rows import run, sweep, with_diversity
 from report_images import HOSTILE, images
 
 from t2i_track.ranking import compare
+from t2i_track.ranking.failures import FailureRate
 from t2i_track.report import write_report
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -32,12 +34,19 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The same comparison as one file, and as a folder with pictures of 300 px."""
     folder = tmp_path_factory.mktemp("reports")
     rows = [*with_diversity(sweep()), run("broken", status="failed")]
-    comparison = compare(rows)
+    comparison = replace(compare(rows), failures=labelled(rows[0].run))
     small, large = (images(folder / f"images{side}", rows[:9], 40, side) for side in (32, 300))
     return {
         "file": write_report(folder / "one.html", comparison, rows, small, title=HOSTILE),
         "folder": write_report(folder / "many", comparison, rows, large, title="A folder"),
     }
+
+
+def labelled(run: str) -> tuple[FailureRate, ...]:
+    return (
+        FailureRate(run, "count", 64, 16, 0.25, 0.153, 0.371, 3),
+        FailureRate(run, "ok", 64, 48, 0.75, None, None, 3),
+    )
 
 
 @pytest.fixture(params=["file", "folder"])
@@ -78,6 +87,12 @@ def test_it_opens_with_the_recommendation_and_charts(page: Page) -> None:
         page.locator("#excluded").inner_text().split()[-5:]
         == ["failed;", "`t2i", "show", "broken00`", "tells", "why"][1:]
     )
+
+
+def test_how_often_labelled_pictures_fail(page: Page) -> None:
+    table = page.get_by_role("region", name="Failures table").get_by_role("table")
+    assert table.locator("th").all_inner_texts() == ["run", "count", "ok", "labelled", "by people"]
+    assert table.locator("td").all_inner_texts() == ["g1-s10-42", "0.25 [0.15, 0.37]", "0.75", "64", "3"]
 
 
 def test_a_hostile_prompt_is_shown_and_not_run(page: Page) -> None:

@@ -35,6 +35,7 @@ _COMMANDS = {
     "plan": "plan",
     "runs": "runs",
     "show": "runs",
+    "find": "find",
     "label": "label",
     "reproduce": "reproduce",
     "export": "export",

@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from t2i_track.cli.output import csv_text, echo
+from t2i_track.cli.ranking_formats import FAILURES
 from t2i_track.cli.tables import aligned, columns_of, draw, heading, paragraph, terminal
 from t2i_track.jsontext import json_text
-from t2i_track.ranking.describe import Cells, escaped, heads, pair_findings, pipes
+from t2i_track.ranking.describe import Cells, escaped, heads, pair_failed, pair_findings, pipes
 from t2i_track.ranking.pair import COLUMNS, PairComparison
 from t2i_track.ranking.words import change, number
 from t2i_track.texts import clean
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 METRIC_TITLES = ["metric", "A", "B", "B - A", "verdict"]
+FAILURE_TITLES = ["failure", "A", "B"]
 PROMPT_TITLES = ["#", "A", "B", "B - A", "prompt"]
 VERDICTS = {"A better": "green", "B better": "green"}
 
@@ -37,6 +39,10 @@ def draw_pair(console: Console, pair: PairComparison) -> None:
     console.print()
     metric, a, b, gap, verdict = columns_of(METRIC_TITLES, _metrics(pair))
     draw(console, [metric, a, b, replace(gap, fold="interval"), replace(verdict, fold="words", styles=VERDICTS)])
+    if pair.failures:
+        console.print()
+        heading(console, FAILURES)
+        draw(console, [replace(one, fold="interval") for one in columns_of(FAILURE_TITLES, pair_failed(pair))])
     if found := pair_findings(pair):
         console.print()
         for line in found:
@@ -50,7 +56,8 @@ def draw_pair(console: Console, pair: PairComparison) -> None:
 
 def pair_table(pair: PairComparison) -> str:
     texts = ["\n".join(map(clean, lines)) for lines in (heads(pair), pair_findings(pair))]
-    parts = [texts[0], aligned(METRIC_TITLES, _metrics(pair)), texts[1]]
+    failures = f"{FAILURES}:\n" + aligned(FAILURE_TITLES, pair_failed(pair)) if pair.failures else ""
+    parts = [texts[0], aligned(METRIC_TITLES, _metrics(pair)), failures, texts[1]]
     if pair.changes:
         parts.append(f"Prompts with the largest change in {pair.by}:\n" + aligned(PROMPT_TITLES, _prompts(pair)))
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -58,6 +65,8 @@ def pair_table(pair: PairComparison) -> str:
 
 def pair_markdown(pair: PairComparison) -> str:
     parts = ["\n".join(f"- {escaped(line)}" for line in heads(pair)), pipes(METRIC_TITLES, _metrics(pair))]
+    if pair.failures:
+        parts.append(f"{FAILURES}:\n\n" + pipes(FAILURE_TITLES, pair_failed(pair)))
     parts.append("\n".join(f"- {escaped(line)}" for line in pair_findings(pair)))
     if pair.changes:
         parts.append(f"Prompts with the largest change in {pair.by}:\n\n" + pipes(PROMPT_TITLES, _prompts(pair)))

@@ -58,14 +58,24 @@ def image_sections(record: Mapping[str, Any]) -> list[Section]:
         Section("Made with", _spoken(made)),
         _image_scores(record["scores"]),
         Section("Labels", columns=_table(labels) if labels else ()),
+        _siblings(record["siblings"], record["sibling_count"]),
         Section("File", {"file": record["file"], "sha256": record["sha256"], "pixels sha256": record["pixels_sha256"]}),
         Section("Parameters", lines=record["parameters"].splitlines()),
     ]
 
 
 _ELSEWHERE = {
-    "id", "run", "prompt", "made_with", "parameters", "scores", "labels", "file", "path", "sha256", "pixels_sha256",
+    "id", "run", "prompt", "made_with", "parameters", "scores", "labels", "siblings", "sibling_count",
+    "file", "path", "sha256", "pixels_sha256",
 }  # fmt: skip
+
+
+def _siblings(siblings: Sequence[Mapping[str, Any]], count: int) -> Section:
+    """The same prompt and seed under other settings."""
+    names = ("name", "guidance", "steps", "scheduler", "path")
+    columns = [Column(name, [shown(one[name]) for one in siblings], drop=name == "scheduler") for name in names]
+    left = [f"... and {count - len(siblings)} more"] if count > len(siblings) else []
+    return Section("Same prompt and seed in other runs", columns=columns if siblings else (), lines=left)
 
 
 def _settings(record: Mapping[str, Any]) -> dict[str, Any]:

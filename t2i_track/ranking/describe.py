@@ -208,6 +208,16 @@ def _shown(name: str, value: object) -> str:
     return text[:8] if len(text) == 64 else text
 
 
+def pair_failed(pair: PairComparison) -> Cells:
+    """A line for each failure: the shares of A's and B's labelled images that have it; then how many those are."""
+    rates = {(rate.run, rate.failure): rate for rate in pair.failures}
+    labelled = {rate.run: f"{rate.n} ({rate.people} by people)" for rate in pair.failures}
+    runs = (pair.a.run, pair.b.run)
+    names = dict.fromkeys(rate.failure for rate in pair.failures)
+    lines = [[name, *(_rate(rates[run, name]) if run in labelled else "" for run in runs)] for name in names]
+    return [*lines, ["labelled", *(labelled.get(run, "0") for run in runs)]]
+
+
 def pair_findings(pair: PairComparison) -> list[str]:
     """What a reader of the two must know, a sentence each."""
     lines = [f"Note: {note}" for note in pair.notes]

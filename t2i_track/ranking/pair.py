@@ -16,6 +16,7 @@ from t2i_track.metrics.registry import of_role, rankable, score_info, word_of
 from t2i_track.metrics.uncertainty import Interval
 from t2i_track.notebook import Shown
 from t2i_track.ranking.differences import difference, holm
+from t2i_track.ranking.failures import FailureRate
 from t2i_track.ranking.margin import Margin, margin_of
 from t2i_track.ranking.protocols import settled
 from t2i_track.ranking.rows import ImageRow, RunRow, Score, differ_in_pictures, direction, protocol_difference
@@ -76,6 +77,8 @@ class PairComparison(Shown):
     by: str | None
     changes: tuple[PromptChange, ...]
     notes: tuple[str, ...]
+    failures: tuple[FailureRate, ...] = ()
+    """Of the two, as far as their pictures are labelled."""
 
     def rows(self) -> list[dict[str, Any]]:
         """A row for each metric."""
@@ -107,6 +110,7 @@ class PairComparison(Shown):
                 asdict(change) | {"change": change.change, "a_path": str(change.a_path), "b_path": str(change.b_path)}
                 for change in self.changes
             ],
+            "failures": [asdict(rate) for rate in self.failures],
             "notes": list(self.notes),
         }
 

@@ -83,6 +83,7 @@ def pair(
             raise CompareError(f"'{a}' and '{b}' are the same run {rows[0].run[:12]}: name two runs")
         images = [image_rows(session, workspace, [row]) for row in rows]
         found = compare_two(rows[0], rows[1], images[0], images[1], within=within)
+        found = replace(found, failures=labels.rates(session, [row.run for row in rows], found.level))
         if report is not None:
             _write(report, _labelled(session, compare(rows, _shared_metric(rows))), rows, [*images[0], *images[1]])
         if picture is not None:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import PurePath
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session, joinedload
 
 from t2i_track.db import lineage
@@ -32,6 +32,8 @@ RUN_COLUMNS = (
     "seconds_per_image",
     "created",
 )
+
+MOST_SIBLINGS = 20
 
 
 def run_rows(
@@ -142,7 +144,7 @@ def first_files(session: Session, run: str, most: int) -> list[str]:
 
 
 def image_record(session: Session, workspace: Workspace, image: Image) -> dict[str, Any]:
-    """An image's row, how it was made, its scores, each with its protocol, and labels."""
+    """An image's row, how it was made, its scores, each with its protocol, labels, and siblings in other runs."""
     made = {
         **stored_record(session, image),
         "prompt": image.prompt.text,
@@ -151,6 +153,7 @@ def image_record(session: Session, workspace: Workspace, image: Image) -> dict[s
     query = select(ImageScore).where(ImageScore.image_id == image.id).options(joinedload(ImageScore.protocol))
     scores = session.scalars(query.order_by(ImageScore.name, ImageScore.id))
     said = session.scalars(select(Label).where(Label.image_id == image.id).order_by(Label.created_at))
+    others, count = siblings(session, workspace, image)
     return {
         **_columns(image, leave_out={"run_id", "prompt_id"}),
         "file": str(workspace.image_path(image)),
@@ -163,7 +166,29 @@ def image_record(session: Session, workspace: Workspace, image: Image) -> dict[s
             for score in scores
         ],
         "labels": [_columns(label, leave_out={"image_id"}) for label in said],
+        "siblings": others,
+        "sibling_count": count,
     }
+
+
+def siblings(session: Session, workspace: Workspace, image: Image) -> tuple[list[dict[str, Any]], int]:
+    """Images of the same prompt and seed in other runs, the newest ``MOST_SIBLINGS``, and how many there are."""
+    if image.seed is None:
+        return [], 0
+    same = (Image.prompt_id == image.prompt_id, Image.seed == image.seed, Image.run_id != image.run_id)
+    query = select(Image, Run).join(Run, Image.run_id == Run.id).where(*same).order_by(Image.id.desc())
+    found = [
+        {
+            "id": other.id,
+            "run": run.uuid,
+            "name": run.name,
+            **{name: getattr(run, name) for name in ("guidance", "steps", "scheduler")},
+            "path": str(workspace.image_path(other)),
+        }
+        for other, run in session.execute(query.limit(MOST_SIBLINGS))
+    ]
+    counting = select(func.count(Image.id)).select_from(Image).join(Run, Image.run_id == Run.id).where(*same)
+    return found, session.scalar(counting) or 0
 
 
 def _columns(row: Base, leave_out: set[str]) -> dict[str, Any]:
