@@ -48,7 +48,7 @@ quick: $(READY)
 
 # Many more kills than `make test` tries, for a machine that is free for a quarter of an hour.
 soak: $(READY)
-	$(RUN) T2I_TEST_KILLS=$(KILLS) pytest tests/faults tests/test_db_files.py
+	$(RUN) T2I_TEST_KILLS=$(KILLS) $(PYTEST) --dist load tests/faults tests/test_db_files.py
 
 docs: $(READY)
 	$(RUN) cog -r $(GENERATED)
