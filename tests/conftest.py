@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import selectors
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,10 +99,18 @@ def tracker(workspace: Workspace, tracking_uri: str) -> Iterator[Tracker]:
 
 @pytest.fixture
 def port() -> int:
-    """One of this machine that nobody listens on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+    return free_port()
+
+
+def free_port() -> int:
+    """One of this machine that nobody listens on, nor will: no system gives it to a connection, no other process of
+    these tests looks there."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    for number in random.sample(range(20_000 + 1000 * worker, 21_000 + 1000 * worker), 1000):
+        with suppress(OSError), socket.socket() as free:
+            free.bind(("127.0.0.1", number))
+            return number
+    raise AssertionError("no free port")
 
 
 @dataclass(frozen=True)

@@ -80,10 +80,11 @@ def test_the_file_alone_is_the_database_when_a_writer_has_ended(ending: str, tmp
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["t2i_track.db.sqlite:close_all", "t2i_track.runs.projection:send"])
-def test_a_resume_with_nothing_to_make_folds_in_what_a_killed_writer_left(
-    moment: str, warm: Warm, tmp_path: Path, tracking_uri: str
+@pytest.mark.parametrize("command", [("generate", "--resume", "latest", "--no-evaluate"), ("resync",)], ids="-".join)
+def test_a_writer_with_nothing_to_write_folds_in_what_a_killed_one_left(
+    command: tuple[str, ...], moment: str, warm: Warm, tmp_path: Path, tracking_uri: str
 ) -> None:
-    words = ["--home", tmp_path / "home", "--tracking-uri", tracking_uri, "--no-evaluate"]
+    words = ["--home", tmp_path / "home"]
     stop = {
         "at": moment,
         "call": 1,
@@ -92,13 +93,14 @@ def test_a_resume_with_nothing_to_make_folds_in_what_a_killed_writer_left(
         "pause": 0,
         "told": str(tmp_path / "told"),
     }
-    environment = {"OMP_NUM_THREADS": "1"}
-    killed = warm.run(["generate", "--num", 2, "--steps", 2, *words], tmp_path, environment, stop=stop)
+    environment = {"OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": tracking_uri}
+    made = ["generate", "--num", 2, "--steps", 2, "--no-evaluate", *words]
+    killed = warm.run(made, tmp_path, environment, stop=stop)
     assert killed.code == -9, killed.err
     log = tmp_path / "home" / "t2i.db-wal"
     assert log.exists()
-    resumed = warm.run(["generate", "--resume", "latest", *words], tmp_path, environment)
-    assert resumed.code == 0, resumed.err
+    ended = warm.run([*command, *words], tmp_path, environment)
+    assert ended.code == 0, ended.err
     assert not log.exists()
     assert not log.with_name("t2i.db-shm").exists()
 

@@ -44,6 +44,7 @@ def resync(workspace: Workspace, addresses: Sequence[str], to: str | None) -> li
         else:
             found = pending(session, workspace)
         rows = [row_of(session, uuid) for uuid in dict.fromkeys(found)]
+    _ = workspace.engine  # a writer, though it may have nothing to write: at its end it folds in a killed one's log
     places = [(row, uri if to else home_of(row, uri)) for row in rows]
     return earlier + list(_in_turn(workspace, places, whole=bool(addresses), anew=bool(addresses or to)))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import free_port
 from sqlalchemy import NullPool, create_engine, select, text
 
 from t2i_track.db import lineage
@@ -58,10 +58,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
-    running = Server(port)
+    running = Server(free_port())
     yield running
     running.stop()
     shutil.rmtree(Path(running._data).parent)
