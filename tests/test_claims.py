@@ -169,7 +169,9 @@ def test_what_findings_say() -> None:
     assert [verdict.faults for verdict in findings.disagreeing] == [
         ("made again, it differs by up to 9 of 255",), ("made again, other pixels",), ("its seed is 7",),
     ]  # fmt: skip
-    assert findings.proves().startswith("3 of 6 agree within 2 of 255: at most ")
+    assert findings.proves().startswith(
+        "3 of 6 agree within 2 of 255, 1 of them only by the mean colours of blocks, within 3: at most "
+    )
     assert Findings(whole=9999, nonce="n", verdicts=findings.verdicts[:1] * 100).proves() == (
         "all 100 agree within 2 of 255: at most 2.95 % of the run can be false at 95 % (Clopper-Pearson, 100 of 9999)"
     )

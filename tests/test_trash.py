@@ -63,7 +63,7 @@ def test_a_deleted_run_is_seen_nowhere_and_comes_back_whole(
     assert client.get_run(str(gone.mlflow_run_id)).info.lifecycle_stage == "deleted"
     with workspace.reading() as session:
         for address in ("gone", gone.run, gone.run[:6], str(gone.mlflow_run_id)):
-            with pytest.raises(NotFound, match=f"no run '{address}'"):
+            with pytest.raises(NotFound, match=f"run '{address}' is in the trash: `t2i delete --undo"):
                 lineage.find_run(session, address)
         with pytest.raises(NotFound):
             lineage.find_image(session, "1", workspace.home)

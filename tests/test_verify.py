@@ -285,7 +285,7 @@ def test_which_runs_are_looked_at(home: Workspace) -> None:
     with home.begin() as session:
         session.execute(update(Run).values(deleted_at=utc_now()))
     assert verify(home).summary == "0 images of 0 runs: all is as it was recorded"
-    with pytest.raises(NotFound, match="is deleted: its files are in the trash"):
+    with pytest.raises(NotFound, match="run 'eight' is in the trash: `t2i delete --undo eight` brings it back"):
         verify(home, ["eight"])
 
 

@@ -170,10 +170,20 @@ def find_run(session: Session, address: str, *, deleted: bool = False) -> Run:
     if not found and len(address) >= 4:
         prefix = or_(_starts(Run.uuid, address), _starts(Run.mlflow_run_id, address))
         found = list(session.scalars(runs.where(prefix).order_by(Run.created_at)))
+    if not found and not deleted and _is_in_trash(session, address):
+        raise NotFound(f"run '{address}' is in the trash: `t2i delete --undo {address}` brings it back")
     if not found:
         listed = "'t2i gc --dry-run' lists what is there" if deleted else "'t2i runs' lists them"
         raise NotFound(f"no run '{address}'{' in the trash' if deleted else ''}: {listed}")
     return _only(found, "run", address, lambda run: f"{run.uuid[:12]} ({run.name}, {run.created_at:%Y-%m-%d %H:%M:%S})")
+
+
+def _is_in_trash(session: Session, address: str) -> bool:
+    """Asked of the table, since a session does not see such runs."""
+    runs = Run.__table__.c
+    same = or_(runs.name == address, runs.mlflow_run_id == address, _starts(runs.uuid, address))
+    query = select(runs.id).where(runs.deleted_at.is_not(None), same)
+    return len(address) >= 4 and session.execute(query.limit(1)).first() is not None
 
 
 def find_sweep(session: Session, address: str) -> Sweep:

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from t2i_track import tracking
 from t2i_track.db import lineage
 from t2i_track.db.models import Image, ManifestEntry, Prompt, Run, RunStatus
-from t2i_track.errors import Missing, NotFound, TrackingError
+from t2i_track.errors import Missing, TrackingError
 from t2i_track.files import TEMPORARY, is_held
 from t2i_track.images.decoding import Note, has
 from t2i_track.images.seeds import image_seed
@@ -117,11 +117,8 @@ def verify(workspace: Workspace, addresses: Sequence[str] = (), *, mlflow: bool 
 
 def _runs(session: Session, addresses: Sequence[str]) -> list[Run]:
     if addresses:
-        found = dict.fromkeys(lineage.find_run(session, address) for address in addresses)
-        if deleted := next((run for run in found if run.deleted_at is not None), None):
-            raise NotFound(f"run {deleted.uuid[:12]} is deleted: its files are in the trash")
-        return list(found)
-    return list(session.scalars(select(Run).where(Run.deleted_at.is_(None)).order_by(Run.id)))
+        return list(dict.fromkeys(lineage.find_run(session, address) for address in addresses))
+    return list(session.scalars(select(Run).order_by(Run.id)))
 
 
 def stored_rows(session: Session, workspace: Workspace, run: Run) -> Iterator[_Row]:
