@@ -16,7 +16,7 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy import select
 
 from t2i_track.db.models import MetricValue, Run, Sweep
-from t2i_track.errors import NotFound, TrackingError
+from t2i_track.errors import DatabaseError, NotFound, TrackingError
 from t2i_track.prompts import manifest as manifests
 from t2i_track.runs import compare, projection
 from t2i_track.runs import sweep as sweeping
@@ -363,3 +363,23 @@ def test_a_sweeps_parent_leads_to_the_cells_that_it_took_over(
     assert described.splitlines()[-1] == link
     assert len(described) > len(tags["mlflow.note.content"])
     assert unsent(workspace) == []
+
+
+@pytest.mark.parametrize("error", [DatabaseError("locked"), OSError("full")], ids=["locked", "full"])
+def test_a_database_that_is_busy_is_tried_again(
+    error: Exception, workspace: Workspace, tracking_uri: str, run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the thread that sends, where what nobody catches would be a traceback."""
+    jobs: list[Any] = []
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise error
+
+    with Tracker(tracking_uri, workspace.outbox) as tracker:
+        monkeypatch.setattr(tracker, "later", lambda _run_id, job: jobs.append(job))
+        with workspace.reading() as session:
+            stored = session.scalars(select(Run).where(Run.uuid == run)).one()
+        projection.start(workspace, tracker, stored, None)
+        monkeypatch.setattr(projection, "_send", refuse)
+        with pytest.raises(TrackingError, match="cannot keep what was sent to MLflow"):
+            jobs[0]()

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from t2i_track import tracking
 from t2i_track.db.models import Run, Sweep
-from t2i_track.errors import Missing, Refused, T2IError, TrackingError
+from t2i_track.errors import DatabaseError, Missing, Refused, T2IError, TrackingError
 from t2i_track.files import alone, remove_left
 from t2i_track.runs import joining
 from t2i_track.runs.content import STATE, Part, cell_of, parts, sweep_title
@@ -78,7 +78,7 @@ def start(workspace: Workspace, tracker: Tracker, row: Run | Sweep, join: str | 
         with suppress(Timeout):  # whoever writes it now writes it whole
             try:
                 _send(workspace, uuid, tracker.uri)
-            except (OSError, SQLAlchemyError) as error:  # a full disk, which is tried again as an outage is
+            except (OSError, SQLAlchemyError, DatabaseError) as error:  # full or locked: tried again as an outage is
                 raise TrackingError(f"cannot keep what was sent to MLflow ({error})") from error
 
     tracker.later(info.run_id, write)
