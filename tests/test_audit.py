@@ -341,7 +341,7 @@ def test_files_that_are_no_seal(tmp_path: Path, content: bytes, message: str) ->
     ("change", "kind", "message"),
     [
         (
-            {"model": "/tmp/evil", "weights_sha256": "a" * 64},
+            {"model": "/elsewhere/evil", "weights_sha256": "a" * 64},
             ModelError,
             "no run here has used the model of this record",
         ),
