@@ -65,6 +65,14 @@ class RunStatus(enum.StrEnum):
     FINISHED = "finished"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
+    ENOUGH = "enough"
+    """Its sweep decided with fewer pictures than the run could have; ``generate --resume`` makes the others."""
+
+
+class DecisionState(enum.StrEnum):
+    OUT = "out"
+    AS_GOOD = "as good"
+    UNDECIDED = "undecided"
 
 
 class Failure(enum.StrEnum):
@@ -230,6 +238,37 @@ class SweepRun(Base):
     cell: Mapped[int]
     sweep: Mapped[Sweep] = relationship(back_populates="members")
     run: Mapped[Run] = relationship()
+
+
+class Decision(Base):
+    """What an adaptive sweep said of one of its runs after a look at the scores that it had then."""
+
+    __tablename__ = "decisions"
+    __table_args__ = (UniqueConstraint("sweep_id", "run_id", "look"),)
+
+    id: Mapped[intpk]
+    sweep_id: Mapped[int] = mapped_column(ForeignKey("sweeps.id", ondelete="CASCADE"))
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), index=True)
+    look: Mapped[int]
+    """Its number, from 0."""
+    prompts: Mapped[int]
+    images: Mapped[int]
+    """Of the run, that had a score."""
+    metric: Mapped[str] = mapped_column(String(50))
+    protocol_id: Mapped[int] = mapped_column(ForeignKey("protocols.id"), index=True)
+    value: Mapped[float]
+    state: Mapped[DecisionState] = mapped_column(_by_value(DecisionState))
+    against: Mapped[str | None] = mapped_column(String(32))
+    """The uuid of the run that it seems most to be worse than."""
+    estimate: Mapped[float]
+    """How much worse than it, in units of the score."""
+    low: Mapped[float | None]
+    high: Mapped[float | None]
+    """Limits of how much worse than any other, which hold at all looks together; null: none yet."""
+    margin: Mapped[float]
+    created_at: Mapped[utc] = mapped_column(default=utc_now)
+    run: Mapped[Run] = relationship()
+    protocol: Mapped["Protocol"] = relationship()
 
 
 class Image(Base):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from t2i_track.errors import SettingsError
+from t2i_track.runs.until_decided import OF_ADAPTIVE, budget_of, resolutions
 from t2i_track.settings import AXES, DECLARED, Settings, suggestion
 from t2i_track.texts import unstorable
 from t2i_track.yamltext import NotYaml, yaml_values
@@ -61,6 +62,28 @@ class Experiment:
         default=None,
         metadata=_about(str, "What to score against: `shapes`, a folder, a manifest, an .npz, or `run:RUN`."),
     )
+    until_decided: bool = field(
+        default=False,
+        metadata=_about(bool, "Make images in rounds, of the settings that may still be the best ([adaptive.md](adaptive.md))."),
+    )
+    within: str | None = field(
+        default=None,
+        metadata=_about(str, "With `until_decided`: how much worse than the best still counts as good: 0.02, or 2%."),
+    )
+    budget: str | None = field(
+        default=None, metadata=_about(str, "With `until_decided`: at most so much: `2000images`, `90min`, `1h`.")
+    )
+    max_num: int | None = field(
+        default=None,
+        metadata=_about(int, "With `until_decided`: the most prompts a setting; left out: all, at most 2048."),
+    )
+    search: dict[str, Any] = field(
+        default_factory=dict,
+        metadata=_about(dict[str, Any], "With `until_decided`: axes to refine, each with the step to stop at."),
+    )
+    by: str | None = field(
+        default=None, metadata=_about(str, "With `until_decided`: the score that decides; left out: alignment, else KID.")
+    )
 
     def __post_init__(self) -> None:
         """Refuse what does not fit together.
@@ -86,6 +109,7 @@ class Experiment:
                 if name not in self.axes:
                     near = suggestion(name, tuple(self.axes))
                     raise SettingsError(f"exclude names '{name}', which is not an axis{near}")
+        _check_adaptive(self)
         if self.manifest is not None and self.prompts:
             raise SettingsError("'manifest' and 'prompts' exclude each other: keep one of them")
         Settings.from_mapping({**self._needed(), **self.settings})
@@ -149,6 +173,9 @@ class Experiment:
     def spec(self) -> dict[str, Any]:
         """What decides the cells, as JSON types: equal specs are the same sweep."""
         record = {name: value for name, value in dataclasses.asdict(self).items() if name != "description"}
+        for name in ("until_decided", *OF_ADAPTIVE):
+            if not record[name]:  # not known to sweeps of earlier versions
+                del record[name]
         found: dict[str, Any] = json.loads(json.dumps(record, default=str))
         return found
 
@@ -185,6 +212,8 @@ def build(values: Mapping[str, Any], source: str) -> Experiment:
         SettingsError: an unknown key or one in a wrong place, a value of a wrong kind, an impossible setting.
     """
     try:
+        if isinstance(values.get("within"), int | float):
+            values = {**values, "within": str(values["within"])}
         for key, value in values.items():
             _check_key(key, value)
         for place in ("settings", "axes"):
@@ -217,7 +246,13 @@ def _check_key(key: str, value: Any) -> None:
             _check_kind(f"{key}.{name}", item, get_origin(inner[1]) or inner[1])
 
 
-_KINDS = {str: "text", bool: "true or false", list: "a list", dict: "a mapping of names to values"}
+_KINDS = {
+    str: "text",
+    bool: "true or false",
+    int: "a whole number",
+    list: "a list",
+    dict: "a mapping of names to values",
+}
 
 
 def _check_kind(what: str, value: Any, kind: type) -> None:
@@ -241,6 +276,24 @@ def _check_texts(experiment: Experiment) -> None:
     for key in ("name", "experiment", "manifest", "reference"):
         if (value := getattr(experiment, key)) is not None and not value.strip():
             raise SettingsError(f"{key} {value!r} is empty: give one, or leave it out")
+
+
+def _check_adaptive(experiment: Experiment) -> None:
+    if not experiment.until_decided:
+        if told := [key for key in OF_ADAPTIVE if getattr(experiment, key)]:
+            raise SettingsError(f"'{told[0]}' is of sweeps that go on until they are decided: add until_decided")
+        return
+    budget_of(experiment.budget)
+    if experiment.max_num is not None:
+        if experiment.max_num < 1:
+            raise SettingsError(f"max_num must be at least 1, not {experiment.max_num}")
+        if "num" in experiment.settings:
+            raise SettingsError("'num' and 'max_num' exclude each other: until_decided takes max_num")
+    if experiment.evaluate is False:
+        raise SettingsError("until_decided decides by scores: leave out evaluate: false")
+    if experiment.size < 2:
+        raise SettingsError("until_decided compares settings: give an axis of two values or more")
+    resolutions(experiment.search, experiment.axes, experiment.zip)
 
 
 def _check_axis(name: str, values: list[Any], settings: Mapping[str, Any]) -> None:
