@@ -180,11 +180,14 @@ def _batch(pipe: Any, batch: Sequence[Job], fit: _Fit, planned: int) -> Iterator
 
 
 def _by_place(todo: Iterable[Job], batch_size: int) -> Iterator[list[Job]]:
-    """The jobs in order, those together that have their places in one batch."""
+    """The jobs in order, those together that have different rows of a batch.
+
+    Of a run that is made from its first picture to its last these are its batches in turn; of pictures from anywhere in
+    it as few as their rows allow, since what the other rows hold moves nothing.
+    """
     batch: list[Job] = []
     for job in todo:
-        taken = {other.place % batch_size for other in batch}
-        if batch and (job.place // batch_size != batch[0].place // batch_size or job.place % batch_size in taken):
+        if job.place % batch_size in {other.place % batch_size for other in batch}:
             yield batch
             batch = []
         batch.append(job)
