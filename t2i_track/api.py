@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from t2i_track.images.executors import Cluster
-    from t2i_track.ranking import Comparison, PairComparison
+    from t2i_track.ranking import Comparison, Decided, PairComparison
     from t2i_track.runs.export import Export
     from t2i_track.runs.imports import Import
     from t2i_track.runs.launch import Outcome
@@ -145,6 +145,11 @@ def sweep(
     reference: str | Path | None = None,
     report: str | Path | None = None,
     by: str | None = None,
+    until_decided: bool = False,
+    within: str | float | None = None,
+    budget: str | None = None,
+    max_num: int | None = None,
+    search: Mapping[str, float] | None = None,
     dry_run: bool = False,
     fresh: bool = False,
     yes: bool = False,
@@ -172,14 +177,20 @@ def sweep(
         name: of the sweep; default: the names of its axes.
         experiment: MLflow experiment; default: the file's, else as for ``generate``.
         report: also write a static HTML report here.
-        by: the score that the comparison ranks by; default: as for ``compare``.
+        by: the score that the comparison ranks by; default: as for ``compare``. Of rounds: the score that decides.
+        until_decided: make images in rounds, only of settings that may still be the best (docs/adaptive.md).
+        within: of rounds: how much worse than the best still counts as good: in units of the score, or ``"2%"``.
+        budget: of rounds: at most so much: ``2000images``, ``90min``, ``1h``.
+        max_num: of rounds: the most prompts a setting; default: all, at most 2048.
+        search: of rounds: axes to refine, each with the step to stop at: ``{"guidance": 0.5}``.
         dry_run: make nothing, return what would be made and how long that would take.
         fresh: make every cell and image anew.
         yes: run a grid of more than 100 cells.
         **settings: a list of values makes an axis, a single value is held: ``guidance=[1, 3, 7.5], steps=30``.
 
     Returns:
-        ``outcome`` (what became of each cell) and ``comparison``; with ``dry_run`` a forecast.
+        ``outcome`` (what became of each cell) and ``comparison``, or ``decided`` where images were made in rounds; with
+        ``dry_run`` a forecast.
 
     Raises:
         t2i_track.errors.T2IError: one line with the offending value and the next step. A cell that fails does not
@@ -192,9 +203,11 @@ def sweep(
     workspace = _workspace(home, db_url)
     given: dict[str, Any] = {"name": name, "experiment": experiment, "manifest": _text(manifest), "evaluate": evaluate}
     given |= {"reference": _text(reference), "prompts": _listed(prompt) or None}
+    given |= {"until_decided": until_decided or None, "budget": budget, "max_num": max_num, "search": search or None}
+    given |= {"within": None if within is None else str(within)}
     given["settings"] = {key: value for key, value in settings.items() if not isinstance(value, list | tuple)}
     axes = {key: list(value) for key, value in settings.items() if isinstance(value, list | tuple)}
-    grid = sweeping.experiment_from(None if file is None else Path(file), given, axes, zip)
+    grid = sweeping.experiment_from(None if file is None else Path(file), given, axes, zip, by=_metric(by))
     if dry_run:
         cells, total = sweeping.forecast(workspace, sweeping.placed(grid, tracking_uri))
         return Forecast(tuple(cells), tuple(grid.axes), total)
@@ -205,6 +218,9 @@ def sweep(
             workspace, tracker, grid, fresh=fresh, allow_pickle=allow_pickle, mark_ai=mark_ai, cluster=cluster
         )
     page = None if report is None else Path(report)
+    if grid.until_decided:
+        decided, reason = comparing.of_rounds(workspace, outcome, report=page, tracking_uri=tracking_uri)
+        return SweepResult(outcome, None, reason, decided)
     found, reason = comparing.of_sweep(workspace, outcome, by=_metric(by), report=page, tracking_uri=tracking_uri)
     return SweepResult(outcome, found, reason)
 
@@ -291,8 +307,10 @@ def compare(
     tracking_uri: str | None = None,
     home: Home = None,
     db_url: str | None = None,
-) -> Comparison | PairComparison:
+) -> Comparison | PairComparison | Decided:
     """Rank runs by a score, with intervals and one recommended setting; exactly two runs are compared prompt by prompt.
+
+    Of a sweep that was made in rounds these are its decisions, which nothing tests again.
 
     Args:
         *runs: addresses; default: all runs.
@@ -318,6 +336,10 @@ def compare(
         return comparing.pair(workspace, runs[0], runs[1], within=within, report=page, picture=drawn)
     if picture is not None:
         raise CompareError("a picture is of exactly two runs: t2i compare RUN1 RUN2 --picture changes.png")
+    if sweep is not None and not runs and where is None and experiment is None:
+        decided = comparing.decided_by(workspace, sweep, by=_metric(by), within=within, report=page)
+        if decided is not None:
+            return decided
     ranked = comparing.ranking(
         workspace, runs, experiment=experiment, sweep=sweep, where=where, by=_metric(by), within=within, report=page
     )

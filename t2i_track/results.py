@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from t2i_track.notebook import Shown
 
 if TYPE_CHECKING:
-    from t2i_track.ranking import Comparison
+    from t2i_track.ranking import Comparison, Decided
     from t2i_track.runs.evaluate import Scored
     from t2i_track.runs.rates import Total
     from t2i_track.runs.sweep import CellForecast, SweepOutcome
@@ -56,14 +56,18 @@ class SweepResult(Shown):
     outcome: SweepOutcome
     comparison: Comparison | None
     reason: str | None
+    decided: Decided | None = None
+    """Where images were made in rounds, in place of a comparison."""
 
     def rows(self) -> Sequence[Any]:
-        if self.comparison is not None:
-            return self.comparison.rows()
+        found = self.comparison or self.decided
+        if found is not None:
+            return found.rows()
         names = ("cell", "state", "run", "error")
         return [{name: getattr(cell, name) for name in names} for cell in self.outcome.cells]
 
     def lines(self) -> list[str]:
         failed = [f"cell {cell.cell} failed: {cell.error}" for cell in self.outcome.failed]
-        said = self.comparison.lines() if self.comparison is not None else [f"Not compared: {self.reason}"]
+        found = self.comparison or self.decided
+        said = found.lines() if found is not None else [f"Not compared: {self.reason}"]
         return [*self.outcome.notes(), *failed, *said]

@@ -27,9 +27,7 @@ def run(columns: np.ndarray, have: list[int] | None = None, **more: object) -> C
     for k, looks in enumerate(have or []):
         held[k, LOOKS[looks - 1] if looks else 0 :] = np.nan
     settings = len(columns)
-    return replay(
-        Means(held, MARGIN, LOOKS), rule(settings), have or [len(LOOKS)] * settings, range(settings), **more
-    )  # type: ignore[arg-type]
+    return replay(Means(held, MARGIN, LOOKS), rule(settings), have or [len(LOOKS)] * settings, range(settings), **more)  # type: ignore[arg-type]
 
 
 def test_the_worse_leave_and_the_equal_stay() -> None:

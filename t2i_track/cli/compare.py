@@ -48,15 +48,18 @@ def compare(workspace: Workspace, runs: tuple[str, ...], fmt: str, **options: An
       t2i compare RUN1 RUN2
     """
     from t2i_track import api
+    from t2i_track.cli.decided_formats import print_decided
     from t2i_track.cli.pair_formats import print_pair
     from t2i_track.cli.ranking_formats import print_comparison
-    from t2i_track.ranking import PairComparison
+    from t2i_track.ranking import Decided, PairComparison
 
     if options["picture"] is not None and (len(runs) != 2 or options["where"] is not None):
         raise click.UsageError("--picture is of exactly two runs: t2i compare RUN1 RUN2 --picture changes.png")
     found = api.compare(*runs, **options, home=workspace.home, db_url=workspace.db_url)
     if isinstance(found, PairComparison):
         print_pair(found, fmt)
+    elif isinstance(found, Decided):
+        print_decided(found, fmt)
     else:
         print_comparison(found, fmt)
     if options["report"] is not None:

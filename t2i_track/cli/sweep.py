@@ -10,6 +10,7 @@ import click
 from t2i_track.cli.metric_help import DECIDES, ScoreOption
 from t2i_track.cli.options import (
     PATH,
+    Whole,
     axes_options,
     blank,
     format_option,
@@ -49,6 +50,15 @@ if TYPE_CHECKING:
     show_default=DECIDES,
     help="Score that the comparison at the end ranks by:",
 )
+@click.option(
+    "--until-decided", is_flag=True, help="Make images in rounds, only of settings that may still be the best."
+)
+@click.option("--within", callback=blank, metavar="MARGIN", help="Of rounds: how much worse than the best is as good.")
+@click.option("--budget", callback=blank, metavar="AMOUNT", help="Of rounds: at most 2000images, 90min or 1h.")
+@click.option("--max-num", type=Whole(1), show_default="all, at most 2048", help="Of rounds: most prompts a setting.")
+@click.option(
+    "--search", multiple=True, metavar="AXIS:STEP", help="Of rounds: refine this axis to the step. May be repeated."
+)
 @click.option("--dry-run", is_flag=True, help="Print the cells, the images to make and the time they would take.")
 @click.option("--fresh", is_flag=True, help="Make every image anew, also those that earlier runs have made.")
 @click.option("--yes", is_flag=True, help="Run a grid of more than 100 cells.")
@@ -66,10 +76,13 @@ def sweep(workspace: Workspace, file: Path | None, fmt: str, **options: Any) -> 
     \b
       t2i sweep experiments/guidance.yaml
       t2i sweep --guidance 1,3,7.5,12 --steps 15,30,60 --num 128 --dry-run
+      t2i sweep --guidance 1,3,7.5,12 --until-decided --within 0.02 --budget 2000images
     """
     from t2i_track import api
     from t2i_track.results import Forecast
+    from t2i_track.runs.until_decided import search_of
 
+    options["search"] = search_of(options["search"])
     settings = given_settings(options)
     zipped, prompt = options.pop("zipped"), options.pop("prompts")
     found = api.sweep(
@@ -93,6 +106,7 @@ def print_forecast(forecast: Forecast, fmt: str) -> None:
 
 def print_swept(found: SweepResult, workspace: Workspace, fmt: str) -> None:
     from t2i_track.cli.ended import following, sweep_lines
+    from t2i_track.cli.decided_formats import print_decided
     from t2i_track.cli.ranking_formats import print_comparison
 
     outcome = found.outcome
@@ -100,6 +114,8 @@ def print_swept(found: SweepResult, workspace: Workspace, fmt: str) -> None:
         click.echo(clean(line), err=True)
     if found.comparison is not None:
         print_comparison(found.comparison, fmt)
+    elif found.decided is not None:
+        print_decided(found.decided, fmt)
     else:
         click.echo(clean(f"not compared: {found.reason}"), err=True)
         if fmt != "table":  # people have read it above

@@ -1,6 +1,7 @@
 """Which settings are better, and how sure: pure functions from rows to rankings."""
 
 from t2i_track.ranking.comparison import Comparison, compare
+from t2i_track.ranking.decided import Decided
 from t2i_track.ranking.describe import as_json
 from t2i_track.ranking.pair import PairComparison, compare_two
 from t2i_track.ranking.rows import ImageRow, RunRow, Score, direction, protocol_label
@@ -8,6 +9,7 @@ from t2i_track.ranking.where import where
 
 __all__ = [
     "Comparison",
+    "Decided",
     "ImageRow",
     "PairComparison",
     "RunRow",

@@ -16,7 +16,7 @@ mistake has to be one against the truly best setting, so only those pairs count 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, get_args
@@ -118,12 +118,14 @@ def replay(
     first: Sequence[int],
     affordable: Affordable = lambda done, wanted, look: True,
     refine: Refine = lambda states, best: (),
+    dead: Container[int] = (),
 ) -> Course:
     """Go through the looks as far as there are scores.
 
     Args:
         have: of each setting, how many looks its scores reach.
         first: the settings to begin with.
+        dead: settings that get no more images, since something failed; they take part as far as they have scores.
 
     Returns:
         Its looks, and either why it ended or which settings need scores of how many prompts.
@@ -131,6 +133,7 @@ def replay(
     course = _Replay(evidence, rule, have, first)
     for look in range(len(rule.looks)):
         while True:
+            course.bury(dead, look)
             wanted = course.lacking(look)
             active = course.active(look)
             if active and not affordable(course.done, active, look):
@@ -183,9 +186,18 @@ class _Replay:
         compared with: the best, and those that may still be better than they by more than the margin."""
         undecided = self.undecided()
         alive = np.flatnonzero(self.flags("as good", "undecided"))
-        needed = {*undecided, self.best} if undecided else set()
+        best = [self.best] if self.states[self.best] is not None else []
+        needed = {*undecided, *best} if undecided else set()
         needed |= {int(j) for j in alive if undecided and not self.within[j, undecided].all()}
         return sorted(k for k in needed if self.done[k] <= look)
+
+    def bury(self, dead: Container[int], look: int) -> None:
+        """Leave out those that get no more images and lack this look's."""
+        for k in self.lacking(look):
+            if k in dead:
+                self.states[k] = None
+        if self.states[self.best] is None:
+            self.best = next((k for k, state in enumerate(self.states) if state not in (None, "out")), self.best)
 
     def lacking(self, look: int) -> list[int]:
         return [k for k in self.active(look) if self.have[k] <= look]
@@ -209,9 +221,7 @@ class _Replay:
                 self.states[k] = "as good"
         self.best = int(np.argmax(np.where(alive & np.isfinite(means), means, -np.inf)))
         self.looks.append(
-            Look(
-                look, self.rule.looks[look], tuple(self.states), self.best, tuple(active), before, (gone, shown)
-            )
+            Look(look, self.rule.looks[look], tuple(self.states), self.best, tuple(active), before, (gone, shown))
         )
 
     def _last(self, k: int) -> bool:

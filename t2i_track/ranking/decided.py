@@ -152,7 +152,10 @@ class Decided(Shown):
         return f"; {len(out)} others are worse by {number(least)} or more"
 
     def _undecided(self, some: Sequence[Verdict]) -> str:
-        why = {"budget": f"the budget ({self.budget}) is spent", "all images": f"all {self.most:,} images a setting are made"}
+        why = {
+            "budget": f"the budget ({self.budget}) is spent",
+            "all images": f"all {self.most:,} images a setting are made",
+        }
         reason = why.get(self.ended, "the sweep was stopped before it was decided: the same command goes on")
         each = [
             f"{one.words} ({about(one.more) if one.more else f'more than {MOST_IMAGES:,} images'} would probably decide)"

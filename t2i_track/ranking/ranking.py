@@ -74,7 +74,7 @@ def _unfit(row: RunRow, by: str, peer: RunRow | None) -> str | None:
     score, short = row.score(by), row.run[:8]
     if row.status == "failed":
         return f"failed; `t2i show {short}` tells why"
-    if row.status != "finished":
+    if row.status not in ("finished", "enough"):
         return f"not finished ({row.status}); `t2i generate --resume {short}` completes it"
     if score is None:
         return f"no {by}" if by == SECONDS else f"no {by}; {_measuring(row, by, peer)} measures it{_fewer(row, peer)}"

@@ -14,10 +14,11 @@ from t2i_track.db import lineage
 from t2i_track.db.types import utc_now
 from t2i_track.errors import CompareError, T2IError
 from t2i_track.metrics.registry import SECONDS, rankable
-from t2i_track.ranking import Comparison, ImageRow, PairComparison, RunRow, compare, compare_two
+from t2i_track.ranking import Comparison, Decided, ImageRow, PairComparison, RunRow, compare, compare_two
 from t2i_track.ranking.protocols import settled
 from t2i_track.ranking.where import where as matching
 from t2i_track.runs import labels
+from t2i_track.runs.decided import decided
 from t2i_track.runs.rows import image_rows, run_rows
 from t2i_track.workspace import Workspace
 
@@ -129,6 +130,54 @@ def of_sweep(
         return None, str(error)
     log_comparison(workspace, tracking_uri, outcome.mlflow_run_id, comparison, report)
     return comparison, None
+
+
+def of_rounds(
+    workspace: Workspace, outcome: SweepOutcome, *, report: Path | None, tracking_uri: str | None
+) -> tuple[Decided | None, str | None]:
+    """What a sweep in rounds decided, which its MLflow run is told too; or None, and why there is nothing."""
+    from t2i_track.runs import projection
+    from t2i_track.tracking import Tracker
+
+    found = decided_by(workspace, outcome.sweep, report=report)
+    if found is None:
+        return None, "nothing was decided"
+    with workspace.begin() as session:
+        sweep = lineage.find_sweep(session, outcome.sweep)
+        projection.remember(sweep, report=None if report is None else str(report.absolute()))
+    with Tracker(tracking_uri, workspace.outbox) as tracker:
+        projection.send(workspace, tracker, sweep)
+    return found, None
+
+
+def decided_by(
+    workspace: Workspace,
+    sweep: str,
+    *,
+    by: str | None = None,
+    within: str | float | None = None,
+    report: Path | None = None,
+) -> Decided | None:
+    """The stored decisions of a sweep in rounds; None of any other sweep, and where another score is asked for.
+
+    Raises:
+        CompareError: another margin than that of the decisions, which cannot be tested again.
+    """
+    with workspace.reading() as session:
+        found = decided(session, sweep)
+        if found is None or by not in (None, found.by):
+            return None
+        if within is not None and str(within) != found.margin_text:
+            raise CompareError(
+                f"sweep {found.sweep} was decided within {found.margin_text}, and its numbers of images with it: what was"
+                f" seen cannot be tested again within {within}; make the sweep with --within {within}"
+            )
+        if report is not None:
+            rows = run_rows(session, sweep=sweep)
+            # Ranked by what they cost, since by the score that decided they must not be tested again.
+            shown = replace(compare(rows, SECONDS), notes=tuple(found.lines()))
+            _write(report, _labelled(session, shown), settled(rows), image_rows(session, workspace, settled(rows)))
+    return found
 
 
 def log_comparison(

@@ -23,9 +23,11 @@ from t2i_track.db.models import Image, ManifestEntry, MetricValue, Run, RunStatu
 from t2i_track.errors import CompareError
 from t2i_track.jsontext import json_text
 from t2i_track.metrics.recorded import changed
+from t2i_track.runs.decision_content import of_run, of_sweep, run_told, sweep_told
 from t2i_track.runs.protocols import usual_values
 from t2i_track.runs.record import parameters
 from t2i_track.runs.recorded import item_of
+from t2i_track.runs.until_decided import ROUNDS
 from t2i_track.tracking import RUN_TAG, SWEEP_TAG, Content, Grid, Table
 from t2i_track.workspace import Workspace
 
@@ -76,7 +78,7 @@ def parts(session: Session, workspace: Workspace, row: Run | Sweep, parent: str 
         return _sweep_parts(session, workspace, row, parent)
     found: dict[str, Part] = {}
     made = session.execute(select(func.count(), func.max(Image.created_at)).where(Image.run_id == row.id)).one()
-    if row.status == RunStatus.FINISHED and made[0]:
+    if row.status in (RunStatus.FINISHED, RunStatus.ENOUGH) and made[0]:
         found["images"] = Part(_digest(*made, row.config.get("cost")), partial(_images, session, workspace, row))
     scored = session.execute(
         select(MetricValue.name, MetricValue.created_at).where(MetricValue.run_id == row.id).order_by(MetricValue.id)
@@ -86,6 +88,8 @@ def parts(session: Session, workspace: Workspace, row: Run | Sweep, parent: str 
         chosen = usual_values(session, row, several) if several else {}
         counted = sorted(value for value, _ in chosen.values())
         found["scores"] = Part(_digest(*scored, *counted), partial(_scores, session, row, chosen))
+    if decided := run_told(session, row):
+        found["decisions"] = Part(_digest(*(one.created_at for one in decided)), partial(of_run, decided))
     cell = cell_of(session, row)
     told: list[Any] = [
         row.name,
@@ -311,7 +315,12 @@ def _sweep_parts(session: Session, workspace: Workspace, sweep: Sweep, parent: s
     told = [(member.cell, member.run.name, member.run.experiment, member.run.mlflow_run_id) for member in others]
     if others:
         found["taken over"] = Part(_digest(*told), partial(_taken_over, others))
-    if compared is not None:  # behind the links, which are in its description too
+    decided, since = sweep_told(session, sweep)
+    if decided:
+        report = sweep.spec.get(STATE, {}).get("report")
+        digest = _digest(decided, since, sweep.spec.get(ROUNDS, {}).get("ended"), report, *told)
+        found["decisions"] = Part(digest, partial(_decided, session, sweep, report, others))
+    elif compared is not None:  # behind the links, which are in its description too
         found["comparison"] = Part(_digest(compared, *told), partial(_comparison, workspace, sweep, compared, others))
     found["run"] = Part(_digest(sweep.name, sweep.status, sweep.ended_at), partial(_sweep, sweep, parent))
     return found
@@ -378,6 +387,14 @@ def _comparison(workspace: Workspace, sweep: Sweep, compared: Mapping[str, Any],
         },
         files=write,
     )
+
+
+def _decided(session: Session, sweep: Sweep, report: str | None, others: Sequence[SweepRun]) -> Content:
+    from t2i_track.runs.decided import decided
+
+    found = decided(session, sweep.uuid)
+    assert found is not None
+    return of_sweep(found, report, _links(others) if others else None)
 
 
 def sweep_title(sweep: Sweep) -> str:

@@ -139,7 +139,7 @@ def score(
         runs = [lineage.find_run(session, address) for address in addresses]
         if request.protocol is not None:
             request = following(request, runs)
-        reference = _reference(session, workspace, request, runs)
+        reference = reference_of(session, workspace, request, runs)
         for run in runs:
             _require_images(session, run)
     workspace.require_writable()
@@ -171,7 +171,7 @@ def _score_one(
     executor: Executor | None,
 ) -> Scored:
     with workspace.reading() as session:
-        items, left_out = _finite(session, run, run_items(session, workspace, run), request.skip_bad)
+        items, left_out = finite_items(session, run, run_items(session, workspace, run), request.skip_bad)
         embedded = is_embedded(session, run)
         known = known_scores(session, run)
     extractor, clip = request.networks(embedded)
@@ -212,7 +212,9 @@ def _score_one(
     return _scored(workspace, run, wanted, found, reference)
 
 
-def _finite(session: Session, run: Run, items: list[ImageItem], skip_bad: bool) -> tuple[list[ImageItem], list[str]]:
+def finite_items(
+    session: Session, run: Run, items: list[ImageItem], skip_bad: bool
+) -> tuple[list[ImageItem], list[str]]:
     """The run's pictures without those that are not finite, and a line on how many those are.
 
     Raises:
@@ -290,7 +292,7 @@ def _scored(
     return Scored(run.uuid, run.name, scores, len(found.results), tuple(found.warnings), used)
 
 
-def _reference(session: Session, workspace: Workspace, request: Request, runs: Sequence[Run]) -> Reference | None:
+def reference_of(session: Session, workspace: Workspace, request: Request, runs: Sequence[Run]) -> Reference | None:
     spec = request.reference
     if spec is None:
         wanted = request.metrics is None or any(METRICS[name].reference for name in request.metrics if name in METRICS)
@@ -309,7 +311,7 @@ def _opened(session: Session | None, workspace: Workspace, spec: str, *, skip_ba
     if session is None or not spec.startswith(RUN_REFERENCE):
         return open_reference(spec, workspace.cache)
     other = lineage.find_run(session, spec.removeprefix(RUN_REFERENCE))
-    items, _ = _finite(session, other, run_items(session, workspace, other), skip_bad)
+    items, _ = finite_items(session, other, run_items(session, workspace, other), skip_bad)
     return open_reference(items, workspace.cache, label=f"{RUN_LABEL}{other.uuid[:12]}")
 
 
@@ -332,7 +334,7 @@ def _refuse_own_pictures(session: Session, run: Run, reference: Reference, spec:
 
 def _require_images(session: Session, run: Run) -> None:
     made = lineage.image_counts(session, [run.id]).get(run.id, 0)
-    if run.status != RunStatus.FINISHED:
+    if run.status not in (RunStatus.FINISHED, RunStatus.ENOUGH):
         raise MetricError(
             f"run {run.name} is {run.status.value} with {made} of {run.num * run.images_per_prompt} images: finish it"
             f" with 't2i generate --resume {run.uuid[:12]}', then evaluate it"

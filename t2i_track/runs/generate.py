@@ -104,17 +104,49 @@ class Generator:
             Interrupted: Ctrl-C; the run is marked so and the message has the command that resumes it.
             T2IError: whatever else a user can do something about; a run that had begun is marked failed.
         """
+        self._require(plan)
+        prepared = prepared or self.prepare(plan)
+        return self._carry_out(self.begin(plan, prepared), prepared.loaded, join=plan.join)
+
+    def _require(self, plan: Plan) -> None:
+        """Refuse what cannot be done before the model is loaded."""
         rows = plan.manifest.head(plan.settings.num)
         check_local(plan.settings, allow_pickle=self._allow_pickle, negatives=rows.negative_prompts)
         require_weights([plan.settings], [*rows.prompts, *rows.negative_prompts])
         self._workspace.require_writable()
         joining.check(self._tracker, plan.join)
+
+    def begin(self, plan: Plan, prepared: Prepared) -> Run:
+        """Store a new run of which nothing is made yet."""
         plan = dataclasses.replace(plan, settings=self._workspace.stored_settings(plan.settings))
-        prepared = prepared or self.prepare(plan)
         resolved = resolved_by(plan, plan.settings, prepared)
         with self._workspace.begin() as session:
-            run = create_run(session, plan, resolved, prepared)
-        return self._carry_out(run, prepared.loaded, join=plan.join)
+            return create_run(session, plan, resolved, prepared)
+
+    def reopen(self, run: Run) -> Loaded:
+        """Load the model of a run that goes on in rounds.
+
+        Raises:
+            SettingsError, ModelError: as ``resume``.
+        """
+        self._require_pictures(run)
+        return self._same_model(run, settings_of(run))
+
+    def make_some(self, run: Run, positions: Sequence[int], loaded: Loaded) -> int:
+        """Make what is missing of some prompts of a run, in that order, and leave the run open; how many were made.
+
+        Raises:
+            Interrupted, T2IError: as ``generate``; the run is marked so.
+        """
+        with self._workspace.reading() as session:
+            run = lineage.find_run(session, run.uuid)
+        return self._carry_out(run, loaded, join=None, only=positions).made
+
+    def end(self, run: Run, status: RunStatus) -> Summary:
+        """Close a run that was made in rounds."""
+        with self._workspace.reading() as session:
+            run = lineage.find_run(session, run.uuid)
+        return self._summary(run, 0, 0.0, self._close(run, status), status)
 
     def resume(self, address: str, given: Mapping[str, Any] | None = None) -> Summary:
         """Make exactly what is missing of a run; of a finished one, send what MLflow lacks.
@@ -200,7 +232,7 @@ class Generator:
             )
         return len(items)
 
-    def _carry_out(self, run: Run, loaded: Loaded, *, join: str | None) -> Summary:
+    def _carry_out(self, run: Run, loaded: Loaded, *, join: str | None, only: Sequence[int] | None = None) -> Summary:
         folder = self._workspace.run_folder(run)
         new = run.started_at is None  # one that goes on, and cannot, stays what it was
         with contextlib.ExitStack() as held:
@@ -220,7 +252,7 @@ class Generator:
             with self._marking(run):
                 if new:
                     self._open(run, join)
-                return self._make_and_report(run, folder, loaded)
+                return self._make_and_report(run, folder, loaded, only)
 
     def _open(self, run: Run, join: str | None) -> None:
         """Mark the run running in both stores, joining or making its MLflow run; idempotent."""
@@ -271,7 +303,8 @@ class Generator:
         parts = [] if workspace.home == Workspace().home else ["--home", str(workspace.home)]
         return " " + shlex.join(parts) if parts else ""
 
-    def _make_and_report(self, run: Run, folder: Path, loaded: Loaded) -> Summary:
+    def _make_and_report(self, run: Run, folder: Path, loaded: Loaded, only: Sequence[int] | None = None) -> Summary:
+        """All that is missing, after which the run is finished; or that of ``only`` some prompts, in that order."""
         for leftover in folder.glob("*" + TEMPORARY):
             leftover.unlink()
         values = values_of(run)
@@ -284,6 +317,9 @@ class Generator:
             for job in jobs(prompts, values.seed, values.images_per_prompt, negatives)
             if (job.prompt_index, job.replicate) not in made
         ]
+        if only is not None:
+            turn = {position: number for number, position in enumerate(only)}
+            todo = sorted((job for job in todo if job.prompt_index in turn), key=lambda job: turn[job.prompt_index])
         hashes = RecordHashes(run, todo, loaded.machine)
         there = len(made)
         if not run.config.get(FRESH):
@@ -294,6 +330,8 @@ class Generator:
         for count in self._make(run, self._spec(run, folder, loaded), prompts, todo, hashes, there):
             self._log_progress(run, there + count, count, time.monotonic() - started)
         seconds = time.monotonic() - started
+        if only is not None:
+            return self._summary(run, len(todo), seconds, Sent(run.uuid, run.name, "pending", run.mlflow_run_id))
         rate = len(todo) / seconds if todo else None
         peak = self._executor.peak_memory(str(values.device))
         cost = {**({} if peak is None else {"peak_memory_mb": peak / 1e6}), **self._start}
@@ -301,7 +339,9 @@ class Generator:
         sent = self._close(run, RunStatus.FINISHED, cost=cost if rate is None else {**cost, "images_per_second": rate})
         return self._summary(run, len(todo), seconds, sent)
 
-    def _summary(self, run: Run, made: int, seconds: float, sent: Sent) -> Summary:
+    def _summary(
+        self, run: Run, made: int, seconds: float, sent: Sent, status: RunStatus = RunStatus.FINISHED
+    ) -> Summary:
         values = values_of(run)
         with self._workspace.reading() as session:
             images = session.scalars(select(Image).where(Image.run_id == run.id)).all()
@@ -309,7 +349,7 @@ class Generator:
                 run=run.uuid,
                 name=run.name,
                 experiment=run.experiment,
-                status=RunStatus.FINISHED.value,
+                status=status.value,
                 mlflow_run_id=run.mlflow_run_id,
                 guidance=values.guidance,
                 steps=values.steps,

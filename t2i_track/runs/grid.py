@@ -64,7 +64,9 @@ class Experiment:
     )
     until_decided: bool = field(
         default=False,
-        metadata=_about(bool, "Make images in rounds, of the settings that may still be the best ([adaptive.md](adaptive.md))."),
+        metadata=_about(
+            bool, "Make images in rounds, of the settings that may still be the best ([adaptive.md](adaptive.md))."
+        ),
     )
     within: str | None = field(
         default=None,
@@ -82,7 +84,8 @@ class Experiment:
         metadata=_about(dict[str, Any], "With `until_decided`: axes to refine, each with the step to stop at."),
     )
     by: str | None = field(
-        default=None, metadata=_about(str, "With `until_decided`: the score that decides; left out: alignment, else KID.")
+        default=None,
+        metadata=_about(str, "With `until_decided`: the score that decides; left out: alignment, else KID."),
     )
 
     def __post_init__(self) -> None:

@@ -58,8 +58,11 @@ def experiment_name(given: str | None, tracking_uri: str | None) -> str:
     return given or experiment_of_environment(tracking_uri) or DEFAULT_EXPERIMENT
 
 
-def open_manifest(path: str | None, prompts: Sequence[str]) -> Manifest:
-    """The prompts that were asked for; the embedded held-out captions where none were."""
+def open_manifest(path: str | None, prompts: Sequence[str], least: int = 0) -> Manifest:
+    """The prompts that were asked for; where none were the embedded held-out captions, of which ``least`` may be more.
+
+    However many they are, the first are the same.
+    """
     if path and prompts:
         raise SettingsError(f"--manifest {path} and --prompt exclude each other: give one of them")
     if prompts:
@@ -68,7 +71,7 @@ def open_manifest(path: str | None, prompts: Sequence[str]) -> Manifest:
         return manifests.load(Path(path))
     from t2i_track import shapes
 
-    rows = shapes.manifest_rows("val", EMBEDDED_PROMPTS)
+    rows = shapes.manifest_rows("val", max(EMBEDDED_PROMPTS, least))
     entries = (Entry(str(row["caption"]), str(row["image_id"]), str(row["caption_id"])) for row in rows)
     return Manifest(EMBEDDED_MANIFEST, tuple(entries))
 

@@ -138,7 +138,9 @@ class MeanScores:
             found = evaluate(todo, **shared, device=device, progress=bars)
         own = next((result for result in found.results if result.name == rounds.by), None)
         if own is None or own.per_image is None or len(own.per_image) < len(todo):
-            raise MetricError(f"{rounds.by} does not apply to all pictures of run {run.name}: decide --by another score")
+            raise MetricError(
+                f"{rounds.by} does not apply to all pictures of run {run.name}: decide --by another score"
+            )
         record = of_one_picture(own.protocol)
         with rounds.workspace.begin() as session:
             protocol = lineage.store_protocol(session, record.fingerprint, dataclasses.asdict(record))
@@ -218,7 +220,11 @@ class DistanceScores:
     def measure(self, run: Run, look: int) -> None:
         rounds = self.rounds
         with rounds.workspace.reading() as session:
-            items, embedded, known = rounds.items(session, run, look), is_embedded(session, run), known_scores(session, run)
+            items, embedded, known = (
+                rounds.items(session, run, look),
+                is_embedded(session, run),
+                known_scores(session, run),
+            )
         with Bars(run.name) as bars:
             device = choose_device(rounds.request.device)
             found = evaluate(items, **rounds.shared(run, embedded), device=device, known=known, progress=bars)
@@ -299,6 +305,6 @@ def default_score(embedded: bool, reference: Reference | None) -> str:
         return "alignment"
     if reference is not None:
         return "kid_mean"
-    raise MetricError("there is no score to decide by: give --reference (a folder, a manifest with image paths, run:RUN)")
-
-
+    raise MetricError(
+        "there is no score to decide by: give --reference (a folder, a manifest with image paths, run:RUN)"
+    )

@@ -31,6 +31,7 @@ from t2i_track.runs.grid import Experiment
 from t2i_track.runs.launch import experiment_name, is_scored, notes_on, open_manifest, with_default_num
 from t2i_track.runs.plan import Plan, Summary
 from t2i_track.runs.rates import Range, Rates, Total
+from t2i_track.runs.until_decided import MOST_IMAGES_A_SETTING, ROUNDS
 from t2i_track.settings import DECLARED, Settings, Stage, Values
 from t2i_track.workspace import Workspace
 
@@ -94,10 +95,25 @@ def cells_of(experiment: Experiment, manifest: Manifest) -> list[Settings]:
     Raises:
         SettingsError: an impossible value, or nothing left after `exclude`.
     """
-    found = [with_default_num(cell, manifest) for cell in experiment.cells()]
+    most = most_of(experiment, manifest)
+    asked = (cell if most is None else dataclasses.replace(cell, num=most) for cell in experiment.cells())
+    found = [with_default_num(cell, manifest) for cell in asked]
     if not found:
         raise SettingsError(f"experiment '{experiment.name}' has no cells: its exclude rules leave none")
     return found
+
+
+def prompts_of(experiment: Experiment) -> Manifest:
+    """The prompts of a sweep; of the embedded ones as many as its rounds may come to."""
+    wanted = (experiment.max_num or MOST_IMAGES_A_SETTING) if experiment.until_decided else 0
+    return open_manifest(experiment.manifest, experiment.prompts, least=wanted)
+
+
+def most_of(experiment: Experiment, manifest: Manifest) -> int | None:
+    """Prompts a setting at most, where images are made in rounds; None where they are not, or the cells say it."""
+    if not experiment.until_decided or "num" in experiment.settings:
+        return None
+    return experiment.max_num or min(MOST_IMAGES_A_SETTING, len(manifest))
 
 
 def placed(experiment: Experiment, tracking_uri: str | None) -> Experiment:
@@ -123,7 +139,7 @@ def forecast(workspace: Workspace, experiment: Experiment) -> tuple[list[CellFor
         SettingsError: an impossible value, or one that a cell's model would ignore or cannot do. ModelError: of a
             model that is none.
     """
-    manifest = open_manifest(experiment.manifest, experiment.prompts)
+    manifest = prompts_of(experiment)
     cells = cells_of(experiment, manifest)
     _require_fit(cells, manifest)
     images = len(manifest.head(cells[0].num)) * cells[0].images_per_prompt  # neither can vary within a sweep
@@ -164,7 +180,7 @@ def run_sweep(
         Interrupted: Ctrl-C. SettingsError: what a cell's model would ignore or cannot do. MetricError: its scores
             could not be measured; both are found out before the first image. Busy: another process runs the same sweep.
     """
-    manifest = open_manifest(experiment.manifest, experiment.prompts)
+    manifest = prompts_of(experiment)
     cells = cells_of(experiment, manifest)
     workspace.require_writable()
     _require_fit(cells, manifest)
@@ -175,12 +191,12 @@ def run_sweep(
         contextlib.nullcontext() if fresh else _alone(workspace, experiment),
         executor_of(cluster, workspace.cache, allow_pickle=allow_pickle) as executor,
     ):
-        driver = _Driver(workspace, tracker, executor, experiment, allow_pickle, fresh)
+        driver = Driver(workspace, tracker, executor, experiment, allow_pickle, fresh)
         return _run_cells(driver, manifest, cells, mark_ai)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Driver:
+class Driver:
     """What all cells of a sweep are made with."""
 
     workspace: Workspace
@@ -218,7 +234,7 @@ def _alone(workspace: Workspace, experiment: Experiment) -> Iterator[None]:
         yield
 
 
-def _run_cells(driver: _Driver, manifest: Manifest, cells: Sequence[Settings], mark_ai: bool) -> SweepOutcome:
+def _run_cells(driver: Driver, manifest: Manifest, cells: Sequence[Settings], mark_ai: bool) -> SweepOutcome:
     workspace, tracker, fresh = driver.workspace, driver.tracker, driver.fresh
     sweep = _open(workspace, tracker, driver.experiment, fresh)
     outcomes: list[CellOutcome] = []
@@ -236,25 +252,29 @@ def _run_cells(driver: _Driver, manifest: Manifest, cells: Sequence[Settings], m
         for cell in sorted(range(len(cells)), key=lambda number: _model_key(cells[number]))
     ]
     try:
-        for outcome in _outcomes(driver, sweep, plans):
-            outcomes.append(outcome)
+        if driver.experiment.until_decided:
+            from t2i_track.runs.adaptive import Adaptive
+
+            outcomes += Adaptive(driver, sweep, sorted(plans, key=lambda plan: plan.cell or 0)).run()
+        else:
+            for outcome in _outcomes(driver, sweep, plans):
+                outcomes.append(outcome)
     except (Interrupted, KeyboardInterrupt):
         _close(workspace, tracker, sweep, RunStatus.INTERRUPTED, "interrupted by the user")
-        raise Interrupted(
-            f"interrupted after {len(outcomes)} of {len(cells)} cells; what is made is kept: the same command goes on"
-        ) from None
+        done = "" if driver.experiment.until_decided else f" after {len(outcomes)} of {len(cells)} cells"
+        raise Interrupted(f"interrupted{done}; what is made is kept: the same command goes on") from None
     except BaseException as error:
         _close(workspace, tracker, sweep, RunStatus.FAILED, f"{type(error).__name__}: {error}")
         raise
     outcomes.sort(key=lambda outcome: outcome.cell)
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
-    reason = f"{len(failed)} of {len(cells)} cells failed" if failed else None
+    reason = f"{len(failed)} of {len(outcomes)} cells failed" if failed else None
     _close(workspace, tracker, sweep, RunStatus.FAILED if failed else RunStatus.FINISHED, reason)
     assert sweep.mlflow_run_id is not None
     return SweepOutcome(sweep.uuid, sweep.name, sweep.mlflow_run_id, tuple(outcomes))
 
 
-def _outcomes(driver: _Driver, sweep: Sweep, plans: Sequence[Plan]) -> Iterator[CellOutcome]:
+def _outcomes(driver: Driver, sweep: Sweep, plans: Sequence[Plan]) -> Iterator[CellOutcome]:
     """What becomes of each cell; as many are made at once as keep all workers busy."""
     if driver.executor.side_by_side == 1:
         for plan in plans:
@@ -281,7 +301,7 @@ def _require_measurable(
         before_generation(workspace, cell, texts, wanted=experiment.evaluate, reference=experiment.reference)
 
 
-def _run_cell(driver: _Driver, sweep: Sweep, plan: Plan) -> CellOutcome:
+def _run_cell(driver: Driver, sweep: Sweep, plan: Plan) -> CellOutcome:
     assert plan.cell is not None
     run: str | None = None
     notes: list[str] = []
@@ -306,7 +326,7 @@ def _run_cell(driver: _Driver, sweep: Sweep, plan: Plan) -> CellOutcome:
     return CellOutcome(plan.cell, plan.settings, state, run, notes=tuple(notes))
 
 
-def _make(driver: _Driver, sweep: Sweep, plan: Plan) -> tuple[str, Summary]:
+def _make(driver: Driver, sweep: Sweep, plan: Plan) -> tuple[str, Summary]:
     """What was done for the cell, and its run."""
     assert plan.cell is not None
     generator = driver.generator()
@@ -357,7 +377,7 @@ def _same_spec(session: Session, experiment: Experiment) -> Sweep | None:
     """The newest sweep of the same name and cells."""
     spec = experiment.spec()
     named = session.scalars(select(Sweep).where(Sweep.name == experiment.name).order_by(Sweep.id.desc()))
-    own = (({key: value for key, value in sweep.spec.items() if key != STATE}, sweep) for sweep in named)
+    own = (({key: value for key, value in sweep.spec.items() if key not in (STATE, ROUNDS)}, sweep) for sweep in named)
     return next((sweep for stored, sweep in own if stored == spec), None)
 
 
@@ -379,8 +399,13 @@ def listed(cells: Sequence[CellForecast], axes: Sequence[str]) -> Iterator[dict[
         }
 
 
-def experiment_from(file: Path | None, given: dict[str, Any], axes: dict[str, list[Any]], zipped: bool) -> Experiment:
-    """The experiment of a file, of the command line, or of both, the command line's values replacing the file's."""
+def experiment_from(
+    file: Path | None, given: dict[str, Any], axes: dict[str, list[Any]], zipped: bool, by: str | None = None
+) -> Experiment:
+    """The experiment of a file, of the command line, or of both, the command line's values replacing the file's.
+
+    ``by`` is what a comparison ranks by, and of a sweep in rounds what decides.
+    """
     from t2i_track.runs import grid as files
 
     base = files.load(file).spec() if file is not None else {}
@@ -395,6 +420,8 @@ def experiment_from(file: Path | None, given: dict[str, Any], axes: dict[str, li
             varied[name] = values
     content = {**base, **{key: value for key, value in given.items() if value is not None}}
     content |= {"settings": settings, "axes": varied, "zip": zipped or base.get("zip", False)}
+    if by is not None and content.get("until_decided"):
+        content["by"] = by
     if varied:
         content.setdefault("name", "-".join(varied))
     return files.build(content, "the command line" if file is None else str(file))

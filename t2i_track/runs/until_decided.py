@@ -10,8 +10,10 @@ from typing import Any
 from t2i_track.errors import SettingsError
 from t2i_track.settings import DECLARED, suggestion
 
+ROUNDS = "rounds"
+"""Key of ``Sweep.spec``: the order of the prompts and the looks, stored before the first image; at the end why it ended."""
 MOST_IMAGES_A_SETTING = 2048
-"""Where nobody says how many: of a longer manifest no more prompts are taken."""
+"""Prompts of a setting at most, where nobody says how many: of a longer manifest no more prompts are taken."""
 OF_ADAPTIVE = ("within", "budget", "max_num", "search", "by")
 """Keys of an experiment that say something of rounds only."""
 _BUDGET = re.compile(r"\s*(\d+\.?\d*|\.\d+)\s*(images?|s|min|h)\s*", re.IGNORECASE)
@@ -68,7 +70,9 @@ def resolutions(search: Mapping[str, Any], axes: Mapping[str, Sequence[Any]], zi
             number = 0.0
         if not 0 < number < float("inf") or (declared.kind is int and not number.is_integer()):
             kind = "a whole number" if declared.kind is int else "a number"
-            raise SettingsError(f"search wants {kind} above 0 for {name}, the step to which it is refined, not {step!r}")
+            raise SettingsError(
+                f"search wants {kind} above 0 for {name}, the step to which it is refined, not {step!r}"
+            )
         found[name] = number
     return found
 

@@ -91,11 +91,13 @@ class Content:
     """None: taken away where it is one of our own, whose reason has passed; left alone where it is not."""
     metrics: Mapping[str, tuple[float | None, datetime]] = field(default_factory=dict)
     """Value and when it was found; None values are left out."""
+    curves: Mapping[str, Sequence[tuple[int, float, datetime]]] = field(default_factory=dict)
+    """Metrics of several steps: step, value and when it was found."""
     files: Callable[[Path], None] | None = None
     """Puts artifacts, as they are to be, into the folder that it is given."""
     grid: Grid | None = None
     table: Table | None = None
     manifest: Listed | None = None
     status: str | None = None
-    """running, finished, failed or interrupted; None: as it is."""
+    """running, finished, enough, failed or interrupted; None: as it is."""
     ended: datetime | None = None

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 MAX_METRICS, MAX_PARAMS_OR_TAGS = 1000, 100
 """MLflow's limits for one ``log_batch``."""
-STATUSES = {"running": "RUNNING", "finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+STATUSES = {
+    "running": "RUNNING",
+    "finished": "FINISHED",
+    "enough": "FINISHED",
+    "failed": "FAILED",
+    "interrupted": "KILLED",
+}
 _MAX_PARAM, _MAX_TAG, _MAX_NAME, _MAX_DIGEST = 6000, 8000, 500, 36
 
 
@@ -35,7 +41,8 @@ def write(uri: str, run_id: str, content: Content) -> list[str]:
     store.check(uri, create=False)
     with store.explained(uri):
         run = opening.existing(uri, run_id)
-    refused = log_batch(uri, run_id, _params(run, content.params), _tags(content), list(_metrics(run, content)))
+    metrics = [*_metrics(run, content), *_curves(uri, run_id, content)]
+    refused = log_batch(uri, run_id, _params(run, content.params), _tags(content), metrics)
     with store.explained(uri):
         if refused:  # by a run that was deleted in between nothing is taken
             opening.existing(uri, run_id)
@@ -142,6 +149,18 @@ def _metrics(run: Run, content: Content) -> Iterator[Metric]:
     for key, (value, time) in content.metrics.items():
         if value is not None and not same_metric(run.data.metrics.get(key), value):
             yield Metric(key, float(value), int(time.timestamp() * 1000), 0)
+
+
+def _curves(uri: str, run_id: str, content: Content) -> Iterator[Metric]:
+    """The steps that are not there yet."""
+    from mlflow.entities import Metric
+
+    for key, points in content.curves.items():
+        with store.explained(uri):
+            there = {metric.step for metric in store.client(uri).get_metric_history(run_id, key)}
+        for step, value, time in points:
+            if step not in there:
+                yield Metric(key, float(value), int(time.timestamp() * 1000), step)
 
 
 def same_metric(old: float | None, new: float) -> bool:
