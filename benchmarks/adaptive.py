@@ -1,15 +1,15 @@
 """How often an adaptive sweep decides wrongly, and the images that it takes: the tables of docs/adaptive.md.
 
-    python -m benchmarks.adaptive [--trials 500] [--only errors|images|distances|search|replays] [--scores FILE.npz]
+    python -m benchmarks.adaptive [--trials 500] [--only errors|images|distances|search|replays]
+    python -m benchmarks.adaptive --only replays --home HOME --sweep SWEEP
 
-Each world draws a sweep's scores over shared prompts, and the sweep is gone through as `t2i sweep --until-decided` goes
-through it, with the same functions. "On the margin": all settings but the first are worse by exactly the margin, so any
-of them that is as good is a mistake, and any that is out too. "Equal": any that is out is a mistake. The peer is a sweep
-of one number of images for all settings, judged by ``ranking.margin``, with the least number (of a grid of them) at
-which it decides all settings in as many trials.
+Each world draws a sweep's scores over shared prompts, and the sweep is gone through as `t2i sweep --until-decided`
+goes through it, with the same functions. "On the margin": all settings but the first are worse by exactly the margin,
+so any of them that is as good is a mistake, and any that is out too. "Equal": any that is out is a mistake. The peer is
+a sweep of one number of images for all settings, judged by ``ranking.margin``, with the least number (of a grid of
+them) at which it decides all settings in as many trials.
 
-``--scores`` names stored scores, one a picture, to replay sweeps of real pictures from with the prompts drawn again
-(``python -m benchmarks.guidance_scores`` makes them).
+``replays`` go through sweeps of real pictures whose alignment is stored, with the prompts drawn again.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from t2i_track.metrics.uncertainty import GROUPS
 from t2i_track.ranking.adaptive import Course, Rule, replay
 from t2i_track.ranking.evidence import Distances, Means, doubling
 from t2i_track.ranking.rows import Score
+from t2i_track.ranking.search import Key, Search, generations
 from t2i_track.ranking.spending import planned
 
 Columns = NDArray[np.float64]
@@ -227,13 +228,102 @@ def distance_errors(metric: str, shift: float, trials: int) -> str:
     return f"| {metric}, 16 dimensions | {settings} | {' | '.join(f'{cell:.1%}' for cell in cells)} |"
 
 
+GRID = (1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 12.0, 20.0)
+PEAK = 4.0
+"""The guidance that is best in the world of the search."""
+
+
+def searches(trials: int, margin: float = 0.1, resolution: float = 0.5) -> str:
+    """A curve over guidance with its top at 4, which the grid has not; right or wrong by a prompt's difficulty."""
+    values = list(generations(GRID, resolution))
+    worse = [min(0.5 * abs(np.log(value / PEAK)) ** 1.5, 0.6) for value in values]
+    grid = tuple(((value,), 0) for value in GRID)
+    search, found, near, added = Search((resolution,), grid), Counts(), 0, 0
+    for trial in range(trials):
+        drawn = two_sided(np.random.default_rng([trial, 3]), worse, MOST)
+        course, there = searched(search, grid, {value: drawn[k] for k, value in enumerate(values)}, margin)
+        gaps = [worse[values.index(value)] - min(worse[values.index(other)] for other in there) for value in there]
+        wrong = [[k for k, gap in enumerate(gaps) if gap <= margin], [k for k, gap in enumerate(gaps) if gap >= margin]]
+        found.add(course, *wrong, doubling(FIRST, MOST, STEP))
+        near += worse[values.index(there[course.looks[-1].best])] <= margin
+        added += len(there) - len(grid)
+    shares = [found.out / trials, found.good / trials, near / trials, found.decided / trials]
+    cells = " | ".join(f"{share:.1%}" for share in shares)
+    return f"| search, top at {PEAK:g} | {cells} | {added / trials:.1f} | {found.images / trials:,.0f} |"
+
+
+def searched(
+    search: Search, grid: Sequence[Key], columns: dict[float, Columns], margin: float
+) -> tuple[Course, list[float]]:
+    """The last course, and the values of its settings."""
+    looks, keys = doubling(FIRST, MOST, STEP), list(grid)
+    while True:
+        asked: list[Key] = []
+
+        def refine(
+            states: Sequence[object], best: int, keys: list[Key] = keys, asked: list[Key] = asked
+        ) -> list[int | None]:
+            there = {keys[k]: None for k, state in enumerate(states) if state is not None}
+            wanted = search.beside(keys[best], there)
+            asked[:] = [key for key in wanted if key not in keys]
+            return [keys.index(key) if key in keys else None for key in wanted]
+
+        held = np.stack([columns[point[0]] for point, _ in keys])
+        rule = Rule(margin, looks, tuple(search.weight(key) for key in keys), growing=True)
+        evidence = Means(held, margin, looks, 1.0)
+        course = replay(evidence, rule, [len(looks)] * len(keys), range(len(grid)), refine=refine)
+        if course.ended != "refined":
+            return course, [point[0] for point, _ in keys]
+        keys = [*keys, *asked]
+
+
+def stored(home: Path, sweep: str) -> tuple[list[str], Columns]:
+    """The alignment of each picture of a sweep: what its settings are called, and a setting a row."""
+    from sqlalchemy import select
+
+    from t2i_track.db import lineage
+    from t2i_track.db.models import Image, ImageScore
+    from t2i_track.workspace import Workspace
+
+    names, rows = [], []
+    with Workspace(home=home).reading() as session:
+        for member in lineage.find_sweep(session, sweep).members:
+            query = select(Image.prompt_index, ImageScore.value).join(ImageScore, ImageScore.image_id == Image.id)
+            query = query.where(Image.run_id == member.run_id, ImageScore.name == "alignment")
+            values = dict(tuple(row) for row in session.execute(query))
+            names.append(f"{member.run.guidance:g}/{member.run.steps}")
+            rows.append(values)
+    shared = sorted(set.intersection(*(set(row) for row in rows)))
+    return names, np.array([[row[index] for index in shared] for row in rows])
+
+
+def replays(names: Sequence[str], columns: Columns, margin: float, trials: int, most: int) -> str:
+    """Sweeps of real pictures: prompts drawn again with replacement from those that there are."""
+    true = columns.mean(axis=1)
+    gaps = true.max() - true
+    within, beyond = np.flatnonzero(gaps <= margin), np.flatnonzero(gaps > margin)
+    found, near = Counts(), 0
+    for trial in range(trials):
+        drawn = columns[:, np.random.default_rng([trial, 4]).integers(columns.shape[1], size=most)]
+        course = swept(drawn, margin, 1.0, most)
+        found.add(course, within.tolist(), beyond.tolist(), doubling(FIRST, most, STEP))
+        near += gaps[course.looks[-1].best] <= margin
+    told = ", ".join(f"{name}: {mean:.3f}" for name, mean in zip(names, true, strict=True))
+    shares = [near, found.out, found.good, found.decided]
+    cells = " | ".join(f"{share / trials:.1%}" for share in shares)
+    whole = found.images / trials / len(names) / most
+    return f"| {told} | {margin:g} | {most:,} | {cells} | {found.images / trials:,.0f} | {whole:.1%} |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=500)
-    parser.add_argument("--only", choices=("errors", "images", "distances"))
+    parser.add_argument("--only", choices=("errors", "images", "distances", "search", "replays"))
     parser.add_argument("--worlds", nargs="*", default=list(MEANS), choices=list(MEANS))
     parser.add_argument("--settings", type=int, nargs="*", default=[8, 24])
-    parser.add_argument("--scores", type=Path)
+    parser.add_argument("--home", type=Path, help="of a sweep whose pictures have an alignment, to replay it")
+    parser.add_argument("--sweep", default="curve")
+    parser.add_argument("--margins", type=float, nargs="*", default=[0.02, 0.05])
     args = parser.parse_args()
     if args.only in (None, "errors"):
         for name in args.worlds:
@@ -242,6 +332,13 @@ def main() -> None:
     if args.only in (None, "distances"):
         print(distance_errors("fid", 0.8, args.trials), flush=True)
         print(distance_errors("kid", 0.8, args.trials), flush=True)
+    if args.only in (None, "search"):
+        print(searches(args.trials), flush=True)
+    if args.only in (None, "replays") and args.home is not None:
+        names, columns = stored(args.home, args.sweep)
+        for margin in args.margins:
+            for most in (512, MOST):
+                print(replays(names, columns, margin, args.trials, most), flush=True)
     if args.only in (None, "images"):
         for name in args.worlds:
             for curve in (FAR, CLOSE):

@@ -210,7 +210,7 @@ def sweep(
     grid = sweeping.experiment_from(None if file is None else Path(file), given, axes, zip, by=_metric(by))
     if dry_run:
         cells, total = sweeping.forecast(workspace, sweeping.placed(grid, tracking_uri))
-        return Forecast(tuple(cells), tuple(grid.axes), total)
+        return Forecast(tuple(cells), tuple(grid.axes), total, sweeping.most_images(grid, cells))
     sweeping.require_yes(grid, yes)
     cluster = _cluster(address, workers, gpus_per_worker, cpus_per_worker, mixed)
     with Tracker(tracking_uri, workspace.outbox) as tracker:

@@ -39,6 +39,8 @@ class Forecast(Shown):
     cells: tuple[CellForecast, ...]
     axes: tuple[str, ...]
     total: Total
+    most: int | None = None
+    """Of a sweep in rounds: images that are made at most, within its budget; None of any other."""
 
     def rows(self) -> list[dict[str, Any]]:
         from t2i_track.runs.sweep import listed

@@ -66,7 +66,7 @@ def test_asymptotic_limits_miss_in_at_most_alpha_at_any_look(draw: str) -> None:
 def test_an_asymptotic_limit_is_the_papers_with_students_tail() -> None:
     n, alpha, tuned = 400, 0.025, 200
     wide = -2 * math.log(2 * alpha)
-    rho = (wide + math.log(wide + 1)) / tuned  # eq. 10, one-sided
+    rho = (wide + math.log(wide + 1)) / tuned  # tightest at `tuned`, one-sided
     z = math.sqrt(2 * (n * rho + 1) / (n * rho) * math.log(1 + math.sqrt(n * rho + 1) / (2 * alpha)))
     t = sequential.asymptotic_reach(n, alpha, tuned)
     assert t > z

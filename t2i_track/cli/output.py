@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 STATUSES = {
-    "finished": "green", "ok": "green", "note": "yellow", "running": "yellow", "interrupted": "yellow",
+    "finished": "green", "enough": "green", "ok": "green",
+    "note": "yellow", "running": "yellow", "interrupted": "yellow",
     "failed": "bold red", "broken": "bold red",
 }  # fmt: skip
 SHORT_BYTES = 32

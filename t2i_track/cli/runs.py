@@ -9,7 +9,7 @@ from t2i_track.cli.output import print_record, print_rows, print_sections
 from t2i_track.settings import UNKNOWABLE, UNKNOWN
 from t2i_track.workspace import Workspace
 
-STATUSES = ("running", "finished", "failed", "interrupted")
+STATUSES = ("running", "finished", "enough", "failed", "interrupted")
 DROPPED = ("seconds_per_image", "seed", "scheduler", "created", "experiment")
 """What a narrow terminal goes without, the first of them first; the name often says it too."""
 FILES = 3

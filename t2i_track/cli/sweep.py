@@ -101,12 +101,14 @@ def print_forecast(forecast: Forecast, fmt: str) -> None:
     print_rows(forecast.rows(), fmt, columns=["cell", *forecast.axes, "images", "made", "seconds", "low", "high"])
     left = sum(cell.images - cell.made for cell in cells)
     time = f"; {expected(forecast.total)}" if left else ""
-    click.echo(f"{len(cells)} cell{'s' * (len(cells) != 1)}, {left} images to make{time}", err=True)
+    images = f"{left} images to make" if forecast.most is None else f"at most {forecast.most} images to make, in rounds"
+    of_all = "; all of them: " if forecast.most is not None and time else ""
+    click.echo(f"{len(cells)} cell{'s' * (len(cells) != 1)}, {images}{of_all or time[:2]}{time[2:]}", err=True)
 
 
 def print_swept(found: SweepResult, workspace: Workspace, fmt: str) -> None:
-    from t2i_track.cli.ended import following, sweep_lines
     from t2i_track.cli.decided_formats import print_decided
+    from t2i_track.cli.ended import following, sweep_lines
     from t2i_track.cli.ranking_formats import print_comparison
 
     outcome = found.outcome

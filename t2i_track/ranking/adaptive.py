@@ -6,11 +6,11 @@ the whole table of settings and prompts is there before it is drawn from, and wh
 prompts of the same order: what is looked at, and when it is stopped, changes no number of it. So limits that hold at
 every look hold for whatever was looked at.
 
-Half of ``1 - level`` is spent on each kind of statement. On *out*: ``w_k / W w_j`` for setting ``k`` against ``j``, with
-``W`` the weights of the settings that are not out, which is Holm's method made sequential (Bartroff & Song 2014): until
-the first mistake all that are out are rightly so, hence those wrongly sent out share no less than that. On *as good*: a
-mistake has to be one against the truly best setting, so only those pairs count (multiple comparisons with the best, Hsu
-1984): ``w_k`` over the weights of those that are not as good yet, one of which at least is the best.
+Half of ``1 - level`` is spent on each kind of statement. On *out*: of setting ``k`` against ``j`` its weight ``w_k``
+over those of all that are not out, times ``w_j / (1 - w_k)``, which is Holm's method made sequential (Bartroff & Song
+2014): until the first mistake all that are out are rightly so, hence those wrongly sent out share no less than that. On
+*as good*: a mistake has to be one against the truly best setting, so only those pairs count (multiple comparisons with
+the best, Hsu 1984): ``w_k`` over the weights of those that are not as good yet, one at least of all being the best.
 """
 
 from __future__ import annotations
@@ -53,22 +53,23 @@ class Rule:
     def out(self, gone: Flags) -> Matrix:
         """The chance of an error of "row is better than column by more than the margin", where so many are out."""
         weights = np.array(self.weights)
-        return self.alpha * self._pairs(weights / max(1 - float(weights[gone].sum()), float(weights.min())))
+        left = max(1 - float(weights[gone].sum()), float(weights.min()))
+        return np.asarray(self.alpha * self._pairs(weights / left))
 
     def good(self, shown: Flags) -> Matrix:
         """The chance of an error of "row is better than column by no more than the margin", where so many are shown."""
         weights = np.array(self.weights)
         if self.growing:
-            return self.alpha * self._pairs(weights)
+            return np.asarray(self.alpha * self._pairs(weights))
         best = max(float(weights[shown].sum()), float(weights.min()))
         own = np.minimum(weights / max(1 - best, float(weights.min())), 1.0)
-        return self.alpha * np.broadcast_to(own, (len(weights), len(weights)))
+        return np.asarray(self.alpha * np.broadcast_to(own, (len(weights), len(weights))))
 
     def _pairs(self, own: Matrix) -> Matrix:
         """The column's share, divided among the rows."""
         weights = np.array(self.weights)
         rows = weights[:, None] / np.maximum(1 - weights, weights.min())
-        return np.minimum(own * np.minimum(rows, 1.0), 1.0)
+        return np.asarray(np.minimum(own * np.minimum(rows, 1.0), 1.0))
 
 
 @dataclass(frozen=True)
@@ -265,7 +266,7 @@ def decisions(evidence: Evidence, rule: Rule, course: Course, look: Look) -> lis
         estimate = float(gaps[against, k]) if others else 0.0
         low = max((one.low for one in limits), default=0.0)
         alive = [one for j, one in zip(others, limits, strict=True) if look.states[j] != "out"]
-        high = max((one.high for one in alive), default=0.0)
+        high = max((one.high for one in alive or limits), default=0.0)
         if state == "as good":  # shown against some at an earlier look
             high = min(high, rule.margin)
         if state == "out":

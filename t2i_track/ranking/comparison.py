@@ -21,7 +21,7 @@ from t2i_track.ranking.margin import Detectable, Margin, Standing
 from t2i_track.ranking.protocols import MARK, otherwise, settled
 from t2i_track.ranking.ranking import Excluded, Ranked, any_apart, best_interval, eligible, rank
 from t2i_track.ranking.recommend import Recommendation, recommend
-from t2i_track.ranking.rows import RunRow, Score, direction
+from t2i_track.ranking.rows import ENDED, RunRow, Score, direction
 from t2i_track.ranking.tradeoff import Tradeoff, diversity_metric, tradeoff
 from t2i_track.ranking.where import where as matching
 from t2i_track.settings import AXES
@@ -178,7 +178,7 @@ def able_to_decide(rows: Sequence[RunRow], but: str = "") -> str:
 
     Where none can be compared, the first that any of them has, and else the preferred one.
     """
-    finished = [row for row in rows if row.status == "finished"]
+    finished = [row for row in rows if row.status in ENDED]
     names = [name for name in deciding() if name != but]
     able = {name: sum(score.comparable for row in finished if (score := row.score(name)) is not None) for name in names}
     most = max(able.values(), default=0)

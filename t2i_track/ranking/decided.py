@@ -8,7 +8,7 @@ from typing import Any
 
 from t2i_track.metrics.metric import Direction
 from t2i_track.notebook import Shown
-from t2i_track.ranking.margin import MOST_IMAGES, about
+from t2i_track.ranking.margin import about
 from t2i_track.ranking.words import bounds, decimals, number
 
 SCHEMA = "t2i-track/decided/1"
@@ -157,10 +157,7 @@ class Decided(Shown):
             "all images": f"all {self.most:,} images a setting are made",
         }
         reason = why.get(self.ended, "the sweep was stopped before it was decided: the same command goes on")
-        each = [
-            f"{one.words} ({about(one.more) if one.more else f'more than {MOST_IMAGES:,} images'} would probably decide)"
-            for one in some[:MOST_NAMED]
-        ]
+        each = [f"{one.words} ({about(one.more)} would probably decide)" for one in some[:MOST_NAMED]]
         more = f" and {len(some) - MOST_NAMED} more" if len(some) > MOST_NAMED else ""
         return f"Undecided, and {reason}: {', '.join(each)}{more}."
 

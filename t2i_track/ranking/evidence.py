@@ -22,7 +22,7 @@ Matrix = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 TUNED = 4
-"""Asymptotic limits are tightest at this part of the planned maximum: what is decided at all is mostly decided there."""
+"""Asymptotic limits are tightest at this part of the planned maximum, where most is decided that is decided at all."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Means:
         for number in np.unique(size[known]):
             for chance in np.unique(alpha[same := size == number]):
                 reached[same & (alpha == chance)] = sequential.asymptotic_reach(int(number), float(chance), self._tuned)
-        wide = sequential.skewed_reach(reached, side * found.skewness[:, :, look], size)
+        wide = sequential.skewed_reach(reached, side * found.skewness[:, :, look], size.astype(np.float64))
         return np.where(known, wide * np.where(known, error, 0.0), np.inf)
 
     @property
@@ -163,7 +163,7 @@ class Distances:
 
     @cached_property
     def _known(self) -> tuple[Matrix, Matrix, NDArray[np.intp]]:
-        """Of all pairs at the newest look that both have, up to each look (L, K, K): estimate, error, that look or -1."""
+        """Of all pairs at the newest look that both have, up to each (L, K, K): estimate, error, that look or -1."""
         looks, settings, _ = self.columns.shape
         means, errors = np.zeros((looks, settings, settings)), np.full((looks, settings, settings), np.inf)
         newest = np.full((looks, settings, settings), -1, dtype=np.intp)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from t2i_track.ranking.rows import ImageRow, RunRow, Score, protocol_difference
+from t2i_track.ranking.rows import ENDED, ImageRow, RunRow, Score, protocol_difference
 
 MARK = "*"
 """Stands behind a value that was measured otherwise than those beside it."""
@@ -18,7 +18,7 @@ def usual(rows: Iterable[RunRow], metric: str) -> str | None:
 
     Of protocols that are as common, that of the later run (rows come oldest first), and there the newer value's.
     """
-    return commonest(score for row in rows if row.status == "finished" for score in row.every_score(metric))
+    return commonest(score for row in rows if row.status in ENDED for score in row.every_score(metric))
 
 
 def commonest(scores: Iterable[Score]) -> str | None:

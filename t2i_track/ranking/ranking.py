@@ -13,7 +13,7 @@ from t2i_track.metrics.uncertainty import MIN_GROUPS, Interval, within
 from t2i_track.ranking.differences import adjusted_p_values, difference, differences, interval_of
 from t2i_track.ranking.margin import Detectable, Margin, Standing, judge, margin_of
 from t2i_track.ranking.protocols import otherwise, settled, usual
-from t2i_track.ranking.rows import RunRow, Score, direction
+from t2i_track.ranking.rows import ENDED, RunRow, Score, direction
 from t2i_track.ranking.separation import simultaneous_reach, tiers
 
 
@@ -74,7 +74,7 @@ def _unfit(row: RunRow, by: str, peer: RunRow | None) -> str | None:
     score, short = row.score(by), row.run[:8]
     if row.status == "failed":
         return f"failed; `t2i show {short}` tells why"
-    if row.status not in ("finished", "enough"):
+    if row.status not in ENDED:
         return f"not finished ({row.status}); `t2i generate --resume {short}` completes it"
     if score is None:
         return f"no {by}" if by == SECONDS else f"no {by}; {_measuring(row, by, peer)} measures it{_fewer(row, peer)}"

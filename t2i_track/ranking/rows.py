@@ -21,6 +21,10 @@ PICTURES = {"n", "images_per_prompt", "parameters.left_out_sha256", "parameters.
 """The words of a ``protocol_label`` that say which pictures of a run were scored."""
 
 
+ENDED = ("finished", "enough")
+"""What a run's status is once it has the pictures that it was to have."""
+
+
 @dataclass(frozen=True)
 class Score:
     """One metric of one run.

@@ -1,11 +1,11 @@
 """Which settings to add between those of a grid, so that "the best guidance, to 0.5" is a question.
 
-Where all settings that are there are decided, the best one's neighbours on each searched axis are looked at: half way to
-each, to a multiple of the resolution, a setting is added, until there is none between. What can be added at all is known
-before the first image, by generations: the middles of the grid's neighbours are the first, the middles between these and
-their neighbours the second. So each setting's share of the chance of an error can be fixed beforehand, however it comes
-to be chosen: half goes to the grid, and of the rest generation k has 6 / (π² k²), in equal parts (the sum of all is 1).
-A share by the order in which settings are added would not hold: which are added is read off the same scores.
+Where all settings that are there are decided, the best one's neighbours on each searched axis are looked at: half way
+to each, to a multiple of the resolution, a setting is added, until there is none between. What can be added at all is
+known before the first image, by generations: the middles of the grid's neighbours are the first, the middles between
+these and their neighbours the second. So each setting's share of the chance of an error is fixed beforehand, however it
+comes to be chosen: half goes to the grid, and of the rest generation k has 6 / (π² k²), in equal parts (the sum of all
+is 1). A share by the order in which settings are added would not hold: which are added is read off the same scores.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
+from itertools import pairwise, product
 
 Point = tuple[float, ...]
 """The values of a setting on the searched axes."""
@@ -38,7 +38,7 @@ def generations(values: Sequence[float], resolution: float) -> dict[float, int]:
     while True:
         generation += 1
         ordered = sorted(found)
-        new = [middle(low, high, resolution) for low, high in zip(ordered, ordered[1:], strict=False)]
+        new = [middle(low, high, resolution) for low, high in pairwise(ordered)]
         if not any(value is not None for value in new):
             return found
         found |= {value: generation for value in new if value is not None}
@@ -73,7 +73,8 @@ class Search:
     @cached_property
     def _sizes(self) -> dict[int, int]:
         """Settings that each generation could have."""
-        others, found = len({other for _, other in self.grid}), {}
+        others = len({other for _, other in self.grid})
+        found: dict[int, int] = {}
         for depths in product(*(tree.values() for tree in self._trees)):
             found[sum(depths)] = found.get(sum(depths), 0) + others
         return found

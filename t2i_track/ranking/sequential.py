@@ -8,13 +8,14 @@ Bounded numbers: the wealth of a gambler who bets that the mean is above ``m`` (
 means of bounded random variables by betting", section 4). With numbers brought to y in [0, 1] and a bet of a fixed
 fraction c of the largest one that cannot ruin, one factor is ``1 + c / m (y - m) = 1 - c + c y / m``, never below 0 and
 at most 1 in the mean where the mean is at most m: the product is a supermartingale, and exceeds ``1 / alpha`` at any
-time with a chance of at most ``alpha`` (Ville 1939). The mean of the products over a grid of c is one too (their section
-B.5, "grid-Kelly"), needs no order of bets to be stored, and falls in m, so that what it does not refute is an interval.
+time with a chance of at most ``alpha`` (Ville 1939). The mean of the products over a grid of c is one too ("grid
+Kelly", their appendix B), does not depend on the order of the numbers, and falls in m, so that what it does not refute
+is an interval.
 
 Unbounded numbers: ``mean - s / sqrt(n) z_n`` with the boundary of a Gaussian mixture in place of a quantile
 (Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas 2024, "Time-uniform central limit theory and asymptotic confidence
-sequences", Annals of Statistics 52, eq. 4, one-sided in their appendix B.1), which holds in the limit. For few prompts
-z_n is turned into Student's t of the same probability.
+sequences", Annals of Statistics 52, theorem 2.2, one-sided in their appendix), which holds in the limit. For few
+prompts z_n is turned into Student's t of the same probability.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from t2i_track.ranking.student import student_quantile
 Matrix = NDArray[np.float64]
 
 BETS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.3, 0.5, 0.7, 0.85, 0.95)
-"""Fractions of the largest bet. What is best against differences of 0.02 with a spread of 0.15 is near 0.9 of it, with a
+"""Fractions of the largest bet. Against differences of 0.02 with a spread of 0.15 the best is near 0.9 of it, with a
 spread of 0.5 near 0.08; a grid of ten costs at most a factor of ten in wealth, as much as 20 to 100 prompts then."""
 HALVINGS = 40
 """Of the range of a mean, in search of its limit: beyond what is printed."""
@@ -94,7 +95,7 @@ def asymptotic_reach(size: int, alpha: float, tuned: int) -> float:
     """How many standard errors below the mean of ``size`` numbers its limit lies; infinite below ``LEAST``.
 
     Args:
-        tuned: the number of them at which it is to be tightest (eq. 10): fixed before the first look.
+        tuned: the number of them at which it is to be tightest: fixed before the first look.
     """
     if size < LEAST:
         return math.inf
@@ -106,7 +107,7 @@ def asymptotic_reach(size: int, alpha: float, tuned: int) -> float:
 
 @lru_cache(maxsize=256)
 def _spread(alpha: float, tuned: int) -> float:
-    """The mixture's variance: their eq. 10 with twice the chance, since one side is meant."""
+    """The mixture's variance by their rule for the tightest, with twice the chance, since one side is meant."""
     doubled = -2 * math.log(min(2 * alpha, 0.5))
     return (doubled + math.log(doubled + 1)) / tuned
 
@@ -154,7 +155,7 @@ def running(values: Matrix) -> Running:
 def skewed_reach(reach: Matrix, skewness: Matrix, size: Matrix) -> Matrix:
     """A lower limit's reach where the numbers lean to the left, so that large t are more probable than they should be.
 
-    Edgeworth's expansion of t to 1 / sqrt(n) (Hall 1992, "The Bootstrap and Edgeworth Expansion", eq. 2.17), taken only
-    where it widens: (2 z² + 1) / (6 sqrt(n)) times the skewness.
+    Edgeworth's expansion of t to 1 / sqrt(n) (Hall 1992, "The Bootstrap and Edgeworth Expansion", section 2.6), taken
+    only where it widens: (2 z² + 1) / (6 sqrt(n)) times the skewness.
     """
     return np.asarray(reach + np.maximum(-skewness, 0.0) * (2 * reach**2 + 1) / (6 * np.sqrt(np.maximum(size, 1))))

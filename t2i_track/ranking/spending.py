@@ -2,10 +2,10 @@
 
 A distance is of a set of pictures, so there is no bet on the next one. But its value at several numbers of prompts,
 divided by its standard error, behaves as a Brownian motion that is looked at now and then (Jennison & Turnbull 2000,
-chapter 11), for which boundaries can be computed: at each look as much of ``alpha`` is spent as the spending function of
-O'Brien & Fleming's kind allows (Lan & DeMets 1983, "Discrete sequential boundaries for clinical trials", Biometrika 70,
-function alpha_1). Little is spent early, so that the last look is nearly a test of fixed size. The planned maximum is
-fixed before the first look.
+chapter 11), for which boundaries can be computed: at each look as much of ``alpha`` is spent as the spending function
+of O'Brien & Fleming's kind allows (Lan & DeMets 1983, "Discrete sequential boundaries for clinical trials", Biometrika
+70, function alpha_1). Little is spent early, so that the last look is nearly a test of fixed size. The planned maximum
+is fixed before the first look.
 """
 
 from __future__ import annotations
@@ -96,5 +96,5 @@ def planned(first: int, most: int, looks: int, step: int = 1) -> tuple[int, ...]
     if first >= most or looks < 2:
         return (most,)
     between = np.linspace(first, most, looks)
-    numbers = {min(-(-int(round(number)) // step) * step, most) for number in between[:-1]}
+    numbers = {min(-(-round(float(number)) // step) * step, most) for number in between[:-1]}
     return tuple(sorted({*numbers, most}))

@@ -13,6 +13,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
@@ -22,18 +23,18 @@ from t2i_track.db import lineage
 from t2i_track.db.models import DecisionState, Run, RunStatus, Sweep, SweepRun
 from t2i_track.errors import Interrupted, T2IError
 from t2i_track.images.executors import Loaded
+from t2i_track.metrics.registry import word_of
 from t2i_track.ranking.adaptive import Course, Look, Rule, decisions, more_prompts, replay
-from t2i_track.ranking.evidence import Evidence, doubling
+from t2i_track.ranking.evidence import Evidence
 from t2i_track.ranking.margin import Margin, margin_of
 from t2i_track.ranking.rows import Score, direction
 from t2i_track.ranking.search import Key, Search
-from t2i_track.ranking.spending import planned
 from t2i_track.runs import projection
-from t2i_track.runs.order import drawn, period
-from t2i_track.runs.plan import Plan, values_of
-from t2i_track.runs.request import Request, are_embedded
-from t2i_track.runs.rounds import Measured, Rounds, default_score, measured
-from t2i_track.runs.until_decided import ROUNDS, Budget, budget_of, resolutions
+from t2i_track.runs.plan import Plan
+from t2i_track.runs.request import Request
+from t2i_track.runs.round_plan import LEVEL, fixed, note
+from t2i_track.runs.rounds import Rounds
+from t2i_track.runs.until_decided import Budget, budget_of, resolutions
 from t2i_track.settings import DECLARED, Settings
 
 if TYPE_CHECKING:
@@ -41,13 +42,6 @@ if TYPE_CHECKING:
     from t2i_track.runs.sweep import CellOutcome, Driver
 
 log = logging.getLogger(__name__)
-
-ROUND = 32
-"""Prompts of a setting between two looks, at least."""
-DISTANCE_LOOKS = 6
-FIRST_DISTANCE = 64
-"""Prompts at the first look at a distance that has no gate."""
-LEVEL = 0.95
 
 
 @dataclasses.dataclass
@@ -89,10 +83,11 @@ class Adaptive:
             Interrupted: Ctrl-C. MetricError: there is nothing to decide by.
         """
         for setting in self._settings:
-            self._guarded(setting, lambda one=setting: self._begin(one))
+            self._guarded(setting, partial(self._begin, setting))
         if len(self._failed) == len(self._settings):
             return self._outcomes()
-        self._scores = self._measured()
+        runs = [setting.run for setting in self._settings if setting.run is not None]
+        self._scores = fixed(self._workspace, self._experiment, self._sweep, self._manifest, runs)
         course = self._go()
         self._finish(course)
         return self._outcomes()
@@ -150,64 +145,6 @@ class Adaptive:
         setting.state = "taken over" if own.status in (RunStatus.FINISHED, RunStatus.ENOUGH) else "resumed"
         if own.status != RunStatus.FINISHED:
             setting.loaded = generator.reopen(own)
-
-    def _measured(self) -> Measured:
-        """What the rounds are measured by, as it was fixed, or as it is now fixed, before the first image."""
-        from t2i_track.runs.evaluate import reference_of
-
-        run = next(setting.run for setting in self._settings if setting.run is not None)
-        request = Request(reference=self._experiment.reference)
-        with self._workspace.reading() as session:
-            record = session.get_one(Sweep, self._sweep.id).spec.get(ROUNDS)
-            reference = reference_of(session, self._workspace, request, [run])
-        texts = self._manifest.head(run.num).prompts
-        embedded = are_embedded(run.model.name, (run.height, run.width), texts)
-        if record is None:
-            by = self._experiment.by or default_score(embedded, reference)
-            record = self._fixed(by, texts, lambda: self._gate(by, request, reference, run, embedded))
-            with self._workspace.begin() as session:
-                self._note(session.get_one(Sweep, self._sweep.id), record)
-        return measured(
-            Rounds(
-                workspace=self._workspace,
-                by=record["by"],
-                request=request,
-                reference=reference,
-                order=tuple(tuple(unit) for unit in record["order"]),
-                looks=tuple(record["looks"]),
-                images_per_prompt=run.images_per_prompt,
-            )
-        )
-
-    def _fixed(self, by: str, texts: Sequence[str], gate: Callable[[], int]) -> dict[str, Any]:
-        runs = [setting.run for setting in self._settings if setting.run is not None]
-        values = [values_of(run) for run in runs]
-        every = max(period(value.batch_size, value.images_per_prompt) for value in values)
-        seed = int(values[0].seed)
-        order = drawn(texts, seed, every)
-        step = every * -(-ROUND // every)
-        looks = doubling(step, len(order), step)
-        if (first := gate()) > 0:
-            looks = planned(-(-first // every) * every, len(order), DISTANCE_LOOKS, every)
-        return {"by": by, "seed": seed, "period": every, "order": order, "looks": looks, "level": LEVEL}
-
-    def _gate(self, by: str, request: Request, reference: Any, run: Run, embedded: bool) -> int:
-        """Prompts at the first look at a distance; 0: by a mean."""
-        if by in ("alignment", "clip_score"):
-            return 0
-        if by != "fid":
-            return FIRST_DISTANCE
-        from t2i_track.images.loading import choose_device
-        from t2i_track.metrics.gate import fid_images
-
-        size = (request.resize, request.resize) if request.resize else (run.width, run.height)
-        extractor, _ = request.networks(embedded)
-        device = choose_device(request.device)
-        images = fid_images(reference, extractor, request.weights, size, self._workspace.cache, device)
-        return math.ceil(images / run.images_per_prompt)
-
-    def _note(self, sweep: Sweep, record: dict[str, Any]) -> None:
-        sweep.spec = {**sweep.spec, ROUNDS: {**sweep.spec.get(ROUNDS, {}), **record}}
 
     # Rounds.
 
@@ -297,7 +234,7 @@ class Adaptive:
     def _replayed(self, evidence: Evidence, rule: Rule, first: Sequence[int]) -> Course:
         """Where the sweep stands by what is stored.
 
-        What failed while the others went on is left out from where it failed, so that what was decided without it stays.
+        What failed while the others went on is left out from there on, so that what was decided without it stays.
         """
         have = [self._have(k) for k in range(len(self._settings))]
         with self._workspace.reading() as session:
@@ -351,7 +288,7 @@ class Adaptive:
             plan = dataclasses.replace(self._near.plan, settings=chosen, cell=len(self._settings))
             setting = _Setting(plan, key, self._search.weight(key))
             self._settings.append(setting)
-            self._guarded(setting, lambda one=setting: self._begin(one))
+            self._guarded(setting, partial(self._begin, setting))
 
     # What is stored.
 
@@ -411,13 +348,13 @@ class Adaptive:
                 prompts = more_prompts(evidence, rule, course, k)
                 more[run.uuid] = None if prompts is None else prompts * run.images_per_prompt
         with self._workspace.begin() as session:
-            self._note(session.get_one(Sweep, self._sweep.id), {"ended": course.ended, "more": more})
+            note(session.get_one(Sweep, self._sweep.id), {"ended": course.ended, "more": more})
         for setting in self._settings:
             if setting.run is not None and setting.state != "failed":
-                self._guarded(setting, lambda one=setting: self._close(one))
+                self._guarded(setting, partial(self._close, setting))
 
     def _close(self, setting: _Setting) -> None:
-        from t2i_track.runs.evaluate import after_generation
+        from t2i_track.runs.evaluate import score
 
         assert setting.run is not None
         generator = self._driver.generator()
@@ -430,14 +367,9 @@ class Adaptive:
             generator.end(run, status)
         else:
             projection.send(self._workspace, self._driver.tracker, run)
-        after_generation(
-            self._workspace,
-            self._driver.tracker,
-            run.uuid,
-            wanted=True,
-            reference=self._experiment.reference,
-            executor=self._driver.executor,
-        )
+        metrics = (word_of(self._rounds.by),) if self._experiment.evaluate is False else None
+        request = Request(metrics=metrics, reference=self._experiment.reference)
+        score(self._workspace, self._driver.tracker, [run.uuid], request, self._driver.executor)
 
     def _outcomes(self) -> list[CellOutcome]:
         from t2i_track.runs.sweep import CellOutcome

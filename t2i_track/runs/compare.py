@@ -169,8 +169,8 @@ def decided_by(
             return None
         if within is not None and str(within) != found.margin_text:
             raise CompareError(
-                f"sweep {found.sweep} was decided within {found.margin_text}, and its numbers of images with it: what was"
-                f" seen cannot be tested again within {within}; make the sweep with --within {within}"
+                f"sweep {found.sweep} was decided within {found.margin_text}, and its numbers of images with it, so it"
+                f" cannot be tested again within {within}: make it anew with --within {within}"
             )
         if report is not None:
             rows = run_rows(session, sweep=sweep)

@@ -17,7 +17,7 @@ from t2i_track.schedulers import network_calls
 
 
 def decided(session: Session, address: str) -> Decided | None:
-    """What a sweep decided; None of one that makes the same number of images of all settings, or has not decided yet."""
+    """What a sweep decided; None of one that makes as many images of all settings, or has not decided yet."""
     sweep = lineage.find_sweep(session, address)
     rows = decisions_of(session, sweep.id)
     record: dict[str, Any] = sweep.spec.get(ROUNDS, {})

@@ -81,7 +81,7 @@ class Experiment:
     )
     search: dict[str, Any] = field(
         default_factory=dict,
-        metadata=_about(dict[str, Any], "With `until_decided`: axes to refine, each with the step to stop at."),
+        metadata=_about(dict, "With `until_decided`: axes to refine, each with the step to stop at."),
     )
     by: str | None = field(
         default=None,
@@ -292,8 +292,6 @@ def _check_adaptive(experiment: Experiment) -> None:
             raise SettingsError(f"max_num must be at least 1, not {experiment.max_num}")
         if "num" in experiment.settings:
             raise SettingsError("'num' and 'max_num' exclude each other: until_decided takes max_num")
-    if experiment.evaluate is False:
-        raise SettingsError("until_decided decides by scores: leave out evaluate: false")
     if experiment.size < 2:
         raise SettingsError("until_decided compares settings: give an axis of two values or more")
     resolutions(experiment.search, experiment.axes, experiment.zip)

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from t2i_track.db.models import MetricValue, Protocol, Run
 from t2i_track.metrics.protocol import DEVICE, IMAGES_PER_PROMPT, LEFT_OUT, ProtocolRecord
 from t2i_track.ranking.protocols import commonest
-from t2i_track.ranking.rows import Score, protocol_label
+from t2i_track.ranking.rows import ENDED, Score, protocol_label
 from t2i_track.runs.request import EMBEDDED, RUN_LABEL, RUN_REFERENCE
 
 SCORED = "scored_prompts_sha256"
@@ -91,7 +91,7 @@ def usual_values(session: Session, run: Run, names: Iterable[str]) -> dict[str, 
     for row in session.execute(query):
         protocol, _ = protocols.compared(row.protocol_id, row.num, row.images_per_prompt, row.prompts_sha256)
         newest[row.name] = max(row.created_at, newest.get(row.name, row.created_at))
-        if row.status == "finished":
+        if row.status in ENDED:
             finished.setdefault(row.name, []).append(Score(row.name, row.value, protocol=protocol))
         if row.run == run.id:
             values = own.setdefault(row.name, {})

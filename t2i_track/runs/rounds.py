@@ -67,7 +67,7 @@ class Rounds:
         for index, seconds in session.execute(
             select(Image.prompt_index, Image.seconds).where(Image.run_id == run.id, Image.seconds.is_not(None))
         ):
-            spent[index] += seconds
+            spent[index] += seconds or 0.0
         each = np.array([sum(spent[position] for position in unit) for unit in self.order])
         return [float(each[:number].sum()) for number in self.looks]
 
@@ -99,6 +99,9 @@ class Rounds:
 
 class Measured(Protocol):
     """Scores of some kind."""
+
+    @property
+    def rounds(self) -> Rounds: ...
 
     def measure(self, run: Run, look: int) -> None:
         """Measure and store what is missing of a run up to a look."""

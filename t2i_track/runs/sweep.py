@@ -31,7 +31,7 @@ from t2i_track.runs.grid import Experiment
 from t2i_track.runs.launch import experiment_name, is_scored, notes_on, open_manifest, with_default_num
 from t2i_track.runs.plan import Plan, Summary
 from t2i_track.runs.rates import Range, Rates, Total
-from t2i_track.runs.until_decided import MOST_IMAGES_A_SETTING, ROUNDS
+from t2i_track.runs.until_decided import MOST_IMAGES_A_SETTING, ROUNDS, budget_of
 from t2i_track.settings import DECLARED, Settings, Stage, Values
 from t2i_track.workspace import Workspace
 
@@ -114,6 +114,14 @@ def most_of(experiment: Experiment, manifest: Manifest) -> int | None:
     if not experiment.until_decided or "num" in experiment.settings:
         return None
     return experiment.max_num or min(MOST_IMAGES_A_SETTING, len(manifest))
+
+
+def most_images(experiment: Experiment, cells: Sequence[CellForecast]) -> int | None:
+    """Images that rounds make at most, within their budget; None where all are made."""
+    if not experiment.until_decided:
+        return None
+    left, budget = sum(cell.images - cell.made for cell in cells), budget_of(experiment.budget)
+    return left if budget.images is None else min(left, budget.images)
 
 
 def placed(experiment: Experiment, tracking_uri: str | None) -> Experiment:

@@ -11,7 +11,7 @@ from t2i_track.errors import SettingsError
 from t2i_track.settings import DECLARED, suggestion
 
 ROUNDS = "rounds"
-"""Key of ``Sweep.spec``: the order of the prompts and the looks, stored before the first image; at the end why it ended."""
+"""Key of ``Sweep.spec``: the order of the prompts and the looks, before the first image; at the end why it ended."""
 MOST_IMAGES_A_SETTING = 2048
 """Prompts of a setting at most, where nobody says how many: of a longer manifest no more prompts are taken."""
 OF_ADAPTIVE = ("within", "budget", "max_num", "search", "by")
