@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import func, select
@@ -12,8 +12,8 @@ from t2i_track.db.models import Decision, Run, Sweep
 
 
 def decisions_of(session: Session, sweep_id: int) -> list[Decision]:
-    """Of a sweep, in the order in which they were made."""
-    query = select(Decision).where(Decision.sweep_id == sweep_id).order_by(Decision.look, Decision.id)
+    """Of a sweep, in the order in which they were made; but for those on runs that are in the trash."""
+    query = select(Decision).join(Run).where(Decision.sweep_id == sweep_id).order_by(Decision.look, Decision.id)
     return list(session.scalars(query))
 
 
@@ -31,7 +31,3 @@ def looks_stored(session: Session, sweep_id: int) -> int:
 def add_decisions(session: Session, sweep: Sweep, rows: Iterable[Mapping[str, Any]]) -> None:
     """A look's decisions, in one transaction with whatever else it changes."""
     session.add_all([Decision(sweep_id=sweep.id, **row) for row in rows])
-
-
-def runs_by_id(session: Session, ids: Sequence[int]) -> dict[int, Run]:
-    return {run.id: run for run in session.scalars(select(Run).where(Run.id.in_(ids)))}

@@ -82,15 +82,26 @@ class Adaptive:
         Raises:
             Interrupted: Ctrl-C. MetricError: there is nothing to decide by.
         """
-        for setting in self._settings:
-            self._guarded(setting, partial(self._begin, setting))
-        if len(self._failed) == len(self._settings):
-            return self._outcomes()
-        runs = [setting.run for setting in self._settings if setting.run is not None]
-        self._scores = fixed(self._workspace, self._experiment, self._sweep, self._manifest, runs)
-        course = self._go()
-        self._finish(course)
+        try:
+            for setting in self._settings:
+                self._guarded(setting, partial(self._begin, setting))
+            runs = [setting.run for setting in self._settings if setting.run is not None]
+            if runs:
+                self._scores = fixed(self._workspace, self._experiment, self._sweep, self._manifest, runs)
+                self._finish(self._go())
+        except (Interrupted, KeyboardInterrupt):
+            self._interrupted()
+            raise
         return self._outcomes()
+
+    def _interrupted(self) -> None:
+        """The runs between two rounds are open, and nobody makes them any more."""
+        for setting in self._settings:
+            if setting.run is not None:
+                with self._workspace.reading() as session:
+                    run = lineage.find_run(session, setting.run.uuid)
+                if run.status == RunStatus.RUNNING and run.started_at is not None:
+                    self._driver.generator().end(run, RunStatus.INTERRUPTED)
 
     def _setting(self, plan: Plan, key: Key, grid: int) -> _Setting:
         return _Setting(plan, key, 1 / grid if self._search is None else self._search.weight(key))

@@ -27,7 +27,7 @@ from t2i_track.runs.decision_content import of_run, of_sweep, run_told, sweep_to
 from t2i_track.runs.protocols import usual_values
 from t2i_track.runs.record import parameters
 from t2i_track.runs.recorded import item_of
-from t2i_track.runs.until_decided import ROUNDS
+from t2i_track.runs.until_decided import OF_ADAPTIVE, ROUNDS
 from t2i_track.tracking import RUN_TAG, SWEEP_TAG, Content, Grid, Table
 from t2i_track.workspace import Workspace
 
@@ -319,7 +319,7 @@ def _sweep_parts(session: Session, workspace: Workspace, sweep: Sweep, parent: s
     if decided:
         report = sweep.spec.get(STATE, {}).get("report")
         digest = _digest(decided, since, sweep.spec.get(ROUNDS, {}).get("ended"), report, *told)
-        found["decisions"] = Part(digest, partial(_decided, session, sweep, report, others))
+        found["decisions"] = Part(digest, partial(of_sweep, session, sweep, report, _links(others) if others else None))
     elif compared is not None:  # behind the links, which are in its description too
         found["comparison"] = Part(_digest(compared, *told), partial(_comparison, workspace, sweep, compared, others))
     found["run"] = Part(_digest(sweep.name, sweep.status, sweep.ended_at), partial(_sweep, sweep, parent))
@@ -329,7 +329,8 @@ def _sweep_parts(session: Session, workspace: Workspace, sweep: Sweep, parent: s
 def _sweep(sweep: Sweep, parent: str | None) -> Content:
     settings: Mapping[str, Any] = sweep.spec["settings"]
     axes: Mapping[str, Any] = sweep.spec["axes"]
-    parameters = {name: str(value) for name, value in settings.items()}
+    asked = {name: sweep.spec[name] for name in ("until_decided", *OF_ADAPTIVE) if name in sweep.spec}
+    parameters = {name: str(value) for name, value in {**settings, **asked}.items()}
     return Content(
         params=parameters | {f"axis.{name}": json.dumps(values) for name, values in axes.items()},
         tags={
@@ -387,14 +388,6 @@ def _comparison(workspace: Workspace, sweep: Sweep, compared: Mapping[str, Any],
         },
         files=write,
     )
-
-
-def _decided(session: Session, sweep: Sweep, report: str | None, others: Sequence[SweepRun]) -> Content:
-    from t2i_track.runs.decided import decided
-
-    found = decided(session, sweep.uuid)
-    assert found is not None
-    return of_sweep(found, report, _links(others) if others else None)
 
 
 def sweep_title(sweep: Sweep) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -14,9 +13,6 @@ from t2i_track.db.decisions import decisions_of_run
 from t2i_track.db.models import Decision, Run, Sweep
 from t2i_track.jsontext import json_text
 from t2i_track.tracking import Content
-
-if TYPE_CHECKING:
-    from t2i_track.ranking import Decided
 
 DECISION = "decision/"
 """MLflow's UI puts metrics with a prefix into a section of their own."""
@@ -50,23 +46,28 @@ def sweep_told(session: Session, sweep: Sweep) -> tuple[int, datetime | None]:
     return int(number), newest
 
 
-def of_sweep(decided: Decided, report: str | None, links: str | None) -> Content:
+def of_sweep(session: Session, sweep: Sweep, report: str | None, links: str | None) -> Content:
     """Its description, `decisions.json`, and the report if there is one."""
     from t2i_track.ranking.describe import escaped, pipes
+    from t2i_track.runs.decided import decided
+
+    found = decided(session, sweep.uuid)
+    if found is None:  # all its runs are in the trash
+        return Content()
 
     def write(folder: Path) -> None:
         import shutil
 
-        (folder / "decisions.json").write_text(json_text(decided.to_dict()), encoding="utf-8")
+        (folder / "decisions.json").write_text(json_text(found.to_dict()), encoding="utf-8")
         if report is not None and Path(report).exists():
             (folder / "report").mkdir()
             (shutil.copytree if Path(report).is_dir() else shutil.copyfile)(
                 Path(report), folder / "report" / Path(report).name
             )
 
-    best = decided.recommended
-    said = "\n".join(f"- {escaped(line)}" for line in decided.lines())
-    note = "\n\n".join(filter(None, [said, pipes(*decided.table()), links]))
+    best = found.recommended
+    said = "\n".join(f"- {escaped(line)}" for line in found.lines())
+    note = "\n\n".join(filter(None, [said, pipes(*found.table()), links]))
     return Content(
         tags={"mlflow.note.content": note, "t2i.recommended": None if best is None else best.run}, files=write
     )

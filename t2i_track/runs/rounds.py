@@ -35,9 +35,6 @@ from t2i_track.runs.recorded import run_items
 from t2i_track.runs.request import Request, is_embedded
 from t2i_track.workspace import Workspace
 
-DECIDING = ("alignment", "clip_score", "kid_mean", "cmmd", "fid")
-"""Scores that sweeps can be decided by: those of every picture, and distances whose bias can be taken away."""
-
 
 @dataclass(frozen=True)
 class Rounds:
@@ -116,10 +113,9 @@ class Measured(Protocol):
 
 
 def measured(rounds: Rounds) -> Measured:
+    """By pictures' own scores, or by distances."""
     info = score_info(rounds.by)
-    if info is None or info.part or rounds.by not in DECIDING:
-        raise MetricError(f"a sweep cannot be decided by {rounds.by!r}: choose one of {', '.join(DECIDING)}")
-    return MeanScores(rounds) if info.mean else DistanceScores(rounds)
+    return MeanScores(rounds) if info is not None and info.mean else DistanceScores(rounds)
 
 
 @dataclass(frozen=True)

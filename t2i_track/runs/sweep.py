@@ -306,7 +306,8 @@ def _require_measurable(
 
     for cell in {(cell.model, cell.height, cell.width, cell.num): cell for cell in cells}.values():
         texts = [entry.prompt for entry in manifest.head(cell.num).entries]
-        before_generation(workspace, cell, texts, wanted=experiment.evaluate, reference=experiment.reference)
+        wanted = True if experiment.until_decided else experiment.evaluate
+        before_generation(workspace, cell, texts, wanted=wanted, reference=experiment.reference)
 
 
 def _run_cell(driver: Driver, sweep: Sweep, plan: Plan) -> CellOutcome:
