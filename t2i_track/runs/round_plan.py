@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from t2i_track.db.models import Run, Sweep
 from t2i_track.metrics.reference import Reference
+from t2i_track.metrics.registry import METRICS, word_of
 from t2i_track.ranking.evidence import doubling
 from t2i_track.ranking.spending import planned
 from t2i_track.runs.order import drawn, period
@@ -42,11 +43,12 @@ def fixed(
     run, request = runs[0], Request(reference=experiment.reference)
     with workspace.reading() as session:
         record = session.get_one(Sweep, sweep.id).spec.get(ROUNDS)
-        reference = reference_of(session, workspace, request, [run])
-    texts = manifest.head(run.num).prompts
-    if record is None:
+        texts = manifest.head(run.num).prompts
         embedded = are_embedded(run.model.name, (run.height, run.width), texts)
-        by = experiment.by or default_score(embedded, reference)
+        by = record["by"] if record is not None else experiment.by or default_score(embedded, experiment.reference)
+        # Pictures to measure against are drawn or read, which takes long, only where they are.
+        reference = reference_of(session, workspace, request, [run]) if METRICS[word_of(by)].reference else None
+    if record is None:
         record = _record(by, texts, runs, _first(workspace, by, request, reference, run, embedded))
         with workspace.begin() as session:
             note(session.get_one(Sweep, sweep.id), record)

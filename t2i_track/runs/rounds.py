@@ -294,7 +294,7 @@ def _score(row: MetricValue | None) -> Score | None:
     )
 
 
-def default_score(embedded: bool, reference: Reference | None) -> str:
+def default_score(embedded: bool, reference: str | None) -> str:
     """By what a sweep is decided where nobody says.
 
     Raises:
