@@ -5,6 +5,7 @@ Slurm, Ray and t2i are stand-ins here; `python -m benchmarks.slurm.trial` tries 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 
 SCRIPT = Path(__file__).parents[1] / "experiments" / "slurm" / "sweep.sbatch"
 PROGRAMS = {
+    "sleep": "exec /bin/sleep 0.02",
     # Each writes down how it was called; a file says that it has begun, or lets it go on.
     "scontrol": 'echo "scontrol $*" >>calls; echo "   NodeAddr=10.0.0.1 NodeHostName=node1"',
     "srun": 'while [ "$1" != bash ]; do shift; done; SLURM_NODEID=0 exec "$@"',
@@ -23,12 +25,12 @@ PROGRAMS = {
         'if [ "$1" = health-check ]; then [ -e head ]; exit; fi\n'
         'echo "ray $*" >>calls; [ -e broken ] && exit 1\n'
         "[ -e slow ] || touch head\n"
-        "touch raying; until [ -e finish ]; do sleep 0.02; done"
+        "touch raying; until [ -e finish ]; do sleep 1; done"
     ),
     "t2i": (
         'echo "t2i $*" >>calls\n'
         'trap \'echo "t2i stopped" >>calls; exit "${STATUS_AT_STOP:-1}"\' TERM\n'
-        "touch working; until [ -e finish ]; do sleep 0.02; done\n"
+        "touch working; until [ -e finish ]; do sleep 1; done\n"
         'exit "${STATUS:-0}"'
     ),
 }
@@ -52,14 +54,14 @@ class Job:
             "SLURM_SUBMIT_DIR": str(folder),
             "SLURMD_NODENAME": "node1",
         }
-        self.process = subprocess.Popen(
-            ["bash", SCRIPT, "guidance.yaml", "--num", "64"],
-            cwd=folder,
-            env={"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", **slurm, **variables},
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        with (folder / "told").open("w") as told:
+            self.process = subprocess.Popen(
+                ["bash", SCRIPT, "guidance.yaml", "--num", "64"],
+                cwd=folder,
+                env={"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", **slurm, **variables},
+                stderr=told,
+                start_new_session=True,
+            )
 
     def until(self, name: str) -> None:
         end = time.monotonic() + 60
@@ -73,8 +75,11 @@ class Job:
         self.process.send_signal(number)
 
     def end(self) -> int:
-        _, self.told = self.process.communicate(timeout=60)
-        return self.process.returncode
+        """Its exit status; what it leaves running is ended, as Slurm does."""
+        status = self.process.wait(60)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        return status
 
     @property
     def calls(self) -> list[str]:
@@ -94,7 +99,7 @@ def job(tmp_path: Path) -> Iterator[Callable[..., Job]]:
     yield started
     (tmp_path / "finish").touch()  # the rest ends by itself
     for each in jobs:
-        each.process.wait(60)
+        each.end()
 
 
 SHOWN = "scontrol show node node1"
@@ -158,7 +163,9 @@ def test_a_sweep_that_never_ends_is_not_requeued_for_ever(job: Callable[..., Job
     one.signal(signal.SIGUSR1)
     assert one.end() == 1
     assert one.calls == [SHOWN, SWEPT, "t2i stopped"]
-    assert one.told.splitlines()[-1] == "not finished after 50 restarts: the same sbatch goes on"
+    assert (one.folder / "told").read_text().splitlines()[
+        -1
+    ] == "not finished after 50 restarts: the same sbatch goes on"
 
 
 def test_ray_does_not_start(job: Callable[..., Job]) -> None:

@@ -105,9 +105,9 @@ class Job:
 
     def leftovers(self) -> list[str]:
         """Processes and folders that Ray had for the job."""
-        folder = f"/tmp/ray-{self.number}"
+        name = f"ray-{self.number}-"
         lines = [path.read_bytes().replace(b"\0", b" ").decode() for path in Path("/proc").glob("[0-9]*/cmdline")]
-        return [line[:80] for line in lines if folder in line] + [folder] * Path(folder).exists()
+        return [line[:80] for line in lines if name in line] + [str(path) for path in Path("/tmp").glob(f"{name}*")]
 
 
 def main() -> None:
