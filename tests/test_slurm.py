@@ -17,6 +17,7 @@ import pytest
 
 SCRIPT = Path(__file__).parents[1] / "experiments" / "slurm" / "sweep.sbatch"
 PROGRAMS = {
+    "python": "exit 0",
     "sleep": "exec /bin/sleep 0.02",
     # Each writes down how it was called; a file says that it has begun, or lets it go on.
     "scontrol": 'echo "scontrol $*" >>calls; echo "   NodeAddr=10.0.0.1 NodeHostName=node1"',
@@ -169,6 +170,17 @@ def test_a_sweep_that_never_ends_is_not_requeued_for_ever(job: Callable[..., Job
 
 
 def test_ray_does_not_start(job: Callable[..., Job]) -> None:
-    one = job("broken")
+    one = job("broken", RAY_AT_MOST="0")
     assert one.end() == 1
     assert one.calls == [SHOWN]
+    assert (one.folder / "told").read_text() == "Ray did not start on 10.0.0.1: what it said stands above\n"
+
+
+def test_ray_that_fails_once_is_started_again(job: Callable[..., Job]) -> None:
+    one = job("broken")
+    one.until("calls")
+    (one.folder / "broken").unlink()
+    one.until("working")
+    (one.folder / "finish").touch()
+    assert one.end() == 0
+    assert one.calls == [SHOWN, SWEPT]

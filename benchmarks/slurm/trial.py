@@ -29,7 +29,7 @@ from t2i_track.db.models import Image, Run, Sweep
 from t2i_track.workspace import Workspace
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "slurm" / "sweep.sbatch"
-GUIDANCE, STEPS = ("1", "5"), ("30", "60")
+GUIDANCE, STEPS = ("1", "5"), ("10", "20")
 CELLS = len(GUIDANCE) * len(STEPS)
 NODES = 3
 LONGEST = 600.0
@@ -137,7 +137,7 @@ def carried_out(job: Job, side: Side, num: int) -> None:
     began = time.monotonic()
 
     def said(what: str) -> None:
-        print(f"{time.monotonic() - began:4.0f} s, {side.pictures()} pictures: {what}")
+        print(f"{time.monotonic() - began:4.0f} s, {side.pictures()} pictures: {what}", flush=True)
 
     def ended(state: str) -> bool:
         found = job.shown("JobState")
@@ -150,7 +150,7 @@ def carried_out(job: Job, side: Side, num: int) -> None:
     wait_for("the requeue", lambda: ended("PENDING") and job.shown("Restarts") == "1", LONGEST)
     kept = side.pictures()
     said(f"requeued; in the database {len(side.rows())} pictures, {dict(side.statuses())}")
-    assert len(side.rows()) == kept < num * CELLS
+    assert 0 < len(side.rows()) <= kept < num * CELLS  # of files without a row the worker was ended with its answer
     assert set(side.statuses()) <= {"finished", "interrupted"}
     wait_for("more pictures", lambda: side.pictures() >= kept + num // 2, LONGEST)
     said("a node fails")
