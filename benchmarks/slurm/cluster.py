@@ -14,6 +14,7 @@ import contextlib
 import getpass
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -167,6 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--cpus", type=int, default=2, help="of each node; more than there are is allowed")
     parser.add_argument("command", nargs="+", help="what is run there")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the cluster is taken down
     args = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="slurm-") as folder, cluster(Path(folder), args.nodes, args.cpus) as slurm:
         sys.exit(subprocess.run(args.command, env=slurm, check=False).returncode)
