@@ -194,8 +194,8 @@ class Driver(Generator):
             print(f"| {point.images} | {rates(before, point)} | {point.memory:.0f} |")
             before = point
         print(f"| all | {rates(first, points[-1])} | |")
-        print(f"before the first: {first.seconds - start.seconds:.1f} s, {first.memory:.0f} MB")
-        print(f"after the last: {end.seconds - points[-1].seconds:.1f} s, {end.memory:.0f} MB")
+        print(f"before the first: {whole(start, first)}")
+        print(f"after the last: {whole(points[-1], end)}")
 
     def _log_progress(self, run: Any, done: int, made: int, seconds: float) -> None:
         super()._log_progress(run, done, made, seconds)
@@ -209,3 +209,8 @@ def rates(before: Point, after: Point) -> str:
     return (
         f"{images / (after.seconds - before.seconds):.0f} | {(after.processor - before.processor) / images * 1e3:.2f}"
     )
+
+
+def whole(before: Point, after: Point) -> str:
+    seconds, processor = after.seconds - before.seconds, after.processor - before.processor
+    return f"{seconds:.1f} s, of the processor {processor:.1f} s, then {after.memory:.0f} MB"

@@ -10,8 +10,10 @@ rows, files and MLflow runs must then be those of the one process.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,11 +66,12 @@ class Side:
             return sorted(tuple(row) for row in session.execute(query.join(Image, Image.run_id == Run.id)))
 
     def files(self) -> list[str]:
-        """The names of all files, a run's folder named by its settings."""
+        """The names of all files but the cache's, a run's folder named by its settings."""
         with Workspace(self.home).reading() as session:
             folders = {run.uuid[:12]: f"{run.guidance:g}-{run.steps}" for run in session.scalars(select(Run))}
-        found = (path.relative_to(self.home).as_posix() for path in self.home.rglob("*") if path.is_file())
-        return sorted(re.sub("|".join(folders), lambda match: folders[match[0]], name) for name in found)
+        found = (path.relative_to(self.home) for path in self.home.rglob("*") if path.is_file())
+        names = (path.as_posix() for path in found if path.parts[0] != "cache")
+        return sorted(re.sub("|".join(folders), lambda match: folders[match[0]], name) for name in names)
 
     def statuses(self) -> Counter[str]:
         """Of the sweep and its runs in the database."""
@@ -105,9 +108,13 @@ class Job:
         return found[1]
 
     def leftovers(self) -> list[str]:
-        """Processes and folders that Ray had for the job."""
+        """Processes and folders that Ray had for the job; the folder of the node that failed is of nobody's."""
         name = f"ray-{self.number}-"
-        lines = [path.read_bytes().replace(b"\0", b" ").decode() for path in Path("/proc").glob("[0-9]*/cmdline")]
+        shutil.rmtree(f"/tmp/{name}{NODES - 1}", ignore_errors=True)
+        lines = []
+        for process in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):  # it has ended
+                lines.append(process.read_bytes().replace(b"\0", b" ").decode())
         return [line[:80] for line in lines if name in line] + [str(path) for path in Path("/tmp").glob(f"{name}*")]
 
 
