@@ -52,6 +52,7 @@ SelectTypeParameters=CR_CPU
 SlurmdParameters=config_overrides
 ReturnToService=2
 JobRequeue=1
+FirstJobId={port}
 KillWait=10
 MpiDefault=none
 PartitionName={partition} Nodes=ALL Default=YES MaxTime=INFINITE State=UP
