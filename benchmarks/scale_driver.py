@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.verify import encoded, with_record
+from t2i_track.environment import environment
 from t2i_track.files import write_atomically
 from t2i_track.images import png
 from t2i_track.images.executors import LOCAL, Cluster, Loaded, Prepared, Spec, Wanted
@@ -89,10 +90,12 @@ def drawn(folder: Path) -> list[tuple[Path, str]]:
 class Stub:
     """What an actor is to the pool, without a model."""
 
-    def __init__(self, pictures: Sequence[tuple[Path, str]], workers: int, written: bool) -> None:
+    def __init__(
+        self, pictures: Sequence[tuple[Path, str]], workers: int, written: bool, environment: dict[str, Any]
+    ) -> None:
         self._pictures = [(path, path.read_bytes(), pixels) for path, pixels in pictures]
         self._hashes = [hashlib.sha256(content).hexdigest() for _, content, _ in self._pictures]
-        self._workers, self._written = workers, written
+        self._workers, self._written, self._environment = workers, written, environment
 
     def ready(self) -> None:
         """At once."""
@@ -104,7 +107,7 @@ class Stub:
             host=f"node{worker // 8}",
             process=worker,
             device=str(spec.settings.device),
-            environment={"threads": 1, "versions": {}},
+            environment=self._environment,
             machine=dict(spec.machine),
             peak_memory=0,
             package=package_sha256(),
@@ -147,7 +150,9 @@ class Stubs(Ray):
         self._package, self._peak, self._model = package_sha256(), None, Local(cache)
         ray.init(LOCAL, num_cpus=PROCESSES, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         kind = ray.remote(num_cpus=1, max_concurrency=2)(Stub)
-        actors = itertools.cycle([kind.remote(pictures, workers, written) for _ in range(PROCESSES)])
+        actors = itertools.cycle(
+            [kind.remote(pictures, workers, written, environment("cpu")) for _ in range(PROCESSES)]
+        )
         self._pool = Pool(lambda: next(actors), workers)
 
     def load(self, settings: Values) -> Loaded:
