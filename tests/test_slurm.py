@@ -21,7 +21,7 @@ PROGRAMS = {
     "sleep": "exec /bin/sleep 0.02",
     # Each writes down how it was called; a file says that it has begun, or lets it go on.
     "scontrol": 'echo "scontrol $*" >>calls; echo "   NodeAddr=10.0.0.1 NodeHostName=node1"',
-    "srun": 'while [ "$1" != bash ]; do shift; done; SLURM_NODEID=0 exec "$@"',
+    "srun": 'echo "srun $*" >>calls; while [ "$1" != bash ]; do shift; done; SLURM_NODEID=0 exec "$@"',
     "ray": (
         'if [ "$1" = health-check ]; then [ -e head ]; exit; fi\n'
         'echo "ray $*" >>calls; [ -e broken ] && exit 1\n'
@@ -52,6 +52,7 @@ class Job:
             "SLURM_JOB_ID": "12345",
             "SLURM_JOB_NUM_NODES": "2",
             "SLURM_GPUS_ON_NODE": "4",
+            "SLURM_CPUS_PER_TASK": "16",
             "SLURM_SUBMIT_DIR": str(folder),
             "SLURMD_NODENAME": "node1",
         }
@@ -114,8 +115,10 @@ def test_a_sweep_that_finishes(job: Callable[..., Job]) -> None:
     (one.folder / "finish").touch()
     assert one.end() == 0
     assert one.calls == [SHOWN, SWEPT]
-    head = "--head --node-ip-address=10.0.0.1 --port=22345"
-    assert head in (one.folder / "calls").read_text()
+    called = (one.folder / "calls").read_text()
+    assert "--head --node-ip-address=10.0.0.1 --port=22345" in called
+    assert "--ntasks-per-node=1 --cpus-per-task=16 bash" in called
+    assert "--num-cpus=16" in called
 
 
 def test_the_time_is_up(job: Callable[..., Job]) -> None:
