@@ -252,7 +252,7 @@ def _driver(url: URL) -> Iterator[None]:
     try:
         yield
     except (NoSuchModuleError, ImportError) as error:
-        raise DatabaseError(f"no driver for {where(url)} ({error}): pip install 'psycopg[binary]'") from None
+        raise DatabaseError(f"no driver for {where(url)} ({error}): pip install 't2i-track[postgres]'") from None
 
 
 @contextmanager
