@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -47,9 +46,7 @@ def counts(url: str) -> dict[str, int]:
 
 
 @pytest.mark.slow
-def test_eight_drivers_at_once_lose_and_double_no_row(url: str, tmp_path: Path, fresh_mlflow_store: Path) -> None:
-    for number in range(DRIVERS):
-        shutil.copyfile(fresh_mlflow_store, tmp_path / f"mlflow-{number}.db")
+def test_eight_drivers_at_once_lose_and_double_no_row(url: str, tmp_path: Path) -> None:
     words = [sys.executable, ROOT / "tests" / "drivers.py", DRIVERS, RUNS, tmp_path / "home", url]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(

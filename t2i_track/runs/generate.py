@@ -395,13 +395,16 @@ class Generator:
         marked = bool(run.config.get(MARK_AI))
         with progress(run.name, done + len(hashes), done) as show:
             for records in writing.write(stream, folder, describe, values.batch_size, marked=marked):
-                with self._workspace.begin() as session:
-                    lineage.add_images(
-                        session, run.id, prompt_ids, [self._row(written, of_place) for written in records]
-                    )
+                self._store(run, prompt_ids, [self._row(written, of_place) for written in records])
                 count += len(records)
                 show(done + count)
                 yield count
+
+    def _store(self, run: Run, prompt_ids: Mapping[str, int], rows: list[dict[str, Any]]) -> None:
+        """Commit the rows of a batch; once, also where the database goes away meanwhile."""
+        self._workspace.committed(
+            lambda session, again: lineage.add_images(session, run.id, prompt_ids, rows, again=again)
+        )
 
     def _row(self, written: Record, hashes: Mapping[tuple[int, int], str]) -> dict[str, Any]:
         return dataclasses.asdict(written) | {
