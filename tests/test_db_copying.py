@@ -20,12 +20,12 @@ import t2i_track
 from t2i_track.db import copying, sqlite
 from t2i_track.db import session as database
 from t2i_track.db.copying import Copied, copy
-from t2i_track.db.models import Base, Image, Run, RunStatus, RunTag
+from t2i_track.db.models import Base, Image, Run, RunStatus, RunTag, Worker
 from t2i_track.errors import Busy, DatabaseError
 from t2i_track.files import alone
 from t2i_track.workspace import Workspace
 
-STORED = Path(__file__).parent / "data" / "schema-0003" / "t2i.db"
+STORED = Path(__file__).parent / "data" / "schema-0004" / "t2i.db"
 TABLES = [table.name for table in Base.metadata.sorted_tables]
 IMAGES = 30
 """Beside those that were stored: some batches of the smallest size that is tried."""
@@ -43,6 +43,7 @@ def source(tmp_path: Path) -> str:
     with opened(url) as session:
         run = make_run(session, name="ünder wäy", error="a 'quoted' % and \\ and \U0001f600", base_seed=2**63 - 1)
         session.add(RunTag(run=run, key="a", value="b"))
+        session.add(Worker(sha256="e" * 64, host="h", process=2**40, device="cpu", environment={"ä": [None, 1.5, {}]}))
         for number in range(IMAGES):
             add_image(session, run, number)
         session.commit()

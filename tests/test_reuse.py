@@ -19,7 +19,6 @@ from t2i_track.files import link
 from t2i_track.images import png
 from t2i_track.images.decoding import Note
 from t2i_track.runs import launch
-from t2i_track.runs import reuse as reusing
 from t2i_track.runs import sweep as sweeping
 from t2i_track.runs.generate import Generator
 from t2i_track.runs.grid import build
@@ -122,7 +121,7 @@ def test_another_machine_makes_its_own(
     workspace: Workspace, generator: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     generator.generate(plan(PROMPTS[:2]))
-    monkeypatch.setattr(reusing, "machine", lambda _device: {"torch": "another"})
+    monkeypatch.setattr("t2i_track.images.executors.worker.machine", lambda _device: {"torch": "another"})
     assert generator.generate(plan(PROMPTS[:2])).reused == 0
 
 

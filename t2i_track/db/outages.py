@@ -24,6 +24,9 @@ _answers: dict[str, bool] = {}
 """Address -> whether it answered when it was asked last. One that never did is not waited for: its address may be
 wrong; nor again one that was waited for in vain, so that a command ends."""
 
+_told: set[str] = set()
+"""Addresses of which it was said that they do not answer: by one thread of those that wait."""
+
 T = TypeVar("T")
 
 pause = time.sleep
@@ -58,16 +61,20 @@ def waited(attempt: Callable[[], T], address: Address) -> T:
             now = time.monotonic()
             if deadline is None:
                 deadline = now + WAIT_SECONDS
+            elif now > deadline:
+                _answers[key] = False
+                _told.discard(key)
+                raise
+            if key not in _told:
+                _told.add(key)
                 log.warning(
                     "the database at %s does not answer (%s): it is tried again for %.0f s",
                     where(url), reason(error, url), WAIT_SECONDS,
                 )  # fmt: skip
-            elif now > deadline:
-                _answers[key] = False
-                raise
             pause(PAUSE_SECONDS)
             continue
-        if deadline is not None:
+        if key in _told:
+            _told.discard(key)
             log.warning("the database at %s answers again", where(url))
         _answers[key] = True
         return found
