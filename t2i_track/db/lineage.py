@@ -221,13 +221,14 @@ def find_image(session: Session, address: str, home: Path) -> Image:
     Raises:
         NotFound, Ambiguous: as for runs.
     """
-    at = image_at(session, address, home)
-    found = [] if at is None else [at]
+    found = [at] if (at := image_at(session, address, home)) else []
     if not found and address.isdigit() and len(address) < 12:
         found = list(session.scalars(select(Image).join(Run).where(Image.id == int(address))))
     if not found and len(address) >= 6:
         prefix = or_(_digest_starts(Image.sha256, address), _digest_starts(Image.pixels_sha256, address))
-        found = list(session.scalars(select(Image).join(Run).where(prefix).order_by(Image.id).limit(20)))
+        # Limited before they are sorted: in the order of their keys SQLite would go through all images.
+        few = select(Image.id).join(Run).where(prefix).limit(20)
+        found = list(session.scalars(select(Image).where(Image.id.in_(session.scalars(few).all())).order_by(Image.id)))
     if not found:
         raise NotFound(f"no image '{address}': give its id, its path, or six or more characters of a hash")
     return _only(found, "image", address, lambda image: f"{image.id} ({image.path})")
@@ -240,9 +241,8 @@ def image_at(session: Session, path: str, home: Path) -> Image | None:
 
 def is_taken(session: Session, mlflow_run_id: str) -> bool:
     """Whether that MLflow run is the one of a run or sweep here."""
-    return any(
-        session.scalar(select(kind.id).where(kind.mlflow_run_id == mlflow_run_id)) is not None for kind in (Run, Sweep)
-    )
+    taken = (session.scalar(select(kind.id).where(kind.mlflow_run_id == mlflow_run_id)) for kind in (Run, Sweep))
+    return any(key is not None for key in taken)
 
 
 def list_runs(
