@@ -30,8 +30,9 @@ STORE_BYTES = 256 * 2**20
 """Of Ray's object store on this machine: nothing large goes through it."""
 NAMED = 3
 """Shards that a message names; the rest are counted."""
-_FEW = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-"""What Ray is told where the user has said nothing: to report nothing to its makers, and not to warn of a default."""
+_TOLD = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_worker_niceness": "0"}
+"""What Ray is told where the user has said nothing: to report nothing to its makers, not to warn of a default, and to
+run workers as the command itself would run, where it gives them the lowest priority but four."""
 
 
 class Ray:
@@ -165,7 +166,7 @@ def _connected(cluster: Cluster) -> Any:
     Raises:
         ClusterError: it is not installed, or no cluster is there.
     """
-    for name, value in _FEW.items():
+    for name, value in _TOLD.items():
         os.environ.setdefault(name, value)
     try:
         import ray
