@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
-
-from t2i_track.db.models import Worker
 
 _LOCK = int.from_bytes(b"t2imake!")
 """Held on a PostgreSQL server while such rows are stored; any number, always the same."""
@@ -34,15 +29,3 @@ def locked(session: Session) -> bool:
         return False
     session.execute(select(func.pg_advisory_xact_lock(_LOCK)))
     return True
-
-
-def store_worker(session: Session, facts: Mapping[str, Any]) -> int:
-    """Store a worker once; its id. ``facts``: the columns of its table, but for their hash."""
-    sha256 = hashlib.sha256(json.dumps(facts, sort_keys=True, default=dict).encode()).hexdigest()
-    key = found(session, select(Worker.id).filter_by(sha256=sha256))
-    if key is None:
-        worker = Worker(sha256=sha256, **facts)
-        session.add(worker)
-        session.flush()
-        key = worker.id
-    return key

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import Timeout
 
-from t2i_track.db import lineage, shared
+from t2i_track.db import lineage, workers
 from t2i_track.db.models import Run, RunStatus
 from t2i_track.db.types import utc_now
 from t2i_track.errors import Busy, DatabaseError, Interrupted, ModelError, SettingsError, T2IError
@@ -365,12 +365,12 @@ class Generator:
     def _rows(self, session: Session, records: Sequence[Record], hashes: RecordHashes) -> Iterator[dict[str, Any]]:
         """The records as rows of ``images``."""
         makers = {record.maker for record in records} - {None}
-        workers = {maker: shared.store_worker(session, maker.facts()) for maker in makers if maker is not None}
+        ids = {maker: workers.store_worker(session, maker.facts()) for maker in makers if maker is not None}
         for one in records:
             yield {
                 **one.row(),
                 "path": self._workspace.stored_path(one.path),
-                "worker_id": None if one.maker is None else workers[one.maker],
+                "worker_id": None if one.maker is None else ids[one.maker],
                 "record_sha256": hashes.of(one),
             }
 
