@@ -246,7 +246,12 @@ class _Copy:
         with explained(self._target):
             try:
                 with self._write.begin() as connection:
-                    connection.execute(insert(table), [row._asdict() for row in rows])
+                    if connection.dialect.name == "postgresql":
+                        from t2i_track.db.postgres import copy_in
+
+                        copy_in(connection, table, rows)
+                    else:
+                        connection.execute(insert(table), [row._asdict() for row in rows])
             except (DataError, IntegrityError) as error:
                 raise DatabaseError(
                     f"{where(self._target)} does not take the rows of {table.name} from {rows[0].id} to {rows[-1].id}"
