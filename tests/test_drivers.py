@@ -17,7 +17,7 @@ from sqlalchemy import create_engine, func, select
 from sqlalchemy.orm import Session
 from test_db import add_image, fresh_postgres, make_run, postgres_server
 
-from t2i_track.db import lineage
+from t2i_track.db import lineage, workers
 from t2i_track.db import session as database
 from t2i_track.db.models import Base, Image, Run
 from t2i_track.workspace import Workspace
@@ -75,7 +75,7 @@ def store_shared(url: str, number: int, gate: Any) -> None:
     workspace = Workspace(Path(os.devnull).parent, url)
     gate.wait(60)
     for turn in range(10):
-        steps = [(models,), (prompts, number), (prompts, number + 1), (manifest,), (scores, number)]
+        steps = [(models,), (prompts, number), (prompts, number + 1), (manifest,), (makers,), (scores, number)]
         with workspace.begin() as session:
             for step, *more in steps[number:] + steps[:number]:
                 step(session, turn, *more)
@@ -84,6 +84,10 @@ def store_shared(url: str, number: int, gate: Any) -> None:
 def models(session: Session, turn: int) -> None:
     for sha256 in (None, "0" * 64):
         lineage.store_model(session, name=f"{turn}", revision="", weights_sha256=sha256, pipeline_class="")
+
+
+def makers(session: Session, turn: int) -> None:
+    workers.store_worker(session, {"host": "h", "process": turn, "device": "cpu", "environment": {}})
 
 
 def prompts(session: Session, turn: int, number: int) -> None:
@@ -123,6 +127,6 @@ def test_what_runs_share_is_stored_once(url: str) -> None:
     for program in programs:
         program.join(120)
     assert [program.exitcode for program in programs] == [0] * 4
-    added = {"models": 20, "prompts": 10 * 42, "manifests": 10, "manifest_entries": 30, "protocols": 20}
-    added |= {"metric_values": 20, "image_scores": 20}
+    added = {"models": 20, "prompts": 10 * 42, "manifests": 10, "manifest_entries": 30, "workers": 10}
+    added |= {"protocols": 20, "metric_values": 20, "image_scores": 20}
     assert counts(url) == {name: number + added.get(name, 0) for name, number in before.items()}

@@ -171,6 +171,11 @@ class _Rows:
         return self.count, self._hash.hexdigest()
 
 
+def _said(error: DataError | IntegrityError, url: URL) -> str:
+    """What the engine complains of, without the value, which may be a whole text."""
+    return getattr(getattr(error.orig, "diag", None), "message_primary", None) or reason(error, url)
+
+
 def _count(connection: Connection, table: Table) -> int:
     return connection.scalar(select(func.count()).select_from(table)) or 0
 
@@ -255,7 +260,7 @@ class _Copy:
             except (DataError, IntegrityError) as error:
                 raise DatabaseError(
                     f"{where(self._target)} does not take the rows of {table.name} from {rows[0].id} to {rows[-1].id}"
-                    f" ({reason(error, self._target)}): correct them in {where(self._source)}, then the same command"
+                    f" ({_said(error, self._target)}): correct them in {where(self._source)}, then the same command"
                     " goes on"
                 ) from None
 

@@ -340,7 +340,8 @@ def store_protocol(session: Session, fingerprint: str, values: Mapping[str, Any]
 def store_value(session: Session, run: Run, name: str, protocol: Protocol, values: Mapping[str, Any]) -> None:
     """Store a score; the same measurement repeated replaces its row."""
     same = {"run_id": run.id, "name": name, "protocol_id": protocol.id}
-    found = shared.found(session, select(MetricValue).filter_by(**same))
+    shared.locked(session)  # two programs may replace the same rows, each in its order
+    found = session.scalar(select(MetricValue).filter_by(**same))
     if found is None:
         session.add(MetricValue(**same, **values))
         return
@@ -351,14 +352,13 @@ def store_value(session: Session, run: Run, name: str, protocol: Protocol, value
 
 def store_image_scores(session: Session, name: str, protocol: Protocol, scores: Mapping[int, float]) -> None:
     """Store one score for each image id, replacing what the same measurement gave before."""
+    shared.locked(session)
     for chunk in chunks(scores.items()):
         ids = [image_id for image_id, _ in chunk]
         query = select(ImageScore).where(
             ImageScore.image_id.in_(ids), ImageScore.name == name, ImageScore.protocol_id == protocol.id
         )
         known = {row.image_id: row for row in session.scalars(query)}
-        if len(known) < len(ids) and shared.locked(session):
-            known = {row.image_id: row for row in session.scalars(query)}
         for image_id, value in chunk:
             if image_id in known:
                 known[image_id].value = value
