@@ -22,7 +22,7 @@ from t2i_track.db import copying, sqlite
 from t2i_track.db import session as database
 from t2i_track.db.copying import Copied, copy
 from t2i_track.db.models import Base, Image, Run, RunStatus, RunTag, Worker
-from t2i_track.errors import Busy, DatabaseError
+from t2i_track.errors import Busy, DatabaseError, Interrupted
 from t2i_track.files import alone
 from t2i_track.workspace import Workspace
 
@@ -190,6 +190,18 @@ def test_one_that_was_killed_before_it_began_is_an_empty_database(source: str, t
     killed(source, target, "_set_version", 1)
     with opened(target) as session:
         assert session.scalar(select(func.count(Run.id))) == 0
+    copy(source, target)
+    assert everything(target) == everything(source)
+
+
+def test_one_that_is_interrupted_says_how_to_go_on(source: str, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(copying._Copy, "_verify", stopped)
+    with pytest.raises(Interrupted, match=r"^interrupted; what is copied is kept: the same command goes on$"):
+        copy(source, target)
+    monkeypatch.undo()
     copy(source, target)
     assert everything(target) == everything(source)
 

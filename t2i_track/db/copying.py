@@ -288,12 +288,15 @@ class _Copy:
         """Of a target that holds rows: the whole copy that it may be, as where one was killed after its last commit."""
         with explained(self._target), self._write.connect() as there:
             sides = self._fresh()
-            same = all(_count(self._read, table) == _count(there, table) for table in self._tables)
-            for ours, theirs in sides.values() if same else ():
-                for side, connection in ((ours, self._read), (theirs, there)):
-                    for _ in side.read(connection):
-                        pass
-                same = same and ours.found == theirs.found
+            rows = [(_count(self._read, table), _count(there, table)) for table in self._tables]
+            same, done = all(ours == theirs for ours, theirs in rows), 0
+            with progress("comparing what is there", sum(map(sum, rows)), unit="rows") as show:
+                for ours, theirs in sides.values() if same else ():
+                    for side, connection in ((ours, self._read), (theirs, there)):
+                        for batch in side.read(connection):
+                            done += len(batch)
+                            show(done)
+                    same = same and ours.found == theirs.found
         if not same:
             raise DatabaseError(
                 f"{where(self._target)} holds other rows already: name a database with --to that is not there yet, or"
