@@ -1,0 +1,244 @@
+"""How often "equivalent" is false, and how many images it takes: the tables of docs/equivalence.md.
+
+    python -m benchmarks.equivalence [--trials 500] [--only means|several|distances|power|decide|alternatives]
+
+Each world draws the scores of a base and of runs over shared prompts, whose true difference is the margin exactly. So
+every "equivalent" is false, and every "worse" or "better" too, since these say: by more than the margin. Beside our
+limits stands Student's t, which most use, in the same trials.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.margins import fractions, one_sided, two_sided
+from benchmarks.separation import FLAT, WORLDS
+from t2i_track.metrics.scores import fid
+from t2i_track.metrics.uncertainty import GROUPS, distance_interval
+from t2i_track.ranking.limits import Known, known
+from t2i_track.ranking.rows import Score
+from t2i_track.ranking.student import student_quantile
+from t2i_track.ranking.tolerance import SHARE
+from t2i_track.ranking.tost import _bound, decide
+
+Columns = NDArray[np.float64]
+Draw = Callable[[np.random.Generator, int, int, float], Columns]
+"""Runs, the base first, and prompts; all but the base worse by so much in the mean."""
+ALPHA = 0.05
+SIZES = (16, 64, 128, 256, 1024)
+
+
+def of_world(name: str) -> Draw:
+    def draw(rng: np.random.Generator, runs: int, prompts: int, worse: float) -> Columns:
+        columns = WORLDS[name](rng, runs, prompts)
+        columns[1:] -= worse
+        return columns
+
+    return draw
+
+
+def skewed(side: int) -> Draw:
+    """Differences are exponential, of a tail to the worse (-1) or the better side."""
+
+    def draw(rng: np.random.Generator, runs: int, prompts: int, worse: float) -> Columns:
+        base = rng.normal(size=prompts)
+        tail = side * 0.8 * (rng.exponential(size=(runs - 1, prompts)) - 1)
+        return np.vstack([base, base + tail - worse])
+
+    return draw
+
+
+def lognormal(rng: np.random.Generator, runs: int, prompts: int, worse: float) -> Columns:
+    """Differences are lognormal with sigma 1.5, the tail to the worse side, cut where nobody scores any more."""
+    base = rng.normal(size=prompts)
+    tail = 0.1 * (np.exp(1.5 * rng.normal(size=(runs - 1, prompts))) - np.exp(1.5**2 / 2))
+    return np.vstack([base, base - tail - worse])
+
+
+def broken(rng: np.random.Generator, runs: int, prompts: int, worse: float) -> Columns:
+    """Pictures that hardly change, but one in twenty scores 4 standard deviations between prompts less."""
+    base = rng.normal(size=prompts)
+    rare = rng.random((runs - 1, prompts)) < 0.05
+    small = 0.05 * rng.normal(size=(runs - 1, prompts))
+    return np.vstack([base, base + small - (worse / 0.05) * rare])
+
+
+def rarely_wrong(rng: np.random.Generator, runs: int, prompts: int, worse: float) -> Columns:
+    """Shares of four objects, 0.97 in the mean; a cheaper run moves one in ten pictures by an object, either way as
+    often, and gets a few all wrong."""
+    base = rng.binomial(4, rng.beta(20, 0.4, prompts)) / 4
+    found = [base]
+    for _ in range(runs - 1):
+        moved = np.clip(base + rng.choice([-0.25, 0.0, 0.25], prompts, p=(0.05, 0.9, 0.05)), 0, 1)
+        found.append(moved)
+    columns = np.vstack(found)
+    lost = rng.random((runs - 1, prompts)) < (worse - RISE) / 0.975
+    columns[1:][lost] = 0.0
+    return columns
+
+
+RISE = 0.0062
+"""By how much the cut at 1 lowers ``rarely_wrong`` without any that is all wrong; measured, see ``check``."""
+
+
+def near_zero(rng: np.random.Generator, runs: int, prompts: int, worse: float) -> Columns:
+    """Right or wrong, 0.05 in the mean of the base."""
+    base = rng.random(prompts) < 0.05
+    return np.vstack([base, *(base & ~(rng.random(prompts) < worse / 0.05) for _ in range(runs - 1))]).astype(float)
+
+
+MEANS: dict[str, tuple[Draw, str, float]] = {
+    "equal spreads": (of_world("equal spreads"), "clip_score", 0.2),
+    "heavy tails": (of_world("heavy tails"), "clip_score", 0.2),
+    "skewed, unequal spreads": (of_world("skewed, unequal spreads"), "clip_score", 0.2),
+    "differences skewed to the worse": (skewed(-1), "clip_score", 0.2),
+    "differences skewed to the better": (skewed(1), "clip_score", 0.2),
+    "differences lognormal to the worse": (lognormal, "clip_score", 0.2),
+    "one in twenty broken, the rest the same": (broken, "clip_score", 0.2),
+    "right or wrong, 0.97, one way": (one_sided, "alignment", 0.02),
+    "right or wrong, 0.9": (two_sided, "alignment", 0.05),
+    "right or wrong, 0.05": (near_zero, "alignment", 0.02),
+    "fractions of four objects, 0.95": (fractions, "alignment", 0.02),
+    "fractions, 0.97, rarely all wrong": (rarely_wrong, "alignment", 0.02),
+}
+"""How it is drawn, the score that is taken for, the margin."""
+
+
+def held(metric: str, columns: Columns) -> list[Known]:
+    """Each run against the first."""
+    base = columns[0]
+    score = Score(metric, float(base.mean()), n=len(base), parts=base)
+    return [known(own - base, _bound(score, base, own)) for own in columns[1:]]
+
+
+def by_student(gaps: Columns, margin: float) -> bool:
+    """TOST as it is usually done; Holm's method where there are several runs."""
+    freedom, called = gaps.shape[1] - 1, False
+    errors = gaps.std(axis=1, ddof=1) / np.sqrt(gaps.shape[1])
+    reach = student_quantile(1 - 2 * ALPHA / len(gaps), freedom) * errors
+    means = gaps.mean(axis=1)
+    called |= bool(((means - reach > -margin) & (means + reach < margin)).any())
+    return called
+
+
+def false_claims(name: str, prompts: int, runs: int, trials: int) -> str:
+    draw, metric, margin = MEANS[name]
+    equivalent = worse = better = plain = equal = 0
+    for trial in range(trials):
+        columns = draw(np.random.default_rng(trial), runs + 1, prompts, margin)
+        verdicts = [one.verdict for one in decide(held(metric, columns), margin, ALPHA)]
+        equivalent += "equivalent" in verdicts
+        worse += "worse" in verdicts
+        better += "better" in verdicts
+        plain += by_student(columns[1:] - columns[0], margin)
+        if name not in NEVER_EQUAL:
+            same = draw(np.random.default_rng([trial, 1]), runs + 1, prompts, 0.0)
+            found = decide(held(metric, same), margin, ALPHA)
+            equal += sum(one.verdict == "equivalent" for one in found)
+    shares = [equivalent, plain, worse, better]
+    power = "-" if name in NEVER_EQUAL else f"{equal / trials / runs:.1%}"
+    return f"| {name} | {runs} | {prompts} | {' | '.join(f'{count / trials:.1%}' for count in shares)} | {power} |"
+
+
+NEVER_EQUAL = ("fractions, 0.97, rarely all wrong",)
+
+
+def true_differences(trials: int = 400) -> None:
+    """What the worlds' means differ by, against the margins that they are drawn for."""
+    for name, (draw, _, margin) in MEANS.items():
+        gaps = [
+            float((columns[1] - columns[0]).mean())
+            for trial in range(trials)
+            for columns in [draw(np.random.default_rng([trial, 9]), 2, 4096, margin)]
+        ]
+        print(f"{name}: {np.mean(gaps):.4f} +- {np.std(gaps) / len(gaps) ** 0.5:.4f} at a margin of {margin}")
+
+
+def by_seeds(name: str, prompts: int, trials: int) -> str:
+    """With the margin that a run of another seed gives; the true difference is what that margin is in the mean.
+
+    A claim is false where the true difference exceeds the margin that was claimed.
+    """
+    draw, metric, _ = MEANS[name]
+    false = called = 0
+    usual = np.mean([margin_by_seeds(draw(np.random.default_rng([trial, 2]), 2, 4096, 0.0)) for trial in range(20)])
+    for trial in range(trials):
+        columns = draw(np.random.default_rng(trial), 3, prompts, 0.0)
+        margin = margin_by_seeds(columns[:2])
+        gaps = columns[2] - usual - columns[0]
+        bound = 1.0 + usual if metric == "alignment" else float(np.ptp(columns[[0, 2]])) + usual
+        found = known(gaps, bound)
+        equivalent = decide([found], margin, ALPHA)[0].verdict == "equivalent"
+        called += equivalent
+        false += equivalent and usual > margin
+    return f"| {name} | {prompts} | {usual:.3g} | {called / trials:.1%} | {false / trials:.1%} |"
+
+
+def margin_by_seeds(columns: Columns) -> float:
+    return SHARE * float(np.sqrt(columns.var(axis=0, ddof=1).mean()))
+
+
+def distances(spread: float, prompts: int, trials: int) -> str:
+    """FID of the base is 8, that of the run 9, and the margin 1; both are of exact Gaussian populations."""
+    size, reference = len(FLAT), fid.gaussian(np.zeros(len(FLAT)), np.diag(FLAT))
+    false = worse = equal = 0
+    for trial in range(trials):
+        shared = np.random.default_rng(trial).normal(size=(prompts, size))
+        of = {}
+        for true, own in ((8.0, 0), (9.0, 1), (8.0, 1)):
+            rng = np.random.default_rng([trial, own, int(true)])
+            of[true, own] = _fid(shared, spread if own else 1.0, true, rng, reference)
+        base = of[8.0, 0]
+        if base.columns is None:
+            return f"| {spread:g} | {prompts} | no verdict | - | - |"
+        at_margin, same = (
+            known(np.asarray(base.columns) - np.asarray(of[key].columns), None) for key in ((9.0, 1), (8.0, 1))
+        )
+        verdict = decide([at_margin], 1.0, ALPHA)[0].verdict
+        false += verdict == "equivalent"
+        worse += verdict == "worse"
+        equal += decide([same], 1.0, ALPHA)[0].verdict == "equivalent"
+    return f"| {spread:g} | {prompts} | {false / trials:.1%} | {worse / trials:.1%} | {equal / trials:.1%} |"
+
+
+def _fid(shared: Columns, spread: float, true: float, rng: np.random.Generator, reference: fid.Gaussian) -> Score:
+    prompts, size = shared.shape
+    pictures = spread * (0.7**0.5 * shared + 0.3**0.5 * rng.normal(size=shared.shape)) * np.sqrt(FLAT)
+    pictures[:, 0] += np.sqrt(true - size * (1 - spread) ** 2)
+    value, replicates = fid.fid(pictures, np.arange(prompts) % GROUPS, reference)
+    interval, _ = distance_interval(value, replicates, prompts, fid.effective_dimension(reference))
+    return Score("fid", value, interval.low, interval.high, prompts, replicates=tuple(replicates))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=500)
+    parser.add_argument("--only", choices=("check", "means", "several", "seeds", "distances"))
+    args = parser.parse_args()
+    title = "| world | runs | prompts | false 'equivalent' | by Student's t | false 'worse' | false 'better' | equal |"
+    if args.only in (None, "check"):
+        true_differences()
+    if args.only in (None, "means", "several"):
+        print(title + "\n" + "|---" * 8 + "|")
+        for runs in {"means": (1,), "several": (4,)}.get(args.only, (1, 4)):
+            for name in MEANS:
+                for prompts in SIZES:
+                    print(false_claims(name, prompts, runs, args.trials), flush=True)
+    if args.only in (None, "seeds"):
+        print("| world | prompts | true difference | called equivalent | of these false |\n" + "|---" * 5 + "|")
+        for name in MEANS:
+            for prompts in SIZES:
+                print(by_seeds(name, prompts, args.trials), flush=True)
+    if args.only in (None, "distances"):
+        print("| spread | images | false 'equivalent' | false 'worse' | equal |\n" + "|---" * 5 + "|")
+        for spread in (1.0, 0.85):
+            for prompts in (128, 256, 512, 1024):
+                print(distances(spread, prompts, args.trials), flush=True)
+
+
+if __name__ == "__main__":
+    main()

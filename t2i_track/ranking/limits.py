@@ -1,0 +1,185 @@
+"""What is known of the true mean of some numbers, from either side: one-sided tests, and the limits that go with them.
+
+Of a score that each prompt has of its own, what hurts most is a failure so rare that these prompts do not show it, and
+no spread that was seen tells of it. But a prompt's difference is bounded. So the mean's limit is that of a Bayesian
+bootstrap in which one further prompt is as bad as a prompt can be (Gaffke 2005, Mathematical Methods of Statistics 14;
+Learned-Miller & Thomas 2019, arXiv:1905.06208). Of n equal numbers it is Clopper and Pearson's limit, of many that
+differ the usual one. Its level is proved in special cases only; docs/equivalence.md has simulations.
+
+Of a distance there are at most 32 numbers, one a group of prompts, and no bound: there the limit is the wider of
+Student's and a bootstrap-t's (Hall 1988).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t2i_track.ranking.skewness import resampled
+from t2i_track.ranking.student import student_quantile, student_two_sided
+
+Matrix = NDArray[np.float64]
+
+DRAWS = 9999
+"""So many that a limit of one draw in two hundred, as Holm's method asks of ten runs, is known well."""
+PART = 1_000_000
+"""Numbers of draws and prompts held at once."""
+SEED = 1987
+
+
+class Known(Protocol):
+    """What is known of a true mean."""
+
+    @property
+    def mean(self) -> float:
+        """Of the numbers."""
+
+    @property
+    def error(self) -> float:
+        """The standard error of that."""
+
+    def above(self, value: float) -> float:
+        """The p-value of the true mean being ``value`` or less: small where it is surely above."""
+
+    def below(self, value: float) -> float:
+        """The p-value of the true mean being ``value`` or more."""
+
+    def limits(self, alpha: float) -> tuple[float, float]:
+        """Limits of the true mean, each wrong with a chance of ``alpha``."""
+
+    def reach(self, alpha: float, times: float) -> float:
+        """About how far a limit would be from the mean, were there so many times the numbers."""
+
+
+def known(numbers: Matrix, bound: float | None) -> Known:
+    """What is known of the mean of these numbers, finite and at least two.
+
+    Args:
+        numbers: of independent prompts, or of groups of prompts.
+        bound: none of such numbers can be further from 0; None where there is no bound.
+    """
+    return Unbounded(numbers) if bound is None else Bounded(numbers, bound)
+
+
+@dataclass(frozen=True, eq=False)
+class Bounded:
+    """By a Bayesian bootstrap with one further number, which is ``-bound`` for the lower and ``bound`` for the upper
+    limit."""
+
+    numbers: Matrix
+    bound: float
+
+    @property
+    def mean(self) -> float:
+        return float(self.numbers.mean())
+
+    @property
+    def error(self) -> float:
+        return _error(self.numbers)
+
+    def above(self, value: float) -> float:
+        return _share(self._drawn[0], np.searchsorted(self._drawn[0], value, side="right"))
+
+    def below(self, value: float) -> float:
+        return _share(self._drawn[1], DRAWS - np.searchsorted(self._drawn[1], value, side="left"))
+
+    def limits(self, alpha: float) -> tuple[float, float]:
+        place = _place(alpha, DRAWS)
+        return float(self._drawn[0][place - 1]), float(self._drawn[1][DRAWS - place])
+
+    def reach(self, alpha: float, times: float) -> float:
+        # The further number has a share of the weight that is exponential, with a mean of one number's; the rest is
+        # close to normal. Their spreads add as squares, which is right where either is alone.
+        furthest = (self.bound + abs(self.mean)) / (len(self.numbers) * times)
+        spread = student_quantile(1 - 2 * alpha, len(self.numbers) - 1) * self.error / math.sqrt(times)
+        return furthest + math.hypot(spread, furthest * (-math.log(alpha) - 1))
+
+    @cached_property
+    def _drawn(self) -> tuple[Matrix, Matrix]:
+        """Sorted draws of the mean with the further number, as it is for the lower and for the upper limit."""
+        distinct, counts = np.unique(self.numbers, return_counts=True)
+        rng = np.random.default_rng(SEED)
+        low, high = np.empty(DRAWS), np.empty(DRAWS)
+        each = max(1, PART // len(distinct))
+        for start in range(0, DRAWS, each):
+            # Of equal numbers the weights add up; a sum of exponential numbers is one of the gamma distribution.
+            weights = rng.standard_gamma(counts, (min(each, DRAWS - start), len(counts)))
+            further = rng.standard_exponential(len(weights))
+            total, sums = weights.sum(axis=1) + further, weights @ distinct
+            low[start : start + each] = (sums - further * self.bound) / total
+            high[start : start + each] = (sums + further * self.bound) / total
+        return np.sort(low), np.sort(high)
+
+
+@dataclass(frozen=True, eq=False)
+class Unbounded:
+    """By the wider of Student's limit and that of a bootstrap-t, in which numbers are drawn again."""
+
+    numbers: Matrix
+    draws: int = 1999
+
+    @property
+    def mean(self) -> float:
+        return float(self.numbers.mean())
+
+    @property
+    def error(self) -> float:
+        return _error(self.numbers)
+
+    def above(self, value: float) -> float:
+        t = self._studentised(value)
+        return max(self._student(t), _share(self._drawn, self.draws - np.searchsorted(self._drawn, t, side="left")))
+
+    def below(self, value: float) -> float:
+        t = self._studentised(value)
+        return max(self._student(-t), _share(self._drawn, np.searchsorted(self._drawn, t, side="right")))
+
+    def limits(self, alpha: float) -> tuple[float, float]:
+        place = _place(alpha, self.draws)
+        student = student_quantile(1 - 2 * alpha, len(self.numbers) - 1)
+        down, up = self._drawn[self.draws - place], self._drawn[place - 1]
+        low, high = max(student, float(down)), max(student, -float(up))
+        return self.mean - low * self.error, self.mean + high * self.error
+
+    def reach(self, alpha: float, times: float) -> float:
+        return student_quantile(1 - 2 * alpha, len(self.numbers) - 1) * self.error / math.sqrt(times)
+
+    def _studentised(self, value: float) -> float:
+        gap = self.mean - value
+        return gap / self.error if self.error > 0 else math.copysign(math.inf, gap) if gap else 0.0
+
+    def _student(self, t: float) -> float:
+        """P(T > t)."""
+        both = 0.0 if math.isinf(t) else float(student_two_sided(t, len(self.numbers) - 1))
+        return both / 2 if t > 0 else 1 - both / 2
+
+    @cached_property
+    def _drawn(self) -> Matrix:
+        """Sorted draws of the studentised mean about its own; infinite where all that were drawn are equal."""
+        size, halves = len(self.numbers), np.stack([self.numbers / 2, -self.numbers / 2])
+        found = []
+        for means, squares in resampled(halves, self.draws, SEED):
+            gaps = means[:, 0] - means[:, 1]
+            variance = np.maximum(squares[:, 0, 1] - gaps * gaps, 0.0) / (size - 1)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                found.append(np.nan_to_num(gaps / np.sqrt(variance), nan=0.0, posinf=np.inf, neginf=-np.inf))
+        return np.sort(np.concatenate(found))
+
+
+def _error(numbers: Matrix) -> float:
+    return float(numbers.std(ddof=1)) / math.sqrt(len(numbers))
+
+
+def _share(draws: Matrix, count: np.intp | int) -> float:
+    """The p-value where so many draws are as far as what was seen, which is one more of them."""
+    return (1 + int(count)) / (len(draws) + 1)
+
+
+def _place(alpha: float, draws: int) -> int:
+    """The limit is the draw of this rank: no closer than where the p-value is ``alpha``."""
+    return max(1, math.floor(alpha * (draws + 1) + 1e-9))
