@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -83,14 +83,14 @@ class Bounded:
         return _error(self.numbers)
 
     def above(self, value: float) -> float:
-        return _share(self._drawn[0], np.searchsorted(self._drawn[0], value, side="right"))
+        return _share(self.drawn[0], np.searchsorted(self.drawn[0], value, side="right"))
 
     def below(self, value: float) -> float:
-        return _share(self._drawn[1], DRAWS - np.searchsorted(self._drawn[1], value, side="left"))
+        return _share(self.drawn[1], DRAWS - np.searchsorted(self.drawn[1], value, side="left"))
 
     def limits(self, alpha: float) -> tuple[float, float]:
         place = _place(alpha, DRAWS)
-        return float(self._drawn[0][place - 1]), float(self._drawn[1][DRAWS - place])
+        return float(self.drawn[0][place - 1]), float(self.drawn[1][DRAWS - place])
 
     def reach(self, alpha: float, times: float) -> float:
         # The further number has a share of the weight that is exponential, with a mean of one number's; the rest is
@@ -100,20 +100,31 @@ class Bounded:
         return furthest + math.hypot(spread, furthest * (-math.log(alpha) - 1))
 
     @cached_property
-    def _drawn(self) -> tuple[Matrix, Matrix]:
+    def drawn(self) -> tuple[Matrix, Matrix]:
         """Sorted draws of the mean with the further number, as it is for the lower and for the upper limit."""
-        distinct, counts = np.unique(self.numbers, return_counts=True)
-        rng = np.random.default_rng(SEED)
-        low, high = np.empty(DRAWS), np.empty(DRAWS)
-        each = max(1, PART // len(distinct))
-        for start in range(0, DRAWS, each):
-            # Of equal numbers the weights add up; a sum of exponential numbers is one of the gamma distribution.
-            weights = rng.standard_gamma(counts, (min(each, DRAWS - start), len(counts)))
-            further = rng.standard_exponential(len(weights))
-            total, sums = weights.sum(axis=1) + further, weights @ distinct
-            low[start : start + each] = (sums - further * self.bound) / total
-            high[start : start + each] = (sums + further * self.bound) / total
-        return np.sort(low), np.sort(high)
+        return drawn(self.numbers[None], np.array([self.bound]))[0]
+
+
+def drawn(rows: Matrix, bounds: Matrix) -> list[tuple[Matrix, Matrix]]:
+    """``Bounded.drawn`` of each row of numbers (k, n) with its bound (k,)."""
+    count, size = rows.shape
+    scale = np.where(bounds > 0.0, bounds, 1.0)  # without a bound all that was seen is one number
+    scaled = np.zeros((size + 1, count), dtype=np.float32)
+    scaled[:-1] = (rows / scale[:, None]).T
+    found = []
+    for start in range(0, DRAWS, each := max(1, PART // size)):
+        weights, total = _weights(size + 1, start, min(each, DRAWS - start))
+        means, further = (weights @ scaled) / total, weights[:, -1:] / total * (bounds > 0.0)
+        found.append(np.stack([means - further, means + further]))
+    ends = np.concatenate(found, axis=1).astype(np.float64) * scale
+    return [(np.sort(ends[0, :, row]), np.sort(ends[1, :, row])) for row in range(count)]
+
+
+@lru_cache(maxsize=12)
+def _weights(size: int, start: int, draws: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Exponential weights (draws, size) and their sums (draws, 1), the same for all runs of as many prompts."""
+    weights = np.random.default_rng([SEED, start]).standard_exponential((draws, size), dtype=np.float32)
+    return weights, weights.sum(axis=1, keepdims=True)
 
 
 @dataclass(frozen=True, eq=False)

@@ -83,9 +83,10 @@ def paired(base: RunRow, row: RunRow, by: str, level: float, pictures: Pictures)
     a, b = columns
     sign = -1.0 if direction(by) == "lower" else 1.0
     found = known(sign * (b - a), _bound(ours, a, b))
-    low, high = found.limits(1 - level)
     p = min(1.0, 2 * min(found.above(0.0), found.below(0.0)))
-    change = Interval(sign * found.mean, *sorted((sign * low, sign * high)), found.error, p)
+    low, high = found.limits(1 - level)
+    ends = (low, high) if sign > 0 else (-high, -low)
+    change = Interval(sign * found.mean, ends[0], ends[1], found.error, p)
     values = (ours.value, theirs.value) if note is None else (float(a.mean()), float(b.mean()))
     return Paired(*values, change, found, max(-low, 0.0), len(a), note)
 
@@ -134,9 +135,11 @@ def decide(found: Sequence[Known | None], margin: float, alpha: float) -> list[D
         if one is None:
             result.append(Decision("unknown"))
             continue
-        claims: tuple[Verdict, ...] = ("equivalent", "worse", "better")
-        verdict = next((claim for claim, chance in zip(claims, p, strict=True) if chance <= alpha), "undecided")
-        result.append(Decision(verdict, *p, _times(one, margin, alpha / left) if verdict == "undecided" else None))
+        verdict: Verdict = (
+            "equivalent" if p[0] <= alpha else "worse" if p[1] <= alpha else "better" if p[2] <= alpha else "undecided"
+        )
+        times = _times(one, margin, alpha / left) if verdict == "undecided" else None
+        result.append(Decision(verdict, p[0], p[1], p[2], times))
     return result
 
 
