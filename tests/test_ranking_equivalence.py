@@ -285,6 +285,7 @@ def test_words_of_each_verdict() -> None:
         spent={f"{name:0<32}": one for name, one in rows.items()},
     )  # fmt: skip
     titles, cells = compared(found)
+    assert heads(found)[0].endswith("512 images; 0.4 s an image, 900 MB")
     assert titles[:5] == ["run", "differs in", "alignment", "from the base (90% interval)", "verdict"]
     assert titles[5:] == ["speed-up", "memory, MB", "J/image"]
     assert [line[4].split(":")[0] for line in cells] == [

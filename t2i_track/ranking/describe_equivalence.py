@@ -17,9 +17,20 @@ def heads(found: Equivalence) -> list[str]:
     """The base, and how much a run may differ from it."""
     base = found.base
     return [
-        f"base: {base.name} ({base.run[:8]}), {base.setting}, {base.images} images",
+        f"base: {base.name} ({base.run[:8]}), {base.setting}, {base.images} images{_took(found.spent)}",
         f"equivalent: {found.by} differs by at most {found.margin.words}{_default(found)}",
     ]
+
+
+def _took(spent: Spent) -> str:
+    """``; 0.15 s an image, 812 MB``; empty where nothing was measured."""
+    seconds, joules = spent.seconds_per_image, spent.joules
+    parts = [
+        *([] if seconds is None else [f"{seconds:.3g} s an image"]),
+        *([] if spent.peak_memory_mb is None else [f"{spent.peak_memory_mb:,.0f} MB"]),
+        *([] if joules is None else [f"{joules:.3g} J an image"]),
+    ]
+    return f"; {', '.join(parts)}" if parts else ""
 
 
 def _default(found: Equivalence) -> str:
