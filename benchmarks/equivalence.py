@@ -19,12 +19,11 @@ from benchmarks.margins import fractions, one_sided, two_sided
 from benchmarks.separation import FLAT, WORLDS
 from t2i_track.metrics.scores import fid
 from t2i_track.metrics.uncertainty import GROUPS, distance_interval
-from t2i_track.ranking import tost
 from t2i_track.ranking.limits import Bounded, Known, drawn, known
 from t2i_track.ranking.rows import Score
 from t2i_track.ranking.student import student_quantile
 from t2i_track.ranking.tolerance import SHARE
-from t2i_track.ranking.tost import decide
+from t2i_track.ranking.tost import bounds, decide
 
 Columns = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, int, int, float], Columns]
@@ -114,21 +113,20 @@ def held(metric: str, columns: list[Columns], beyond: float = 0.0) -> list[list[
 
     ``beyond``: by how much runs were moved out of the range of their score.
     """
-    gaps, bounds = [], []
+    gaps, ends = [], []
     for trial in columns:
-        base = trial[0]
-        score = Score(metric, float(base.mean()), n=len(base), parts=base)
+        score = Score(metric, float(trial[0].mean()), n=trial.shape[1], parts=trial[0])
         for own in trial[1:]:
-            gaps.append(own - base)
-            bounds.append((tost._bound(score, base, own) or 0.0) + beyond)
+            gaps.append(own - trial[0])
+            least, most = bounds(score, trial[0], own) or (0.0, 0.0)
+            ends.append((least - beyond, most + beyond))
     found: list[Known] = []
     for start in range(0, len(gaps), AT_ONCE):
         some = slice(start, start + AT_ONCE)
-        for gap, bound, ends in zip(
-            gaps[some], bounds[some], drawn(np.stack(gaps[some]), np.array(bounds[some])), strict=True
-        ):
-            one = Bounded(gap, bound)
-            one.__dict__["drawn"] = ends
+        draws = drawn(np.stack(gaps[some]), np.array(ends[some]))
+        for gap, end, of_it in zip(gaps[some], ends[some], draws, strict=True):
+            one = Bounded(gap, *end)
+            one.__dict__["drawn"] = of_it
             found.append(one)
     runs = len(columns[0]) - 1
     return [found[start : start + runs] for start in range(0, len(found), runs)]

@@ -18,6 +18,8 @@ from t2i_track.ranking.tost import decide
 
 Column = NDArray[np.float64]
 SIZE = 512
+SHARE = (-1.0, 1.0)
+"""Bounds of what is a share."""
 BASE = 0.8 + 0.1 * noise(0, SIZE).clip(-2, 2)
 
 
@@ -37,7 +39,7 @@ def verdicts(found: Equivalence) -> list[str]:
 
 @pytest.mark.parametrize("size", [16, 64, 149, 1000])
 def test_of_numbers_that_are_all_0_the_limit_is_clopper_and_pearsons(size: int) -> None:
-    found = known(np.zeros(size), 1.0)
+    found = known(np.zeros(size), SHARE)
     low, high = found.limits(0.05)
     assert low == -high
     assert high == pytest.approx(1 - 0.05 ** (1 / size), rel=0.04)
@@ -45,14 +47,14 @@ def test_of_numbers_that_are_all_0_the_limit_is_clopper_and_pearsons(size: int) 
 
 def test_of_many_numbers_the_limits_are_students() -> None:
     numbers = 0.1 * noise(3, 4096)
-    low, high = known(numbers, 1.0).limits(0.05)
+    low, high = known(numbers, SHARE).limits(0.05)
     reach = student_quantile(0.90, 4095) * numbers.std(ddof=1) / 64
     assert low == pytest.approx(numbers.mean() - reach, abs=0.15 * reach)
     assert high == pytest.approx(numbers.mean() + reach, abs=0.15 * reach)
 
 
-@pytest.mark.parametrize("bound", [1.0, None])
-def test_p_values_and_limits_agree(bound: float | None) -> None:
+@pytest.mark.parametrize("bound", [(-1.0, 1.0), None])
+def test_p_values_and_limits_agree(bound: tuple[float, float] | None) -> None:
     found = known(0.1 * noise(5, 32), bound)
     for alpha in (0.01, 0.05):
         low, high = found.limits(alpha)
@@ -123,9 +125,9 @@ def test_so_many_images_decide_as_often_as_was_said() -> None:
         return np.asarray(rng.choice([-0.25, 0.0, 0.25], size, p=(0.1, 0.8, 0.1)))
 
     pilot = np.repeat([-0.25, 0.0, 0.25], (13, 102, 13))
-    (found,) = decide([known(pilot, 1.0)], 0.02, 0.05)
+    (found,) = decide([known(pilot, SHARE)], 0.02, 0.05)
     assert found.times is not None
-    shown = [decide([known(gaps(int(found.times * 128)), 1.0)], 0.02, 0.05)[0].verdict for _ in range(200)]
+    shown = [decide([known(gaps(int(found.times * 128)), SHARE)], 0.02, 0.05)[0].verdict for _ in range(200)]
     assert 0.7 <= shown.count("equivalent") / 200 <= 0.92
 
 

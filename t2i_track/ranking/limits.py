@@ -1,8 +1,8 @@
 """What is known of the true mean of some numbers, from either side: one-sided tests, and the limits that go with them.
 
 Of a score that each prompt has of its own, what hurts most is a failure so rare that these prompts do not show it, and
-no spread that was seen tells of it. But a prompt's difference is bounded. So the mean's limit is that of a Bayesian
-bootstrap in which one further prompt is as bad as a prompt can be (Gaffke 2005, Mathematical Methods of Statistics 14;
+no spread that was seen tells of it. But how bad a picture can be is known. So the mean's limit is that of a Bayesian
+bootstrap in which one further prompt is as bad as that (Gaffke 2005, Mathematical Methods of Statistics 14;
 Learned-Miller & Thomas 2019, arXiv:1905.06208). Of n equal numbers it is Clopper and Pearson's limit, of many that
 differ the usual one. Its level is proved in special cases only; docs/equivalence.md has simulations.
 
@@ -56,23 +56,23 @@ class Known(Protocol):
         """About how far a limit would be from the mean, were there so many times the numbers."""
 
 
-def known(numbers: Matrix, bound: float | None) -> Known:
+def known(numbers: Matrix, bounds: tuple[float, float] | None) -> Known:
     """What is known of the mean of these numbers, finite and at least two.
 
     Args:
         numbers: of independent prompts, or of groups of prompts.
-        bound: none of such numbers can be further from 0; None where there is no bound.
+        bounds: the least and the most that a further one has to be taken for; None where that cannot be known.
     """
-    return Unbounded(numbers) if bound is None else Bounded(numbers, bound)
+    return Unbounded(numbers) if bounds is None else Bounded(numbers, *bounds)
 
 
 @dataclass(frozen=True, eq=False)
 class Bounded:
-    """By a Bayesian bootstrap with one further number, which is ``-bound`` for the lower and ``bound`` for the upper
-    limit."""
+    """By a Bayesian bootstrap with one further number: ``least`` for the lower limit, ``most`` for the upper one."""
 
     numbers: Matrix
-    bound: float
+    least: float
+    most: float
 
     @property
     def mean(self) -> float:
@@ -95,29 +95,29 @@ class Bounded:
     def reach(self, alpha: float, times: float) -> float:
         # The further number has a share of the weight that is exponential, with a mean of one number's; the rest is
         # close to normal. Their spreads add as squares, which is right where either is alone.
-        furthest = (self.bound + abs(self.mean)) / (len(self.numbers) * times)
+        further = max(self.mean - self.least, self.most - self.mean, 0.0) / (len(self.numbers) * times)
         spread = student_quantile(1 - 2 * alpha, len(self.numbers) - 1) * self.error / math.sqrt(times)
-        return furthest + math.hypot(spread, furthest * (-math.log(alpha) - 1))
+        return further + math.hypot(spread, further * (-math.log(alpha) - 1))
 
     @cached_property
     def drawn(self) -> tuple[Matrix, Matrix]:
         """Sorted draws of the mean with the further number, as it is for the lower and for the upper limit."""
-        return drawn(self.numbers[None], np.array([self.bound]))[0]
+        return drawn(self.numbers[None], np.array([[self.least, self.most]]))[0]
 
 
 def drawn(rows: Matrix, bounds: Matrix) -> list[tuple[Matrix, Matrix]]:
-    """``Bounded.drawn`` of each row of numbers (k, n) with its bound (k,)."""
-    count, size = rows.shape
-    scale = np.where(bounds > 0.0, bounds, 1.0)  # without a bound all that was seen is one number
-    scaled = np.zeros((size + 1, count), dtype=np.float32)
-    scaled[:-1] = (rows / scale[:, None]).T
+    """``Bounded.drawn`` of each row of numbers (k, n) with its ``least`` and ``most`` (k, 2)."""
+    size = rows.shape[1]
+    scale = np.maximum(np.abs(rows).max(axis=1), np.abs(bounds).max(axis=1))
+    scale = np.where(scale > 0.0, scale, 1.0)  # so that single precision is enough
+    columns, least, most = ((values / scale).astype(np.float32) for values in (rows.T, *bounds.T))
     found = []
     for start in range(0, DRAWS, each := max(1, PART // size)):
         weights, total = _weights(size + 1, start, min(each, DRAWS - start))
-        means, further = (weights @ scaled) / total, weights[:, -1:] / total * (bounds > 0.0)
-        found.append(np.stack([means - further, means + further]))
+        sums, further = weights[:, :-1] @ columns, weights[:, -1:]
+        found.append(np.stack([sums + further * least, sums + further * most]) / total)
     ends = np.concatenate(found, axis=1).astype(np.float64) * scale
-    return [(np.sort(ends[0, :, row]), np.sort(ends[1, :, row])) for row in range(count)]
+    return [(np.sort(ends[0, :, row]), np.sort(ends[1, :, row])) for row in range(len(rows))]
 
 
 @lru_cache(maxsize=12)

@@ -82,7 +82,7 @@ def paired(base: RunRow, row: RunRow, by: str, level: float, pictures: Pictures)
         return Paired(ours.value, theirs.value, note=note)
     a, b = columns
     sign = -1.0 if direction(by) == "lower" else 1.0
-    found = known(sign * (b - a), _bound(ours, a, b))
+    found = known(sign * (b - a), bounds(ours, sign * a, sign * b))
     p = min(1.0, 2 * min(found.above(0.0), found.below(0.0)))
     low, high = found.limits(1 - level)
     ends = (low, high) if sign > 0 else (-high, -low)
@@ -110,12 +110,23 @@ def _columns(
     return None, "no prompts in common that have a score of their own"
 
 
-def _bound(score: Score, a: Vector, b: Vector) -> float | None:
-    """The most by which two pictures of a prompt can differ; of what is no share, the range of all that was seen."""
+def bounds(score: Score, base: Vector, values: Vector) -> tuple[float, float] | None:
+    """The least and the most that a further prompt's difference is taken for; None of what is no mean over prompts.
+
+    Of shares they are -1 and 1. Of other scores: what takes a good prompt of the base, at its upper quartile, to the
+    worst score that was seen of either run, or the largest loss that was seen where that is more; and so of gains.
+
+    Args:
+        score: whose they are. base, values: of each prompt, turned so that more is better.
+    """
     info = score_info(score.name)
     if info is None or not info.mean:
         return None
-    return 1.0 if info.share else float(max(a.max(), b.max()) - min(a.min(), b.min()))
+    if info.share:
+        return -1.0, 1.0
+    bad, good = np.quantile(base, (0.25, 0.75))
+    least, most, gaps = min(base.min(), values.min()) - good, max(base.max(), values.max()) - bad, values - base
+    return float(min(least, gaps.min())), float(max(most, gaps.max()))
 
 
 def decide(found: Sequence[Known | None], margin: float, alpha: float) -> list[Decision]:
