@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from t2i_track.adapters import SEPARATOR
-from t2i_track.errors import CompareError
+from t2i_track.errors import CompareError, SettingsError
 from t2i_track.results import Evaluation, Forecast, SweepResult
 from t2i_track.settings import DECLARED, Settings
 from t2i_track.workspace import DEFAULT_HOME, Workspace
@@ -22,6 +22,7 @@ from t2i_track.workspace import DEFAULT_HOME, Workspace
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from t2i_track.images.executors import Cluster
     from t2i_track.ranking import Comparison, Equivalence, PairComparison
     from t2i_track.runs.export import Export
     from t2i_track.runs.imports import Import
@@ -65,6 +66,11 @@ def generate(
     evaluate: bool | None = None,
     reference: str | Path | None = None,
     allow_pickle: bool = False,
+    address: str | None = None,
+    workers: int | None = None,
+    gpus_per_worker: float | None = None,
+    cpus_per_worker: int | None = None,
+    mixed: bool = False,
     tracking_uri: str | None = None,
     home: Home = None,
     db_url: str | None = None,
@@ -85,6 +91,12 @@ def generate(
         evaluate: score it; None: where the embedded reference fits, or a reference is given.
         reference: what to score against: ``shapes``, a folder, a manifest, an .npz, or ``run:RUN``.
         allow_pickle: load pickled weights, which can run code.
+        address: make the pictures by the workers of a Ray cluster: ``local`` (this machine), ``auto`` (the cluster that
+            it is part of), ``ray://HOST:PORT``; default: in this process.
+        workers: how many, on this machine where there is no address; default: as many as there is room for.
+        gpus_per_worker: default: one where there are GPUs. A part of one lets several workers share it.
+        cpus_per_worker: also the threads of each; default: 2 beside a GPU, else 1.
+        mixed: let workers compute on different kinds of devices; their pictures differ in rounding.
         tracking_uri: MLflow's; default: ``MLFLOW_TRACKING_URI``, else ``sqlite:///mlflow.db``.
         home: home folder; default: ``T2I_HOME``, else ``t2i-data``.
         db_url: SQLAlchemy URL of the run database; default: ``T2I_DB_URL``, else ``t2i.db`` in the home folder.
@@ -115,6 +127,7 @@ def generate(
         evaluate=evaluate,
         reference=_text(reference),
         allow_pickle=allow_pickle,
+        cluster=_cluster(address, workers, gpus_per_worker, cpus_per_worker, mixed),
     )
 
 
@@ -136,6 +149,11 @@ def sweep(
     fresh: bool = False,
     yes: bool = False,
     allow_pickle: bool = False,
+    address: str | None = None,
+    workers: int | None = None,
+    gpus_per_worker: float | None = None,
+    cpus_per_worker: int | None = None,
+    mixed: bool = False,
     tracking_uri: str | None = None,
     home: Home = None,
     db_url: str | None = None,
@@ -150,6 +168,7 @@ def sweep(
         file: an experiment file (YAML); what is given beside it replaces the file's values.
         zip: run the axes side by side instead of every combination.
         manifest, prompt, mark_ai, evaluate, reference, allow_pickle, tracking_uri, home, db_url: as for ``generate``.
+        address, workers, gpus_per_worker, cpus_per_worker, mixed: as for ``generate``.
         name: of the sweep; default: the names of its axes.
         experiment: MLflow experiment; default: the file's, else as for ``generate``.
         report: also write a static HTML report here.
@@ -180,8 +199,11 @@ def sweep(
         cells, total = sweeping.forecast(workspace, sweeping.placed(grid, tracking_uri))
         return Forecast(tuple(cells), tuple(grid.axes), total)
     sweeping.require_yes(grid, yes)
+    cluster = _cluster(address, workers, gpus_per_worker, cpus_per_worker, mixed)
     with Tracker(tracking_uri, workspace.outbox) as tracker:
-        outcome = sweeping.run_sweep(workspace, tracker, grid, fresh=fresh, allow_pickle=allow_pickle, mark_ai=mark_ai)
+        outcome = sweeping.run_sweep(
+            workspace, tracker, grid, fresh=fresh, allow_pickle=allow_pickle, mark_ai=mark_ai, cluster=cluster
+        )
     page = None if report is None else Path(report)
     found, reason = comparing.of_sweep(workspace, outcome, by=_metric(by), report=page, tracking_uri=tracking_uri)
     return SweepResult(outcome, found, reason)
@@ -198,6 +220,11 @@ def evaluate(
     protocol: str | None = None,
     device: str | None = None,
     skip_bad: bool = False,
+    address: str | None = None,
+    workers: int | None = None,
+    gpus_per_worker: float | None = None,
+    cpus_per_worker: int | None = None,
+    mixed: bool = False,
     tracking_uri: str | None = None,
     home: Home = None,
     db_url: str | None = None,
@@ -216,11 +243,13 @@ def evaluate(
         protocol: a named protocol: refuse runs that do not follow it, and measure as it says.
         device: where features are made; default: cuda, else mps, else cpu.
         skip_bad: score the rest where pictures are unreadable, changed or of another size.
+        address, workers, gpus_per_worker, cpus_per_worker, mixed: make features by workers, as for ``generate``.
         tracking_uri, home, db_url: as for ``generate``.
 
     Raises:
         t2i_track.errors.MetricError: nothing is stored of a run that cannot be measured.
     """
+    from t2i_track.images.executors import executor_of
     from t2i_track.runs import folders
     from t2i_track.runs.evaluate import score
     from t2i_track.runs.request import Request
@@ -242,8 +271,12 @@ def evaluate(
     )
     if folders.are_folders(workspace, runs):
         return Evaluation(tuple(folders.score(workspace, [Path(folder) for folder in runs], request)))
-    with Tracker(tracking_uri, workspace.outbox) as tracker:
-        return Evaluation(tuple(score(workspace, tracker, runs, request)))
+    cluster = _cluster(address, workers, gpus_per_worker, cpus_per_worker, mixed)
+    with (
+        Tracker(tracking_uri, workspace.outbox) as tracker,
+        executor_of(cluster, workspace.cache) as executor,
+    ):
+        return Evaluation(tuple(score(workspace, tracker, runs, request, executor)))
 
 
 def compare(
@@ -499,6 +532,27 @@ def _workspace(home: Home, db_url: str | None) -> Workspace:
     # A home that is named means its own database, whatever the environment says.
     url = db_url or (None if home is not None else os.environ.get("T2I_DB_URL"))
     return Workspace(home=folder, db_url=url or None)
+
+
+def _cluster(
+    address: str | None, workers: int | None, gpus: float | None, cpus: int | None, mixed: bool
+) -> Cluster | None:
+    """The workers that were asked for; None: none but this process."""
+    from t2i_track.images.executors import LOCAL, Cluster
+
+    if address is None and workers is None:
+        if gpus is not None or cpus is not None or mixed:
+            raise SettingsError(
+                "gpus_per_worker, cpus_per_worker and mixed are of workers: say how many with --workers, or where with"
+                " --address"
+            )
+        return None
+    for name, number in (("workers", workers), ("cpus_per_worker", cpus)):
+        if number is not None and number < 1:
+            raise SettingsError(f"{name} must be 1 or more, not {number}")
+    if gpus is not None and gpus < 0:
+        raise SettingsError(f"gpus_per_worker must be 0 or more, not {gpus:g}")
+    return Cluster(address or LOCAL, workers, gpus, cpus, mixed)
 
 
 def _metric(by: str | None) -> str | None:

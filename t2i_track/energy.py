@@ -15,7 +15,9 @@ from typing import Any
 POWERCAP = Path("/sys/class/powercap")
 """Linux' files of RAPL: ``intel-rapl:0``, of AMD's processors too, and their parts ``intel-rapl:0:0``."""
 CPU, GPU = "cpu_joules", "gpu_joules"
-"""The names that its readings are stored under."""
+"""The keys of a run's ``config["cost"]`` with what its pictures took."""
+METERED = "metered_images"
+"""The key beside them that counts those pictures."""
 _PACKAGE = re.compile(r"intel-rapl:\d+")
 
 Counter = Callable[[], float]

@@ -17,7 +17,7 @@ COMPUTING = ("torch", "diffusers", "transformers", "peft")
 
 
 def environment(device: str) -> dict[str, Any]:
-    """Versions, thread count, device and git commit, for the record of a run (JSON types)."""
+    """Versions, thread count and device of the process that makes pictures (JSON types)."""
     import torch
 
     record: dict[str, Any] = {
@@ -27,10 +27,13 @@ def environment(device: str) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "versions": versions(),
-        "git_commit": git_commit(),
-        "command": hidden_command(sys.argv),
     }
     return record | (_gpu(device) if device.startswith("cuda") else {})
+
+
+def driver() -> dict[str, Any]:
+    """What of a run's record is the command's own, wherever its pictures are made."""
+    return {"git_commit": git_commit(), "command": hidden_command(sys.argv)}
 
 
 def machine(device: str) -> dict[str, Any]:

@@ -23,6 +23,8 @@ T2IError
 │   ├── Unreachable        it does not answer, or not in time
 │   ├── Refused            it will never take this
 │   └── Missing            it has no such run, or it is deleted
+├── ClusterError           Ray's workers cannot be had, or do not fit together
+├── NotMade                workers could not make some pictures, in several attempts
 ├── Busy                   another process is making or sending this run, or running this sweep
 └── Interrupted            stopped by the user; resumable
 
@@ -123,6 +125,14 @@ class Refused(TrackingError):
 
 
 class Missing(TrackingError):
+    pass
+
+
+class ClusterError(T2IError):
+    pass
+
+
+class NotMade(T2IError):
     pass
 
 

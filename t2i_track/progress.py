@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,9 +29,12 @@ def progress(what: str, total: int, done: int = 0, unit: str = "images") -> Iter
     """
     what = clean(what)
     if sys.stderr.isatty():
-        with _bar(unit) as bar:
-            task = bar.add_task(what, total=total, completed=done, before=done)
-            yield lambda now: bar.update(task, completed=now)
+        with _display() as bars:
+            task = bars.add_task(what, total=total, completed=done, before=done, unit=unit)
+            try:
+                yield lambda now: bars.update(task, completed=now)
+            finally:
+                bars.remove_task(task)
     else:
         yield _Log(what, total, done, unit)
 
@@ -54,7 +58,32 @@ class _Log:
         print(f"{self._what}: {done}/{self._total} {self._unit}, {speed(rate)}{left}", file=sys.stderr, flush=True)
 
 
-def _bar(unit: str) -> Progress:
+_lock = threading.Lock()
+_shown: Progress | None = None
+_users = 0
+
+
+@contextmanager
+def _display() -> Iterator[Progress]:
+    """The bars of this process: a terminal has one place for all, whichever threads' they are."""
+    global _shown, _users
+    with _lock:
+        _users += 1
+        if _shown is None:
+            _shown = _bars()
+            _shown.start()
+        bars = _shown
+    try:
+        yield bars
+    finally:
+        with _lock:
+            _users -= 1
+            if not _users:
+                _shown = None
+                bars.stop()
+
+
+def _bars() -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
     from rich.text import Text
@@ -69,7 +98,7 @@ def _bar(unit: str) -> Progress:
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn(unit),
+        TextColumn("{task.fields[unit]}"),
         Rate(),
         TimeRemainingColumn(compact=True),
         TextColumn("left"),

@@ -55,7 +55,7 @@ def test_what_was_found_out_is_stored_before_the_first_image_and_kept(
     tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    monkeypatch.setattr("t2i_track.runs.batch_sizes.largest", lambda *_: asked.append(1) or 3)
+    monkeypatch.setattr("t2i_track.images.batch_sizes.largest", lambda *_: asked.append(1) or 3)
     places = {"home": tmp_path / "home", "tracking_uri": tracking_uri, "evaluate": False, "steps": 2}
     many = api.generate(batch_size="auto", num=5, **places)
     few = api.generate(batch_size="auto", num=2, **places)

@@ -156,7 +156,7 @@ def test_batches_are_timed_in_order_and_reused_ones_left_out(stored: Workspace) 
 def test_energy_is_of_an_image_where_a_meter_was_there(stored: Workspace) -> None:
     with stored.begin() as session:
         run = lineage.find_run(session, "same")
-        run.config = {**run.config, "cost": {"joules": 512.0, "metered_images": 128}}
+        run.config = {**run.config, "cost": {"cpu_joules": 384.0, "gpu_joules": 128.0, "metered_images": 128}}
     assert equivalent_to(stored, "base", ["same"]).candidates[0].spent.joules == 4.0
 
 

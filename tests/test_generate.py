@@ -122,9 +122,9 @@ class Stop(BaseException):
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, count: int, error: BaseException) -> None:
     """Raise from the pipeline's side after so many pictures."""
-    from t2i_track.runs import generate as generation
+    from t2i_track.images.executors import worker as making
 
-    original = generation.sample
+    original = making.sample
 
     def stopping(*args: Any, **kwargs: Any) -> Iterator[Any]:
         for number, picture in enumerate(original(*args, **kwargs)):
@@ -132,7 +132,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, count: int, error: BaseException
                 raise error
             yield picture
 
-    monkeypatch.setattr(generation, "sample", stopping)
+    monkeypatch.setattr(making, "sample", stopping)
 
 
 @pytest.mark.parametrize("count", [0, 2, 3, 4])

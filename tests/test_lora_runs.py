@@ -19,6 +19,7 @@ from t2i_track import shapes
 from t2i_track.db.models import Image, Run
 from t2i_track.errors import ModelError, SettingsError
 from t2i_track.images import png
+from t2i_track.images.executors import worker as making
 from t2i_track.images.loading import load
 from t2i_track.ranking.describe import ranked
 from t2i_track.runs import compare as comparing
@@ -84,10 +85,8 @@ def test_an_effect_grows_with_its_scale(
 ) -> None:
     """One load for all scales, each as a fresh load would make it; at 0 as without; compare ranks them."""
     loads: list[Any] = []
-    original = generation.load
-    monkeypatch.setattr(
-        generation, "load", lambda settings, **more: loads.append(settings) or original(settings, **more)
-    )
+    original = making.load
+    monkeypatch.setattr(making, "load", lambda settings, **more: loads.append(settings) or original(settings, **more))
     held = {**QUICK, "lora": str(files / "b.safetensors")}
     outcome = sweep(workspace, tracker, settings=held, axes={"lora_scale": [1, 0, 0.5]})
     assert [cell.error for cell in outcome.cells] == [None] * 3
@@ -114,9 +113,9 @@ def test_files_are_loaded_anew_where_they_differ(
     files: Path, workspace: Workspace, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loads: list[str | None] = []
-    original = generation.load
+    original = making.load
     monkeypatch.setattr(
-        generation, "load", lambda settings, **more: loads.append(settings.lora) or original(settings, **more)
+        making, "load", lambda settings, **more: loads.append(settings.lora) or original(settings, **more)
     )
     a, b = (str(files / f"{name}.safetensors") for name in "ab")
     values = [a, None, f"{a}:0.5", f"{a};{b}", f"{a};{b}:0.5"]

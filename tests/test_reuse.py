@@ -122,7 +122,7 @@ def test_another_machine_makes_its_own(
     workspace: Workspace, generator: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     generator.generate(plan(PROMPTS[:2]))
-    monkeypatch.setattr(reusing, "machine", lambda _device: {"torch": "another"})
+    monkeypatch.setattr("t2i_track.images.executors.worker.machine", lambda _device: {"torch": "another"})
     assert generator.generate(plan(PROMPTS[:2])).reused == 0
 
 

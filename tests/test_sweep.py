@@ -17,6 +17,7 @@ from t2i_track import assets
 from t2i_track.cli.ended import sweep_lines
 from t2i_track.db.models import Image, Run, RunStatus, Sweep
 from t2i_track.errors import CompareError, Interrupted, NotFound, SettingsError
+from t2i_track.images.executors import worker as making
 from t2i_track.runs import compare as comparing
 from t2i_track.runs import generate as generation
 from t2i_track.runs import sweep as sweeping
@@ -57,8 +58,8 @@ def test_a_grid_is_one_parent_with_a_child_a_cell(
     workspace: Workspace, tracker: Tracker, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loads: list[str] = []
-    original = generation.load
-    monkeypatch.setattr(generation, "load", lambda settings, **more: loads.append("x") or original(settings, **more))
+    original = making.load
+    monkeypatch.setattr(making, "load", lambda settings, **more: loads.append("x") or original(settings, **more))
     outcome = sweep(workspace, tracker, grid())
     assert states(outcome) == ["made"] * 4
     assert loads == ["x"]
@@ -88,7 +89,7 @@ def test_an_interrupted_sweep_goes_on(
     workspace: Workspace, tracker: Tracker, tracking_uri: str, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     made = 0
-    original = generation.sample
+    original = making.sample
 
     def stopping(*args: Any, **kwargs: Any) -> Iterator[Any]:
         nonlocal made
@@ -99,7 +100,7 @@ def test_an_interrupted_sweep_goes_on(
             yield picture
 
     with monkeypatch.context() as patch:
-        patch.setattr(generation, "sample", stopping)
+        patch.setattr(making, "sample", stopping)
         with pytest.raises(Interrupted, match="the same command goes on"):
             sweep(workspace, tracker, grid())
     with workspace.reading() as session:
@@ -153,7 +154,7 @@ def test_an_unexpected_error_is_a_failed_cell(
 ) -> None:
     original = generation.Generator.generate
 
-    def failing(self: generation.Generator, plan: Any) -> Any:
+    def failing(self: generation.Generator, plan: Any, prepared: Any = None) -> Any:
         if plan.settings.steps == 2:
             raise RuntimeError("the model broke")
         return original(self, plan)
@@ -223,7 +224,7 @@ def test_steps_that_a_cell_cannot_do_are_refused_before_the_first(
     message: str,
 ) -> None:
     """By the sweep and its dry run alike, by the schedulers' configurations alone."""
-    monkeypatch.setattr(generation, "load", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(making, "load", lambda *_, **__: pytest.fail("a model was loaded"))
     copy = tmp_path / "copy"
     shutil.copytree(assets.shapes_sd(), copy, ignore=shutil.ignore_patterns("*.safetensors"))
     config = json.loads((assets.shapes_sd() / "scheduler" / "scheduler_config.json").read_text())

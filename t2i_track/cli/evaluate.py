@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from t2i_track.cli.metric_help import MetricsCommand, MetricsOption
-from t2i_track.cli.options import PATH, Whole, blank, format_option, tracking_option, workspace_options
+from t2i_track.cli.options import (
+    PATH,
+    Whole,
+    blank,
+    format_option,
+    tracking_option,
+    workers_options,
+    workspace_options,
+)
 from t2i_track.cli.output import print_lines, print_rows, print_sections
 from t2i_track.cli.tables import Column, terminal
 from t2i_track.errors import MetricError
@@ -65,6 +73,7 @@ def _names(_ctx: click.Context, _param: click.Parameter, value: str | None) -> t
 @click.option(
     "--skip-bad", is_flag=True, help="Score the rest where pictures are unreadable, changed or of another size."
 )
+@workers_options
 @format_option("table", "json", "csv", "markdown")
 @tracking_option
 @workspace_options

@@ -16,6 +16,7 @@ from t2i_track.cli.options import (
     mark_ai_option,
     settings_options,
     tracking_option,
+    workers_options,
     workspace_options,
 )
 from t2i_track.cli.output import print_lines, print_record
@@ -76,6 +77,7 @@ def _defaults(values: dict[str, Any]) -> dict[str, Any]:
     "--reference", callback=blank, help="What to score against: 'shapes', a folder, a manifest, an .npz, or run:RUN."
 )
 @click.option("--allow-pickle", is_flag=True, help="Load pickled weights, which can run code.")
+@workers_options
 @format_option("table", "json")
 @tracking_option
 @workspace_options

@@ -192,6 +192,29 @@ def places_options(command: F) -> F:
     return wrapped  # type: ignore[return-value]
 
 
+def workers_options(command: F) -> F:
+    """Who makes pictures and features, where it is not this process."""
+    options = [
+        click.option(
+            "--address",
+            callback=blank,
+            show_default="in this process",
+            help="Make them by a Ray cluster's workers: local (this machine), auto, ray://HOST:PORT.",
+        ),
+        click.option("--workers", type=Whole(1), show_default="as many as there is room for", help="How many."),
+        click.option(
+            "--gpus-per-worker", type=float, show_default="1 where there are GPUs", help="0.5 lets two share one."
+        ),
+        click.option(
+            "--cpus-per-worker", type=Whole(1), show_default="2 beside a GPU, else 1", help="Also a worker's threads."
+        ),
+        click.option("--mixed", is_flag=True, help="Allow workers of different kinds; pictures differ in rounding."),
+    ]
+    for one in reversed(options):
+        command = one(command)
+    return command
+
+
 def mark_ai_option(command: F) -> F:
     return click.option(
         "--mark-ai/--no-mark-ai",

@@ -16,6 +16,7 @@ from t2i_track.cli.options import (
     given_settings,
     mark_ai_option,
     tracking_option,
+    workers_options,
     workspace_options,
 )
 from t2i_track.cli.output import print_lines, print_rows
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 @click.option("--fresh", is_flag=True, help="Make every image anew, also those that earlier runs have made.")
 @click.option("--yes", is_flag=True, help="Run a grid of more than 100 cells.")
 @click.option("--allow-pickle", is_flag=True, help="Load pickled weights, which can run code.")
+@workers_options
 @format_option("table", "json", "csv", "markdown")
 @tracking_option
 @workspace_options

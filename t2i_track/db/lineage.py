@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
@@ -27,6 +28,7 @@ from t2i_track.db.models import (
     RunTag,
     Sweep,
     SweepRun,
+    Worker,
 )
 from t2i_track.db.types import utc_now
 from t2i_track.errors import Ambiguous, NotFound
@@ -138,6 +140,18 @@ def add_images(
     if rows:
         session.execute(insert(Image), rows)
     return len(rows)
+
+
+def store_worker(session: Session, facts: Mapping[str, Any]) -> int:
+    """Store a worker once; its id. ``facts``: the columns of its table, but for their hash."""
+    sha256 = text_sha256(json.dumps(facts, sort_keys=True, default=dict))
+    found = session.scalar(select(Worker.id).filter_by(sha256=sha256))
+    if found is None:
+        worker = Worker(sha256=sha256, **facts)
+        session.add(worker)
+        session.flush()
+        found = worker.id
+    return found
 
 
 def finish_run(session: Session, run: Run, status: RunStatus, error: str | None = None) -> None:

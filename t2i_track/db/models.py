@@ -232,6 +232,21 @@ class SweepRun(Base):
     run: Mapped[Run] = relationship()
 
 
+class Worker(Base):
+    """A process that made pictures for a driver, on whatever machine."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[intpk]
+    sha256: Mapped[digest] = mapped_column(unique=True)
+    """Over the other columns."""
+    host: Mapped[str] = mapped_column(Text)
+    process: Mapped[int] = mapped_column(BigInteger)
+    device: Mapped[str] = mapped_column(String(100))
+    environment: Mapped[json]
+    """As that of ``runs``: versions, threads, GPU."""
+
+
 class Image(Base):
     __tablename__ = "images"
     __table_args__ = (UniqueConstraint("run_id", "prompt_index", "replicate"),)
@@ -246,6 +261,8 @@ class Image(Base):
     """Relative to the home folder, with forward slashes; absolute where ``--outdir`` led elsewhere."""
     made_by: Mapped[str | None] = mapped_column(String(32))
     """The uuid of the run that made the picture, where it was reused; null: this image's own run."""
+    worker_id: Mapped[int | None] = mapped_column(ForeignKey("workers.id"))
+    """The process that made it, where it was not the run's own."""
     record_sha256: Mapped[str | None] = mapped_column(String(64), index=True)
     """Hash of all that decides its pixels on machines of one kind; null: from before it was kept, or imported."""
     sha256: Mapped[digest] = mapped_column(index=True)
@@ -266,6 +283,7 @@ class Image(Base):
     created_at: Mapped[utc] = mapped_column(default=utc_now)
     run: Mapped[Run] = relationship(back_populates="images")
     prompt: Mapped[Prompt] = relationship()
+    worker: Mapped[Worker | None] = relationship()
     labels: Mapped[list["Label"]] = relationship(back_populates="image", passive_deletes=True)
 
 
@@ -344,5 +362,5 @@ class Label(Base):
     image: Mapped[Image] = relationship(back_populates="labels")
 
 
-for kind in (Model, Manifest, Sweep, Run):
+for kind in (Model, Manifest, Sweep, Run, Worker):
     event.listen(kind, "load", require_sound)

@@ -20,7 +20,7 @@ from t2i_track.db.types import loads
 from t2i_track.errors import DatabaseError, NoDatabase, SchemaTooNew, SchemaTooOld
 from t2i_track.files import alone
 
-REVISIONS = ("0001", "0002", "0003", "0004")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005")
 """All schema versions in order; the last is this code's. A test compares them with the migration scripts."""
 
 _BROKEN_VALUES = (

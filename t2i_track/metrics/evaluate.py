@@ -11,7 +11,7 @@ from typing import Any
 from t2i_track.errors import BadImages, MetricError
 from t2i_track.metrics.cache import FeatureStore
 from t2i_track.metrics.extractors import Extractor, resolve, resolve_clip
-from t2i_track.metrics.features import Progress, picture_features
+from t2i_track.metrics.features import Each, Progress, picture_features
 from t2i_track.metrics.inputs import ImageItem, Size, common_size
 from t2i_track.metrics.measurable import checked
 from t2i_track.metrics.measurement import Measurement
@@ -114,6 +114,7 @@ def evaluate(
     skip_bad: bool = False,
     known: Container[tuple[str, str]] | None = None,
     progress: Progress | None = None,
+    each: Each | None = None,
 ) -> EvaluationResult:
     """Score the images of one run.
 
@@ -136,6 +137,7 @@ def evaluate(
         skip_bad: score the rest where some pictures are unreadable, changed or of another size.
         known: pairs of score name and protocol fingerprint (as keys of a mapping, or in a set) to leave out.
         progress: called with inputs done and in all while features are made.
+        each: makes features in other processes; default: in this one.
 
     Returns:
         The scores that were not known, and what a user must be told.
@@ -152,7 +154,7 @@ def evaluate(
     wanted = [m for m in plan.metrics if not m.is_known(plan.protocol(m, images, reference).fingerprint, known)]
     if not wanted:
         return EvaluationResult([], [])
-    measurement = _measure(plan, wanted, images, cache_dir, device, skip_bad, progress)
+    measurement = _measure(plan, wanted, images, cache_dir, device, skip_bad, progress, each)
     results: list[MetricResult] = []
     fingerprints: dict[str, str] = {}
     failed: list[str] = []
@@ -238,6 +240,7 @@ def _measure(
     device: str,
     skip_bad: bool,
     progress: Progress | None,
+    each: Each | None,
 ) -> Measurement:
     """Make the features that are missing, and set aside what cannot be measured."""
     images = sorted(images, key=lambda image: (image.prompt_index, image.replicate, image.sha256))
@@ -248,7 +251,7 @@ def _measure(
     for read in _by_extractor(plan, wanted):
         needs_reference = any(metric.reference for metric in wanted if set(metric.layers) & set(read))
         items = [item for item in [*images, *(compared if needs_reference else ())] if item.key not in others]
-        store, failed = picture_features(plan.extractors[read[0]], items, plan.size, cache_dir, device, progress)
+        store, failed = picture_features(plan.extractors[read[0]], items, plan.size, cache_dir, device, progress, each)
         stores |= dict.fromkeys(read, store)
         unreadable |= failed
     warnings: list[str] = []
@@ -256,7 +259,9 @@ def _measure(
     bad = {item: reason for item, reason in reasons if reason}
     good, note = _good_images(images, plan, next(iter(stores.values())), bad, skip_bad, warnings)
     reference = _good_reference(plan.reference, bad, skip_bad, warnings)
-    return Measurement(good, reference, plan.size, cache_dir, device, progress, plan.extractors, stores, warnings, note)
+    return Measurement(
+        good, reference, plan.size, cache_dir, device, progress, each, plan.extractors, stores, warnings, note
+    )
 
 
 def _by_extractor(plan: _Plan, wanted: Sequence[Metric]) -> list[list[Kind]]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from t2i_track.images.batches import batches
 from t2i_track.metrics.cache import INFO, SHARD, Features, FeatureStore
 from t2i_track.metrics.extractors import Extractor, Network
 from t2i_track.metrics.inputs import ImageItem, Size, read
@@ -22,8 +24,36 @@ PASS = 16
 the features of a picture then do not depend on the pictures beside it, nor on any batch size."""
 
 READERS = 2
+PART = 8 * PASS
+"""Inputs that a worker of its own is given at a time."""
 Progress = Callable[[int, int], None]
 """Called with inputs done and inputs in all."""
+Each = Callable[[Callable[["Part"], "Made"], Sequence["Part"]], Generator["Made", None, None]]
+"""What a function comes to of each part, in any order: ``Executor.each``, where workers are other processes."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of the inputs, for a worker in a process of its own."""
+
+    extractor: Extractor
+    device: str
+    size: Size | None
+    """Of pictures; None: the inputs are texts."""
+    inputs: Mapping[str, Any]
+    """By their keys: the paths of pictures, or texts."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """The features of some inputs."""
+
+    keys: Sequence[str]
+    rows: NDArray[Any] | None
+    """One a key; None: there is none."""
+    failed: Mapping[str, str]
+    """Why others could not be read, by their keys."""
+    inputs: int
 
 
 def picture_features(
@@ -33,65 +63,106 @@ def picture_features(
     cache_dir: Path,
     device: str = "cpu",
     progress: Progress | None = None,
+    each: Each | None = None,
 ) -> tuple[FeatureStore, dict[str, str]]:
-    """Make the features that are missing.
+    """Make the features that are missing, in this process or by ``each``.
 
     Returns:
         The store, which now has every readable picture, and the reason for each ``sha256`` that could not be read.
     """
     store = FeatureStore(extractor.folder(cache_dir, size, device))
     wanted = {item.sha256: item.path for item in items if item.sha256 not in store}
-
-    def load(network: Network, path: Path) -> Any:
-        return network.prepare(read(path, size))
-
-    return store, _extract(extractor, wanted, load, store, device, progress)
+    return store, _extract(Part(extractor, device, size, wanted), store, progress, each)
 
 
 def text_features(
-    extractor: Extractor, texts: Sequence[str], cache_dir: Path, device: str = "cpu", progress: Progress | None = None
+    extractor: Extractor,
+    texts: Sequence[str],
+    cache_dir: Path,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    each: Each | None = None,
 ) -> Features:
     """One row a text, in the order given."""
     keys = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
     store = FeatureStore(extractor.folder(cache_dir, None, device))
     wanted = {key: text for key, text in zip(keys, texts, strict=True) if key not in store}
-    _extract(extractor, wanted, lambda network, text: network.prepare(text), store, device, progress)
+    _extract(Part(extractor, device, None, wanted), store, progress, each)
     return store.rows(keys)
 
 
-def _extract(
-    extractor: Extractor,
-    wanted: Mapping[str, Any],
-    load: Callable[[Network, Any], Any],
-    store: FeatureStore,
-    device: str,
-    progress: Progress | None,
-) -> dict[str, str]:
-    """Read ahead in threads, run the network in passes of equal shape, write a shard whenever one is full."""
-    if not wanted:
+def _extract(whole: Part, store: FeatureStore, progress: Progress | None, each: Each | None) -> dict[str, str]:
+    """Make the features of all inputs, and write a shard whenever one is full; why some could not be read."""
+    if not whole.inputs:
         return {}
-    network = extractor.load(device)
+    parts = [whole] if each is None else _parts(whole)
+    found = _passes(whole) if each is None else each(of_part, parts)
     failed: dict[str, str] = {}
     shard = _Shard(store)
     done = 0
     # What is extracted is kept, also when a later picture or the user ends it.
+    with shard, closing(found):
+        for made in found:
+            failed |= made.failed
+            if made.rows is not None:
+                shard.append(made.keys, made.rows)
+            done += made.inputs
+            if progress:
+                progress(done, len(whole.inputs))
+    return failed
+
+
+def _parts(whole: Part) -> list[Part]:
+    return [replace(whole, inputs=dict(some)) for some in batches(whole.inputs.items(), PART)]
+
+
+def of_part(part: Part) -> Made:
+    """The features of a part, made in this process, which keeps the network for the next."""
+    made = list(_passes(part))
+    rows = [one.rows for one in made if one.rows is not None]
+    return Made(
+        keys=[key for one in made for key in one.keys],
+        rows=np.concatenate(rows) if rows else None,
+        failed={key: reason for one in made for key, reason in one.failed.items()},
+        inputs=len(part.inputs),
+    )
+
+
+_networks: dict[tuple[str, str, str], Network] = {}
+"""The last one that was loaded."""
+
+
+def _network(part: Part) -> Network:
+    key = (part.extractor.name, part.extractor.weights_sha256, part.device)
+    if key not in _networks:
+        _networks.clear()
+        _networks[key] = part.extractor.load(part.device)
+    return _networks[key]
+
+
+def _passes(part: Part) -> Generator[Made, None, None]:
+    """Read ahead in threads, and run the network in passes of equal shape."""
     from t2i_track.pictures import UnreadablePicture
 
-    with _inference(), shard, ThreadPoolExecutor(READERS) as readers:
-        for chunk in _ahead(readers, wanted, lambda value: load(network, value)):
-            ready = []
+    network = _network(part)
+    size = part.size
+
+    def load(value: Any) -> Any:
+        return network.prepare(value if size is None else read(value, size))
+
+    with _inference(), ThreadPoolExecutor(READERS) as readers:
+        for chunk in _ahead(readers, part.inputs, load):
+            ready, failed = [], {}
             for key, future in chunk:
                 try:
                     ready.append((key, *future.result()))
                 except UnreadablePicture as error:
                     failed[key] = str(error)
-            if ready:
-                keys, inputs, infos = zip(*ready, strict=True)
-                shard.append(keys, _run(network, inputs, infos))
-            done += len(chunk)
-            if progress:
-                progress(done, len(wanted))
-    return failed
+            if not ready:
+                yield Made((), None, failed, len(chunk))
+                continue
+            keys, inputs, infos = zip(*ready, strict=True)
+            yield Made(keys, _run(network, inputs, infos), failed, len(chunk))
 
 
 class _Shard:

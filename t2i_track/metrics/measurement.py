@@ -11,7 +11,7 @@ from typing import Any
 from t2i_track.errors import MetricError
 from t2i_track.metrics.cache import Features, FeatureStore, kept
 from t2i_track.metrics.extractors import Extractor
-from t2i_track.metrics.features import Progress, text_features
+from t2i_track.metrics.features import Each, Progress, text_features
 from t2i_track.metrics.inputs import ImageItem, Size
 from t2i_track.metrics.metric import Kind
 from t2i_track.metrics.prompts import Prompts
@@ -29,6 +29,8 @@ class Measurement:
     cache_dir: Path
     device: str
     progress: Progress | None
+    each: Each | None
+    """Makes features in other processes."""
     extractors: Mapping[Kind, Extractor]
     """By what is read of them."""
     stores: Mapping[Kind, FeatureStore]
@@ -69,7 +71,7 @@ class Measurement:
     @cached_property
     def _captions(self) -> Features:
         texts = [image.prompt for image in self.images]
-        return text_features(self.extractors["texts"], texts, self.cache_dir, self.device, self.progress)
+        return text_features(self.extractors["texts"], texts, self.cache_dir, self.device, self.progress, self.each)
 
     def caption_rows(self) -> Rows:
         """Embeddings of the images' captions, in the images' order."""

@@ -274,4 +274,6 @@ def _notes(candidates: Sequence[Candidate], taken: Sequence[Spent]) -> list[str]
             "The peak memory of a run that was not the first of its process may be an earlier one's: make each run by"
             " a command of its own to compare it."
         )
+    if len({one.meters for one in taken if one.joules is not None}) > 1:
+        notes.append("The energy of some runs is by other meters than that of others: do not compare it.")
     return notes

@@ -31,6 +31,8 @@ class Spent:
     peak_memory_mb: float | None = None
     alone: bool = True
     joules: float | None = None
+    meters: tuple[str, ...] = ()
+    """By which the energy was measured: other meters, other numbers."""
 
     @property
     def warm(self) -> tuple[float, ...]:

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from t2i_track.db import lineage
 from t2i_track.db.models import Image, Run, RunStatus
+from t2i_track.energy import CPU, GPU, METERED
 from t2i_track.errors import CompareError
 from t2i_track.ranking import RunRow
 from t2i_track.ranking.equivalence import Equivalence, equivalence
@@ -22,10 +23,6 @@ from t2i_track.runs.rows import image_rows, run_rows
 from t2i_track.settings import DECISIVE
 from t2i_track.workspace import Workspace
 
-JOULES = "joules"
-"""The key of a run's ``config["cost"]`` with the energy that its pictures took, where the machine has a meter."""
-METERED = "metered_images"
-"""The key beside it that counts those pictures."""
 PEAK = "peak_memory_mb"
 _SAME = ("model_id", "manifest_id", "guidance", "steps", "scheduler", "height", "width", "num", "images_per_prompt")
 
@@ -104,12 +101,14 @@ def spent(session: Session, uuid: str) -> Spent:
     """What the run's pictures took, by its batches."""
     run = lineage.find_run(session, uuid)
     cost = run.config.get("cost", {})
-    joules, metered = cost.get(JOULES), cost.get(METERED)
+    metered = cost.get(METERED)
+    joules = {name: cost[name] / metered for name in (CPU, GPU) if name in cost and metered}
     return Spent(
         seconds=_batches(session, run),
         peak_memory_mb=cost.get(PEAK),
         alone=START in cost,
-        joules=joules / metered if joules is not None and metered else None,
+        joules=sum(joules.values()) if joules else None,
+        meters=tuple(joules),
     )
 
 

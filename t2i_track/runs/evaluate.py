@@ -15,6 +15,7 @@ from t2i_track.db import lineage
 from t2i_track.db.models import Image, MetricValue, Protocol, Run, RunStatus
 from t2i_track.errors import BadImages, MetricError, T2IError
 from t2i_track.images.decoding import Note
+from t2i_track.images.executors import Executor
 from t2i_track.images.loading import choose_device, device_kind
 from t2i_track.metrics.evaluate import EvaluationResult, evaluate, plan
 from t2i_track.metrics.extractors import resolve
@@ -103,18 +104,30 @@ def before_generation(
 
 
 def after_generation(
-    workspace: Workspace, tracker: Tracker, run: str, *, wanted: bool | None, reference: str | None
+    workspace: Workspace,
+    tracker: Tracker,
+    run: str,
+    *,
+    wanted: bool | None,
+    reference: str | None,
+    executor: Executor | None = None,
 ) -> Scored | None:
     """Score a run that was just made: when asked to, or when the embedded reference fits its prompts."""
     with workspace.reading() as session:
         embedded = is_embedded(session, lineage.find_run(session, run))
     if wanted is None and reference is None and not embedded:
         return None
-    return score(workspace, tracker, [run], Request(reference=reference))[0]
+    return score(workspace, tracker, [run], Request(reference=reference), executor)[0]
 
 
-def score(workspace: Workspace, tracker: Tracker, addresses: Sequence[str], request: Request) -> list[Scored]:
-    """Measure each run, store what is new, and tell MLflow.
+def score(
+    workspace: Workspace,
+    tracker: Tracker,
+    addresses: Sequence[str],
+    request: Request,
+    executor: Executor | None = None,
+) -> list[Scored]:
+    """Measure each run, store what is new, and tell MLflow. Without an executor, in this process.
 
     A second evaluation under the same protocol reads the stored values and measures nothing.
 
@@ -130,7 +143,9 @@ def score(workspace: Workspace, tracker: Tracker, addresses: Sequence[str], requ
         for run in runs:
             _require_images(session, run)
     workspace.require_writable()
-    scored = [_score_one(workspace, tracker, run, request, reference, options) for run in runs]
+    if executor is not None and executor.device is not None and request.device is None:
+        request = dataclasses.replace(request, device=executor.device)
+    scored = [_score_one(workspace, tracker, run, request, reference, options, executor) for run in runs]
     if any(one.measured for one in scored):
         _send_peers(workspace, tracker, runs)
     return scored
@@ -147,7 +162,13 @@ def _send_peers(workspace: Workspace, tracker: Tracker, runs: Sequence[Run]) -> 
 
 
 def _score_one(
-    workspace: Workspace, tracker: Tracker, run: Run, request: Request, reference: Reference | None, options: str
+    workspace: Workspace,
+    tracker: Tracker,
+    run: Run,
+    request: Request,
+    reference: Reference | None,
+    options: str,
+    executor: Executor | None,
 ) -> Scored:
     with workspace.reading() as session:
         items, left_out = _finite(session, run, run_items(session, workspace, run), request.skip_bad)
@@ -175,9 +196,12 @@ def _score_one(
     if _all_known(planned, known):
         found = EvaluationResult([], _since_scored(run, items, workspace))
     else:
+        each = executor.each if executor is not None and executor.apart else None
         with Bars(run.name) as bars:
-            device = choose_device(request.device)
-            found = evaluate(items, **shared, device=device, skip_bad=request.skip_bad, known=known, progress=bars)
+            device = choose_device(request.device) if each is None else request.device or "cpu"
+            found = evaluate(
+                items, **shared, device=device, skip_bad=request.skip_bad, known=known, progress=bars, each=each
+            )
     store(workspace, run, found, options)
     projection.send(workspace, tracker, run)
     asked = {**{metric: protocol.fingerprint for metric, protocol in planned.items()}, **found.fingerprints}

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,32 +16,20 @@ from sqlalchemy import select
 from t2i_track.db import lineage
 from t2i_track.db.models import Image, Run, RunStatus
 from t2i_track.db.types import utc_now
-from t2i_track.environment import peak_memory_bytes
+from t2i_track.energy import METERED, Meter
 from t2i_track.errors import Busy, DatabaseError, Interrupted, ModelError, SettingsError, T2IError
 from t2i_track.files import TEMPORARY, alone
-from t2i_track.images import writing
-from t2i_track.images.adapters import places
 from t2i_track.images.decoding import Note, has
-from t2i_track.images.encoding import PromptEncoder
-from t2i_track.images.fits import require_fit
-from t2i_track.images.loading import (
-    LoadedPipeline,
-    check_local,
-    choose_memory_format,
-    load,
-    set_memory_format,
-)
-from t2i_track.images.lora import lora_scales, set_scales
-from t2i_track.images.sampling import Job, Picture, jobs, sample
-from t2i_track.images.schedulers import resolved, set_scheduler
+from t2i_track.images.executors import Executor, Loaded, Prepared, Spec, Wanted
+from t2i_track.images.executors.local import Local
+from t2i_track.images.loading import check_local
+from t2i_track.images.sampling import Job, jobs
 from t2i_track.images.weighting import require_weights
-from t2i_track.images.weights import KEPT, KnownDigests
 from t2i_track.images.writing import Record
 from t2i_track.metrics.recorded import changed
 from t2i_track.progress import progress
 from t2i_track.runs import joining, projection, record
-from t2i_track.runs.adapters import require_same_files, same_setting
-from t2i_track.runs.batch_sizes import found_out
+from t2i_track.runs.adapters import recorded_files, require_same_files, same_setting
 from t2i_track.runs.content import PROGRESS
 from t2i_track.runs.notes import stored_notes
 from t2i_track.runs.plan import (
@@ -53,6 +41,7 @@ from t2i_track.runs.plan import (
     Summary,
     create_run,
     require_made_here,
+    resolved_by,
     settings_of,
     stored_prompts,
     values_of,
@@ -60,72 +49,57 @@ from t2i_track.runs.plan import (
 from t2i_track.runs.projection import Sent
 from t2i_track.runs.rates import START
 from t2i_track.runs.recorded import run_items
-from t2i_track.runs.reuse import record_hashes, reuse
-from t2i_track.settings import AUTO, DECLARED, NO_OFFLOAD, Resolved, Stage, Values
+from t2i_track.runs.reuse import RecordHashes, reuse
+from t2i_track.settings import Values
 from t2i_track.workspace import Workspace
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from t2i_track.tracking import Tracker
 
-_CHANGED = ("memory_format", "lora", "lora_scale", "embedding")
-LOADED = tuple(name for name, declared in DECLARED.items() if declared.stage is Stage.LOAD and name not in _CHANGED)
-"""The settings of which another value is another pipeline, as are other adapters; the rest can be changed in it."""
 PROGRESS_SECONDS = 2.0
 """Progress metrics go to MLflow this often at most: a chart of a run needs no more points."""
 
 
 class Generator:
-    """Makes runs one after another with one loaded model and one tracker; the driver and only writer."""
+    """Makes runs one after another with one executor and one tracker; the driver and only writer."""
 
-    def __init__(self, workspace: Workspace, tracker: Tracker, *, allow_pickle: bool = False) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        tracker: Tracker,
+        executor: Executor | None = None,
+        *,
+        allow_pickle: bool = False,
+    ) -> None:
+        """Without an executor, pictures are made in this process."""
         self._workspace = workspace
         self._tracker = tracker
         self._allow_pickle = allow_pickle
-        self._loaded: tuple[tuple[Any, ...], LoadedPipeline] | None = None
-        self._memory_format: str | None = None
-        self._begun: float | None = time.monotonic()
+        self._executor = executor or Local(workspace.cache, allow_pickle=allow_pickle)
         self._start: dict[str, float] = {}
-        self._encoders: dict[tuple[Any, ...], PromptEncoder] = {}
+        self._logged_at = -PROGRESS_SECONDS
 
-    def resolve(self, plan: Plan) -> Resolved:
+    def prepare(self, plan: Plan) -> Prepared:
         """Load the plan's model and make every open choice.
 
         Raises:
             SettingsError: a setting that this model or scheduler would ignore, how the model was trained and the
                 scheduler would, or steps that it cannot do.
         """
-        settings = self._workspace.stored_settings(plan.settings)
-        loaded, _ = self._pipeline(settings)
-        height, width = loaded.size(settings)
-        rows = plan.manifest.head(settings.num)
-        num = len(rows)
-        sized = dataclasses.replace(settings, height=height, width=width)
-        chosen = resolved(loaded.configs["scheduler"], sized)
-        require_fit(chosen, loaded.pipeline_class, loaded.configs, rows.negative_prompts)
-        _, scheduler_config = self._pipeline(chosen)
-        settled = dataclasses.replace(
-            chosen,
-            dtype=loaded.dtype,
-            memory_format=choose_memory_format(settings.memory_format, loaded.device),
-            device=loaded.device,
-            num=num,
-        )
-        size = settings.batch_size
-        if size == AUTO:
-            size = found_out(loaded, settled, self._workspace.cache)
-        # A prompt alone costs one picture, not a whole batch of it.
-        settled = dataclasses.replace(settled, batch_size=min(size, num * settings.images_per_prompt))
-        return Resolved(
-            settings=settled,
-            weights_sha256=loaded.weights_sha256,
-            lora_sha256=loaded.adapters.lora_sha256,
-            embedding_sha256=loaded.adapters.embedding_sha256,
-            scheduler_config=scheduler_config,
-            manifest_sha256=plan.manifest.sha256,
-        )
+        rows = plan.manifest.head(plan.settings.num)
+        asked = self._workspace.located(self._workspace.stored_settings(plan.settings))
+        prepared = self._executor.prepare(Wanted(asked, tuple(rows.prompts), tuple(rows.negative_prompts)))
+        self._note_start(prepared.loaded)
+        return prepared
 
-    def generate(self, plan: Plan) -> Summary:
-        """Make a new run.
+    def fingerprint(self, plan: Plan, prepared: Prepared) -> str:
+        """sha256 of all that decides the plan's set of images."""
+        return resolved_by(plan, self._workspace.stored_settings(plan.settings), prepared).fingerprint
+
+    def generate(self, plan: Plan, prepared: Prepared | None = None) -> Summary:
+        """Make a new run, which may be prepared already.
 
         Raises:
             Interrupted: Ctrl-C; the run is marked so and the message has the command that resumes it.
@@ -137,10 +111,11 @@ class Generator:
         self._workspace.require_writable()
         joining.check(self._tracker, plan.join)
         plan = dataclasses.replace(plan, settings=self._workspace.stored_settings(plan.settings))
-        resolved = self.resolve(plan)
+        prepared = prepared or self.prepare(plan)
+        resolved = resolved_by(plan, plan.settings, prepared)
         with self._workspace.begin() as session:
-            run = create_run(session, plan, resolved, self._pipeline(plan.settings)[0])
-        return self._carry_out(run, join=plan.join)
+            run = create_run(session, plan, resolved, prepared)
+        return self._carry_out(run, prepared.loaded, join=plan.join)
 
     def resume(self, address: str, given: Mapping[str, Any] | None = None) -> Summary:
         """Make exactly what is missing of a run; of a finished one, send what MLflow lacks.
@@ -169,8 +144,8 @@ class Generator:
         self._tracker.check()
         with self._workspace.begin() as session:
             run = lineage.find_run(session, run.uuid)
-            self._require_same_model(run, stored)
-        return self._carry_out(run, join=None)
+            loaded = self._same_model(run, stored)
+        return self._carry_out(run, loaded, join=None)
 
     def finished(self, run: Run) -> Summary:
         """What there is of a finished run; MLflow is sent what it lacks, as where it was killed after its last row."""
@@ -179,39 +154,18 @@ class Generator:
         )  # a writer, though it has nothing to write: at its end it folds in a killed one's log
         return self._summary(run, 0, 0.0, projection.send(self._workspace, self._tracker, run))
 
-    def _pipeline(self, settings: Values) -> tuple[LoadedPipeline, dict[str, Any]]:
-        """The pipeline for these settings, loaded once, with their scheduler, memory format and scales of LoRAs."""
-        settings = self._workspace.located(settings)
-        adapters = (*places(settings, "lora"), None, *places(settings, "embedding"))
-        layout = None if settings.offload == NO_OFFLOAD else settings.memory_format  # then it cannot be changed
-        key = (*(getattr(settings, name) for name in LOADED), adapters, layout)
-        if self._loaded is None or self._loaded[0] != key:
-            self._loaded = None  # frees the old weights before the new ones are read
-            self._memory_format = None
-            self._encoders.clear()
-            begun, self._begun = self._begun or time.monotonic(), None
-            known = KnownDigests(self._workspace.cache / KEPT, writes=True)
-            loaded = load(settings, allow_pickle=self._allow_pickle, known=known)
-            self._start = {START: time.monotonic() - begun}
-            self._loaded = (key, loaded)
-        _, loaded = self._loaded
-        settings = resolved(loaded.configs["scheduler"], settings)
-        memory_format = choose_memory_format(settings.memory_format, loaded.device)
-        if memory_format != self._memory_format:
-            set_memory_format(loaded.pipe, memory_format)
-            self._memory_format = memory_format
-        set_scales(loaded.pipe, settings)
-        return loaded, set_scheduler(loaded.pipe, loaded.configs["scheduler"], settings)
+    def _note_start(self, loaded: Loaded) -> None:
+        if loaded.seconds is not None:
+            self._start = {START: loaded.seconds}
 
-    def _encoder(self, settings: Values) -> PromptEncoder:
-        assert self._loaded is not None
-        key = (*PromptEncoder.key(settings), *lora_scales(settings))  # text encoders have LoRAs too
-        if key not in self._encoders:
-            self._encoders[key] = PromptEncoder(self._loaded[1].pipe, settings)
-        return self._encoders[key]
+    def _same_model(self, run: Run, settings: Values) -> Loaded:
+        """The run's model, loaded again.
 
-    def _require_same_model(self, run: Run, settings: Values) -> None:
-        loaded, now = self._pipeline(settings)
+        Raises:
+            ModelError: it has changed, or a file beside it has. SettingsError: another device or precision.
+        """
+        loaded = self._executor.load(self._workspace.located(settings))
+        self._note_start(loaded)
         require_same_files(run.config, loaded.adapters, f"since run {run.uuid[:12]} began")
         if loaded.weights_sha256 != run.model.weights_sha256:
             raise ModelError(
@@ -219,6 +173,7 @@ class Generator:
                 f" ({str(run.model.weights_sha256)[:12]} then, {loaded.weights_sha256[:12]} now): start a new run"
             )
         # Keys that a later version of diffusers adds have their neutral value, and are not in what was stored.
+        now = loaded.scheduler_config
         if changed := sorted(key for key, value in run.scheduler_config.items() if now.get(key) != value):
             raise ModelError(
                 f"the scheduler configuration of '{settings.model}' has changed since run {run.uuid[:12]} began"
@@ -229,6 +184,7 @@ class Generator:
                 f"run {run.uuid[:12]} was made on {run.device} in {run.dtype}, here it would go on on {loaded.device}"
                 f" in {loaded.dtype}: resume it on a machine like the first, or start a new run"
             )
+        return loaded
 
     def _require_pictures(self, run: Run) -> int:
         """The number of pictures made; raises SettingsError where one is gone or another: it would be no whole run."""
@@ -245,7 +201,7 @@ class Generator:
             )
         return len(items)
 
-    def _carry_out(self, run: Run, *, join: str | None) -> Summary:
+    def _carry_out(self, run: Run, loaded: Loaded, *, join: str | None) -> Summary:
         folder = self._workspace.run_folder(run)
         new = run.started_at is None  # one that goes on, and cannot, stays what it was
         with contextlib.ExitStack() as held:
@@ -265,7 +221,7 @@ class Generator:
             with self._marking(run):
                 if new:
                     self._open(run, join)
-                return self._make_and_report(run, folder)
+                return self._make_and_report(run, folder, loaded)
 
     def _open(self, run: Run, join: str | None) -> None:
         """Mark the run running in both stores, joining or making its MLflow run; idempotent."""
@@ -316,7 +272,7 @@ class Generator:
         parts = [] if workspace.home == Workspace().home else ["--home", str(workspace.home)]
         return " " + shlex.join(parts) if parts else ""
 
-    def _make_and_report(self, run: Run, folder: Path) -> Summary:
+    def _make_and_report(self, run: Run, folder: Path, loaded: Loaded) -> Summary:
         for leftover in folder.glob("*" + TEMPORARY):
             leftover.unlink()
         values = values_of(run)
@@ -329,17 +285,22 @@ class Generator:
             for job in jobs(prompts, values.seed, values.images_per_prompt, negatives)
             if (job.prompt_index, job.replicate) not in made
         ]
-        hashes = record_hashes(run, todo)
+        hashes = RecordHashes(run, todo, loaded.machine)
+        there = len(made)
         if not run.config.get(FRESH):
-            taken = {job for some in reuse(self._workspace, run, folder, hashes) for job in some}
+            taken = {job for some in reuse(self._workspace, run, folder, hashes.all()) for job in some}
             todo = [job for job in todo if job not in taken]
-        there = len(hashes) - len(todo) + len(made)
-        started = time.monotonic()
-        for count in self._make(run, folder, prompts, {job: hashes[job] for job in todo}, there):
+            there += len(taken)
+        started, meter = time.monotonic(), None if self._executor.apart else Meter(str(values.device))
+        energy: dict[str, float] = {}
+        for count in self._make(run, self._spec(run, folder, loaded), prompts, todo, hashes, there):
+            energy = {} if meter is None else {**meter.read(), METERED: count}
             self._log_progress(run, there + count, count, time.monotonic() - started)
         seconds = time.monotonic() - started
         rate = len(todo) / seconds if todo else None
-        cost = {"peak_memory_mb": peak_memory_bytes(str(values.device)) / 1e6, **self._start}
+        peak = self._executor.peak_memory(str(values.device))
+        cost = {**({} if peak is None else {"peak_memory_mb": peak / 1e6}), **self._start}
+        cost |= energy if len(energy) > 1 else {}  # a machine without a meter
         self._start = {}  # what it took to load the model is told once
         sent = self._close(run, RunStatus.FINISHED, cost=cost if rate is None else {**cost, "images_per_second": rate})
         return self._summary(run, len(todo), seconds, sent)
@@ -376,42 +337,51 @@ class Generator:
                 unsent=not sent.complete,
             )
 
-    def _make(self, run: Run, folder: Path, prompts: list[str], hashes: Mapping[Job, str], done: int) -> Iterator[int]:
-        """Make the jobs of these records; yield the number made so far after each batch of rows is committed."""
-        if not hashes:
+    def _make(
+        self, run: Run, spec: Spec, prompts: list[str], todo: Sequence[Job], hashes: RecordHashes, done: int
+    ) -> Iterator[int]:
+        """Make the jobs; yield the number made so far after each batch of rows is committed."""
+        if not todo:
             return
-        loaded, _ = self._pipeline(settings_of(run))
         with self._workspace.begin() as session:
             prompt_ids = lineage.store_prompts(session, prompts)
-        values = values_of(run)
-        stream = sample(loaded.pipe, self._encoder(values), hashes, values)
-        shared = record.picture_record(run)
-        of_place = {(job.prompt_index, job.replicate): sha256 for job, sha256 in hashes.items()}
-
-        def describe(picture: Picture) -> dict[str, Any]:
-            return shared | record.place_record(picture)
-
         count = 0
-        marked = bool(run.config.get(MARK_AI))
-        with progress(run.name, done + len(hashes), done) as show:
-            for records in writing.write(stream, folder, describe, values.batch_size, marked=marked):
+        with progress(run.name, done + len(todo), done) as show:
+            for records in self._executor.make(todo, spec):
                 with self._workspace.begin() as session:
-                    lineage.add_images(
-                        session, run.id, prompt_ids, [self._row(written, of_place) for written in records]
-                    )
+                    lineage.add_images(session, run.id, prompt_ids, self._rows(session, records, hashes))
                 count += len(records)
                 show(done + count)
                 yield count
 
-    def _row(self, written: Record, hashes: Mapping[tuple[int, int], str]) -> dict[str, Any]:
-        return dataclasses.asdict(written) | {
-            "path": self._workspace.stored_path(written.path),
-            "record_sha256": hashes[written.prompt_index, written.replicate],
-        }
+    def _spec(self, run: Run, folder: Path, loaded: Loaded) -> Spec:
+        return Spec(
+            asked=self._workspace.located(settings_of(run)),
+            settings=values_of(run),
+            folder=folder.absolute(),
+            record=record.picture_record(run),
+            marked=bool(run.config.get(MARK_AI)),
+            machine=loaded.machine,
+            weights_sha256=str(run.model.weights_sha256),
+            lora_files=tuple(recorded_files(run.config, "lora")),
+            embedding_files=tuple(recorded_files(run.config, "embedding")),
+        )
+
+    def _rows(self, session: Session, records: Sequence[Record], hashes: RecordHashes) -> Iterator[dict[str, Any]]:
+        """The records as rows of ``images``."""
+        makers = {record.maker for record in records} - {None}
+        workers = {maker: lineage.store_worker(session, maker.facts()) for maker in makers if maker is not None}
+        for one in records:
+            yield {
+                **one.row(),
+                "path": self._workspace.stored_path(one.path),
+                "worker_id": None if one.maker is None else workers[one.maker],
+                "record_sha256": hashes.of(one),
+            }
 
     def _log_progress(self, run: Run, done: int, made: int, seconds: float) -> None:
         now = time.monotonic()
-        if now - getattr(self, "_logged_at", -PROGRESS_SECONDS) < PROGRESS_SECONDS:
+        if now - self._logged_at < PROGRESS_SECONDS:
             return
         self._logged_at = now
         assert run.mlflow_run_id is not None

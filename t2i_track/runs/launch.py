@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from t2i_track.db import lineage
 from t2i_track.errors import Interrupted, SettingsError, T2IError
+from t2i_track.images.executors import Cluster, Executor, executor_of
 from t2i_track.notebook import Shown
 from t2i_track.prompts import manifest as manifests
 from t2i_track.prompts.manifest import Entry, Manifest
@@ -97,6 +98,7 @@ def generate(
     evaluate: bool | None,
     reference: str | None,
     allow_pickle: bool,
+    cluster: Cluster | None = None,
 ) -> Outcome:
     """Make a run, or resume one, and score it where that was asked for or costs next to nothing.
 
@@ -132,8 +134,9 @@ def generate(
             require_made_here(run, "resumed")
             values, texts = values_of(run), stored_prompts(session, run)
     before_generation(workspace, values, texts, wanted=evaluate, reference=reference)
-    with Tracker(tracking_uri, workspace.outbox) as tracker:
-        generator = Generator(workspace, tracker, allow_pickle=allow_pickle)
+    executing = executor_of(cluster, workspace.cache, allow_pickle=allow_pickle)
+    with Tracker(tracking_uri, workspace.outbox) as tracker, executing as executor:
+        generator = Generator(workspace, tracker, executor, allow_pickle=allow_pickle)
         if plan is None:
             assert resume is not None
             summary = generator.resume(resume, {name: getattr(chosen, name) for name in settings})
@@ -142,18 +145,25 @@ def generate(
         notes = notes_on(summary)
         scored = unscored = None
         if is_scored(summary, evaluate, reference):
-            scored, unscored = _scored(workspace, tracker, summary, evaluate, reference)
+            scored, unscored = _scored(workspace, tracker, executor, summary, evaluate, reference)
     return Outcome(summary, scored, notes, unscored)
 
 
 def _scored(
-    workspace: Workspace, tracker: Tracker, summary: Summary, wanted: bool | None, reference: str | None
+    workspace: Workspace,
+    tracker: Tracker,
+    executor: Executor,
+    summary: Summary,
+    wanted: bool | None,
+    reference: str | None,
 ) -> tuple[Scored | None, str | None]:
     """The scores, or why there are none though there should be: what was made is told all the same."""
     from t2i_track.runs.evaluate import after_generation
 
     try:
-        return after_generation(workspace, tracker, summary.run, wanted=wanted, reference=reference), None
+        return after_generation(
+            workspace, tracker, summary.run, wanted=wanted, reference=reference, executor=executor
+        ), None
     except KeyboardInterrupt:
         again = shlex.join(["t2i", "evaluate", summary.run[:12], *(["--reference", reference] if reference else [])])
         raise Interrupted(

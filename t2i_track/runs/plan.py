@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,17 +13,17 @@ from sqlalchemy.orm import Session
 
 from t2i_track.db import lineage
 from t2i_track.db.models import ManifestEntry, Prompt, Run, RunStatus
-from t2i_track.environment import environment
+from t2i_track.environment import driver
 from t2i_track.errors import SettingsError
 from t2i_track.prompts.manifest import Manifest
 from t2i_track.runs.adapters import files_record
-from t2i_track.runs.notes import NOTES, notes_to_store
+from t2i_track.runs.notes import NOTES
 from t2i_track.settings import DECLARED, Resolved, Settings, Values
 from t2i_track.texts import unstorable
-from t2i_track.workspace import IN_HOME
+from t2i_track.workspace import IN_HOME, PLACES
 
 if TYPE_CHECKING:
-    from t2i_track.images.loading import LoadedPipeline
+    from t2i_track.images.executors import Prepared
 
 
 RESOLVED = "resolved"
@@ -125,10 +125,23 @@ class Summary:
     """Not all of it is in MLflow yet: `t2i resync` sends the rest."""
 
 
-def create_run(session: Session, plan: Plan, resolved: Resolved, loaded: LoadedPipeline) -> Run:
+def resolved_by(plan: Plan, stored: Values, prepared: Prepared) -> Resolved:
+    """All that decides the pictures of a run that was prepared, with places as the database keeps them (``stored``)."""
+    loaded = prepared.loaded
+    places = {name: getattr(stored, name) for name in PLACES}
+    return Resolved(
+        settings=dataclasses.replace(prepared.settings, **places),
+        weights_sha256=loaded.weights_sha256,
+        lora_sha256=loaded.adapters.lora_sha256,
+        embedding_sha256=loaded.adapters.embedding_sha256,
+        scheduler_config=loaded.scheduler_config,
+        manifest_sha256=plan.manifest.sha256,
+    )
+
+
+def create_run(session: Session, plan: Plan, resolved: Resolved, prepared: Prepared) -> Run:
     """Store a new run, with its model and manifest."""
-    values = resolved.settings
-    rows = plan.manifest.head(values.num)
+    values, loaded = resolved.settings, prepared.loaded
     model = lineage.store_model(
         session,
         name=values.model,
@@ -158,13 +171,14 @@ def create_run(session: Session, plan: Plan, resolved: Resolved, loaded: LoadedP
             MARK_AI: plan.mark_ai,
             "lora_sha256": resolved.lora_sha256,
             **files_record(loaded.adapters),
-            NOTES: notes_to_store(loaded, values, rows.prompts, rows.negative_prompts),
-            **_cut_negatives(loaded, values, rows.negative_prompts),
-            HALVES: 2 if _is_guided(loaded, values, rows.negative_prompts) else 1,
-            CALL: loaded.family.call_arguments(values),
+            NOTES: prepared.notes,
+            NEGATIVE_TRUNCATED: prepared.negative_truncated,
+            NEGATIVES_TRUNCATED: prepared.negatives_truncated,
+            HALVES: prepared.passes,
+            CALL: prepared.call,
             RESOLVED: {name: getattr(values, name) for name, declared in DECLARED.items() if declared.column is None},
         },
-        environment=environment(str(values.device)),
+        environment={**loaded.environment, **driver()},
         **{
             declared.column: getattr(values, name)
             for name, declared in DECLARED.items()
@@ -177,22 +191,6 @@ def create_run(session: Session, plan: Plan, resolved: Resolved, loaded: LoadedP
         # In the run's own transaction: a sweep that is killed now will resume this run, not make another.
         lineage.add_to_sweep(session, plan.sweep_id, run, plan.cell)
     return run
-
-
-def _cut_negatives(loaded: LoadedPipeline, values: Values, own: Sequence[str | None]) -> dict[str, Any]:
-    """What was too long of the run's negative prompt, where a row has none of its own, and of the rows' own."""
-    from t2i_track.images.encoding import are_cut
-
-    shared = [values.negative_prompt] if None in own else []
-    return {
-        NEGATIVE_TRUNCATED: any(are_cut(loaded.pipe, shared, values)),
-        NEGATIVES_TRUNCATED: sum(are_cut(loaded.pipe, [text for text in own if text is not None], values)),
-    }
-
-
-def _is_guided(loaded: LoadedPipeline, values: Values, own: Sequence[str | None]) -> bool:
-    told = dataclasses.replace(values, negative_prompt=own[0] or values.negative_prompt)
-    return loaded.family.guided(told, loaded.family.guided_by(loaded.configs))
 
 
 def values_of(run: Run) -> Values:

@@ -8,8 +8,6 @@ from sqlalchemy.orm import Session
 
 from t2i_track.db import lineage
 from t2i_track.db.models import Image, Run
-from t2i_track.images.decoding import Note, has
-from t2i_track.images.sampling import Picture
 from t2i_track.runs.adapters import FILES
 from t2i_track.runs.plan import CALL, values_of
 from t2i_track.settings import RECORDED
@@ -51,20 +49,3 @@ def stored_record(session: Session, image: Image) -> dict[str, Any]:
     """What the image's picture has in common with its run's, but for a negative prompt of its own."""
     own = lineage.negative_of(session, image)
     return {**picture_record(image.run), **({} if own is None else {"negative_prompt": own})}
-
-
-def place_record(picture: Picture) -> dict[str, Any]:
-    """What is a picture's own."""
-    job = picture.job
-    return {
-        "prompt": job.prompt,
-        **({} if job.negative_prompt is None else {"negative_prompt": job.negative_prompt}),
-        "prompt_index": job.prompt_index,
-        "replicate": job.replicate,
-        "place": job.place,
-        "seed": job.seed,
-        "tokens": picture.tokens,
-        "truncated": picture.truncated,
-        **({} if picture.note is None else {"note": picture.note}),
-        **({"batch_size": picture.batch_size} if has(picture.note, Note.HALVED) else {}),
-    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ from sqlalchemy.orm import Session, joinedload
 
 from t2i_track.db import lineage
 from t2i_track.db.models import Image, Run
-from t2i_track.environment import machine
 from t2i_track.files import link
 from t2i_track.images import png
 from t2i_track.images.sampling import Job
+from t2i_track.images.writing import Record
 from t2i_track.runs.plan import MARK_AI, resolved_of, values_of
 from t2i_track.workspace import Workspace
 
@@ -24,25 +24,35 @@ COPIED = ("sha256", "pixels_sha256", "width", "height", "tokens", "truncated", "
 """What a picture's row has of the picture it is."""
 
 
-def record_hashes(run: Run, todo: Sequence[Job]) -> dict[Job, str]:
+class RecordHashes:
     """A hash of all that decides each file's content: weights, settings, prompt, seed, machine, row of its batch, mark.
 
-    The place of a prompt in its manifest does not count, nor what else the run makes. A machine is its device by name
-    and the versions of what computes; threads too, since they decide in which order a processor adds.
+    The place of a prompt in its manifest does not count, nor what else the run makes. The ``machine`` is its device by
+    name and the versions of what computes; threads too, since they decide in which order a processor adds.
     """
-    values = values_of(run)
-    shared = json.dumps(
-        [
-            resolved_of(run).picture_fingerprint,
-            run.model.pipeline_class,
-            machine(str(values.device)),
-            bool(run.config.get(MARK_AI)),
-        ],
-        sort_keys=True,
-    )
-    return {
-        job: _sha256(shared, job.prompt, job.negative_prompt, job.seed, job.place % values.batch_size) for job in todo
-    }
+
+    def __init__(self, run: Run, todo: Iterable[Job], machine: Mapping[str, Any]) -> None:
+        values = values_of(run)
+        self._machine, self._batch_size = machine, values.batch_size
+        self._fingerprint, self._class = resolved_of(run).picture_fingerprint, run.model.pipeline_class
+        self._marked = bool(run.config.get(MARK_AI))
+        self._jobs = {(job.prompt_index, job.replicate): job for job in todo}
+
+    def all(self) -> dict[Job, str]:
+        """Of every job, as this machine makes it."""
+        shared = self._shared(self._machine)
+        return {job: self._of(job, shared) for job in self._jobs.values()}
+
+    def of(self, record: Record) -> str:
+        """Of a picture that was made, on the machine that made it."""
+        machine = self._machine if record.maker is None else record.maker.machine
+        return self._of(self._jobs[record.prompt_index, record.replicate], self._shared(machine))
+
+    def _shared(self, machine: Mapping[str, Any]) -> str:
+        return json.dumps([self._fingerprint, self._class, machine, self._marked], sort_keys=True)
+
+    def _of(self, job: Job, shared: str) -> str:
+        return _sha256(shared, job.prompt, job.negative_prompt, job.seed, job.place % self._batch_size)
 
 
 def _sha256(*parts: Any) -> str:

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from t2i_track.db.models import Run, RunStatus, Sweep, SweepRun
 from t2i_track.db.types import utc_now
 from t2i_track.errors import Busy, DatabaseError, Interrupted, SettingsError, T2IError
 from t2i_track.files import alone
+from t2i_track.images.executors import Cluster, Executor, executor_of
 from t2i_track.images.loading import require_local_fit, resolved_here
 from t2i_track.images.weighting import require_weights
 from t2i_track.prompts.manifest import Manifest
@@ -150,6 +152,7 @@ def run_sweep(
     fresh: bool,
     allow_pickle: bool,
     mark_ai: bool = True,
+    cluster: Cluster | None = None,
 ) -> SweepOutcome:
     """Run every cell that is not done.
 
@@ -166,11 +169,30 @@ def run_sweep(
     workspace.require_writable()
     _require_fit(cells, manifest)
     _require_measurable(workspace, experiment, cells, manifest)
-    generator = Generator(workspace, tracker, allow_pickle=allow_pickle)
     joining.check(tracker, joining.joined_run())
     experiment = placed(experiment, tracker.uri)
-    with contextlib.nullcontext() if fresh else _alone(workspace, experiment):
-        return _run_cells(workspace, tracker, generator, experiment, manifest, cells, fresh, mark_ai)
+    with (
+        contextlib.nullcontext() if fresh else _alone(workspace, experiment),
+        executor_of(cluster, workspace.cache, allow_pickle=allow_pickle) as executor,
+    ):
+        driver = _Driver(workspace, tracker, executor, experiment, allow_pickle, fresh)
+        return _run_cells(driver, manifest, cells, mark_ai)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Driver:
+    """What all cells of a sweep are made with."""
+
+    workspace: Workspace
+    tracker: Tracker
+    executor: Executor
+    experiment: Experiment
+    allow_pickle: bool
+    fresh: bool
+
+    def generator(self) -> Generator:
+        """One for each cell, since several may be made at once."""
+        return Generator(self.workspace, self.tracker, self.executor, allow_pickle=self.allow_pickle)
 
 
 def _require_fit(cells: Sequence[Settings], manifest: Manifest) -> None:
@@ -196,31 +218,26 @@ def _alone(workspace: Workspace, experiment: Experiment) -> Iterator[None]:
         yield
 
 
-def _run_cells(
-    workspace: Workspace,
-    tracker: Tracker,
-    generator: Generator,
-    experiment: Experiment,
-    manifest: Manifest,
-    cells: Sequence[Settings],
-    fresh: bool,
-    mark_ai: bool,
-) -> SweepOutcome:
-    sweep = _open(workspace, tracker, experiment, fresh)
+def _run_cells(driver: _Driver, manifest: Manifest, cells: Sequence[Settings], mark_ai: bool) -> SweepOutcome:
+    workspace, tracker, fresh = driver.workspace, driver.tracker, driver.fresh
+    sweep = _open(workspace, tracker, driver.experiment, fresh)
     outcomes: list[CellOutcome] = []
+    # Cells of one model are run together, so that each is loaded once.
+    plans = [
+        Plan(
+            settings=cells[cell],
+            manifest=manifest,
+            experiment=sweep.experiment,
+            mark_ai=mark_ai,
+            sweep_id=sweep.id,
+            cell=cell,
+            fresh=fresh,
+        )
+        for cell in sorted(range(len(cells)), key=lambda number: _model_key(cells[number]))
+    ]
     try:
-        # Cells of one model are run together, so that each is loaded once.
-        for cell in sorted(range(len(cells)), key=lambda number: _model_key(cells[number])):
-            plan = Plan(
-                settings=cells[cell],
-                manifest=manifest,
-                experiment=sweep.experiment,
-                mark_ai=mark_ai,
-                sweep_id=sweep.id,
-                cell=cell,
-                fresh=fresh,
-            )
-            outcomes.append(_run_cell(workspace, tracker, generator, sweep, plan, experiment, fresh))
+        for outcome in _outcomes(driver, sweep, plans):
+            outcomes.append(outcome)
     except (Interrupted, KeyboardInterrupt):
         _close(workspace, tracker, sweep, RunStatus.INTERRUPTED, "interrupted by the user")
         raise Interrupted(
@@ -237,6 +254,23 @@ def _run_cells(
     return SweepOutcome(sweep.uuid, sweep.name, sweep.mlflow_run_id, tuple(outcomes))
 
 
+def _outcomes(driver: _Driver, sweep: Sweep, plans: Sequence[Plan]) -> Iterator[CellOutcome]:
+    """What becomes of each cell; as many are made at once as keep all workers busy."""
+    if driver.executor.side_by_side == 1:
+        for plan in plans:
+            yield _run_cell(driver, sweep, plan)
+        return
+    with ThreadPoolExecutor(driver.executor.side_by_side, thread_name_prefix="t2i-cell") as pool:
+        futures = [pool.submit(_run_cell, driver, sweep, plan) for plan in plans]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BaseException:
+            driver.executor.stop()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
 def _require_measurable(
     workspace: Workspace, experiment: Experiment, cells: Sequence[Settings], manifest: Manifest
 ) -> None:
@@ -247,27 +281,21 @@ def _require_measurable(
         before_generation(workspace, cell, texts, wanted=experiment.evaluate, reference=experiment.reference)
 
 
-def _run_cell(
-    workspace: Workspace,
-    tracker: Tracker,
-    generator: Generator,
-    sweep: Sweep,
-    plan: Plan,
-    experiment: Experiment,
-    fresh: bool,
-) -> CellOutcome:
+def _run_cell(driver: _Driver, sweep: Sweep, plan: Plan) -> CellOutcome:
     assert plan.cell is not None
     run: str | None = None
     notes: list[str] = []
+    wanted, reference = driver.experiment.evaluate, driver.experiment.reference
     try:
-        state, summary = _make(workspace, tracker, generator, sweep, plan, fresh)
+        state, summary = _make(driver, sweep, plan)
         run = summary.run
         notes += notes_on(summary)
-        if is_scored(summary, experiment.evaluate, experiment.reference):
+        if is_scored(summary, wanted, reference):
             from t2i_track.runs.evaluate import after_generation
 
-            wanted, reference = experiment.evaluate, experiment.reference
-            scored = after_generation(workspace, tracker, run, wanted=wanted, reference=reference)
+            scored = after_generation(
+                driver.workspace, driver.tracker, run, wanted=wanted, reference=reference, executor=driver.executor
+            )
             notes += scored.notes() if scored else ()
     except (Interrupted, KeyboardInterrupt):
         raise
@@ -278,17 +306,17 @@ def _run_cell(
     return CellOutcome(plan.cell, plan.settings, state, run, notes=tuple(notes))
 
 
-def _make(
-    workspace: Workspace, tracker: Tracker, generator: Generator, sweep: Sweep, plan: Plan, fresh: bool
-) -> tuple[str, Summary]:
+def _make(driver: _Driver, sweep: Sweep, plan: Plan) -> tuple[str, Summary]:
     """What was done for the cell, and its run."""
     assert plan.cell is not None
-    fingerprint = generator.resolve(plan).fingerprint
-    with workspace.begin() as session:
+    generator = driver.generator()
+    prepared = generator.prepare(plan)
+    fingerprint = generator.fingerprint(plan, prepared)
+    with driver.workspace.begin() as session:
         own = session.scalar(
             select(Run).join(SweepRun).where(SweepRun.sweep_id == sweep.id, SweepRun.cell == plan.cell)
         )
-        if own is None and not fresh:
+        if own is None and not driver.fresh:
             own = lineage.finished_like(session, fingerprint)
             if own is not None:
                 lineage.add_to_sweep(session, sweep.id, own, plan.cell)
@@ -296,7 +324,7 @@ def _make(
         if own.status == RunStatus.FINISHED:
             return "taken over", generator.finished(own)
         return "resumed", generator.resume(own.uuid)
-    return "made", generator.generate(plan)
+    return "made", generator.generate(plan, prepared)
 
 
 def _open(workspace: Workspace, tracker: Tracker, experiment: Experiment, fresh: bool) -> Sweep:
