@@ -83,14 +83,14 @@ class Bounded:
         return _error(self.numbers)
 
     def above(self, value: float) -> float:
-        return _share(self.drawn[0], np.searchsorted(self.drawn[0], value, side="right"))
+        return (1 + np.count_nonzero(self.drawn[0] <= value)) / (DRAWS + 1)
 
     def below(self, value: float) -> float:
-        return _share(self.drawn[1], DRAWS - np.searchsorted(self.drawn[1], value, side="left"))
+        return (1 + np.count_nonzero(self.drawn[1] >= value)) / (DRAWS + 1)
 
     def limits(self, alpha: float) -> tuple[float, float]:
-        place = _place(alpha, DRAWS)
-        return float(self.drawn[0][place - 1]), float(self.drawn[1][DRAWS - place])
+        place, (low, high) = _place(alpha, DRAWS), self.drawn
+        return float(np.partition(low, place - 1)[place - 1]), float(np.partition(high, DRAWS - place)[DRAWS - place])
 
     def reach(self, alpha: float, times: float) -> float:
         # The further number has a share of the weight that is exponential, with a mean of one number's; the rest is
@@ -101,7 +101,7 @@ class Bounded:
 
     @cached_property
     def drawn(self) -> tuple[Matrix, Matrix]:
-        """Sorted draws of the mean with the further number, as it is for the lower and for the upper limit."""
+        """Draws of the mean with the further number, as it is for the lower and for the upper limit."""
         return drawn(self.numbers[None], np.array([[self.least, self.most]]))[0]
 
 
@@ -116,8 +116,8 @@ def drawn(rows: Matrix, bounds: Matrix) -> list[tuple[Matrix, Matrix]]:
         weights, total = _weights(size + 1, start, min(each, DRAWS - start))
         sums, further = weights[:, :-1] @ columns, weights[:, -1:]
         found.append(np.stack([sums + further * least, sums + further * most]) / total)
-    ends = np.concatenate(found, axis=1).astype(np.float64) * scale
-    return [(np.sort(ends[0, :, row]), np.sort(ends[1, :, row])) for row in range(len(rows))]
+    ends = np.ascontiguousarray(np.concatenate(found, axis=1).transpose(2, 0, 1), dtype=np.float64)
+    return [(low * by, high * by) for (low, high), by in zip(ends, scale, strict=True)]
 
 
 @lru_cache(maxsize=12)

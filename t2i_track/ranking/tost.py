@@ -15,7 +15,7 @@ from t2i_track.metrics.registry import rankable, score_info
 from t2i_track.metrics.uncertainty import MIN_GROUPS, Interval
 from t2i_track.ranking.differences import holm
 from t2i_track.ranking.limits import Known, known
-from t2i_track.ranking.margin import POWER
+from t2i_track.ranking.margin import MOST_IMAGES, POWER
 from t2i_track.ranking.pair import matched, prompt_changes
 from t2i_track.ranking.rows import ImageRow, RunRow, Score, differ_in_pictures, direction, protocol_difference
 
@@ -157,12 +157,22 @@ def decide(found: Sequence[Known | None], margin: float, alpha: float) -> list[D
 def _times(found: Known, margin: float, alpha: float) -> float:
     """So many times the numbers probably (``POWER``) decide, if the difference that was seen is the true one."""
     gap = abs(found.mean)
-    for times in 1.02 ** np.arange(1, 700):
+    near, far = (gap - margin, math.inf) if gap > margin else (margin - gap, margin + gap)
+
+    def enough(times: float) -> bool:
         reach, error = found.reach(alpha, times), found.error / math.sqrt(times)
-        near, far = (gap - margin, math.inf) if gap > margin else (margin - gap, margin + gap)
-        if _normal(near - reach, error) + _normal(far - reach, error) - 1 >= POWER:
-            return float(times)
-    return math.inf
+        return _normal(near - reach, error) + _normal(far - reach, error) - 1 >= POWER
+
+    most = 1.0
+    while not enough(most):
+        most *= 2
+        if most > MOST_IMAGES:
+            return math.inf
+    least = most / 2
+    for _ in range(6):
+        middle = (least + most) / 2
+        least, most = (least, middle) if enough(middle) else (middle, most)
+    return most
 
 
 def _normal(value: float, error: float) -> float:
