@@ -64,8 +64,6 @@ def test_a_meter_that_fails_later_is_left_out(powercap: Path) -> None:
 
 
 def test_the_gpu_is_found_by_its_uuid(powercap: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
     millijoules = iter((1000, 5000, 7500))
     fake = SimpleNamespace(
         nvmlInit=lambda: None,
@@ -73,7 +71,8 @@ def test_the_gpu_is_found_by_its_uuid(powercap: Path, monkeypatch: pytest.Monkey
         nvmlDeviceGetTotalEnergyConsumption=lambda handle: next(millijoules) if handle == "handle" else None,
     )
     monkeypatch.setitem(sys.modules, "pynvml", fake)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", {"cuda:1": SimpleNamespace(uuid="abc")}.__getitem__)
+    cuda = SimpleNamespace(get_device_properties={"cuda:1": SimpleNamespace(uuid="abc")}.__getitem__)
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
     assert Meter("cuda:1").read() == {"cpu_joules": 0.0, "gpu_joules": pytest.approx(2.5)}
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert Meter("cuda:1").read() == {"cpu_joules": 0.0}
