@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 
+from benchmarks.peers import as_users_have
 from t2i_track import assets
 
 BARE = """
@@ -27,7 +28,7 @@ StableDiffusionPipeline.from_pretrained(sys.argv[1])
 def took(command: Sequence[str], folder: str) -> tuple[float, float]:
     """Seconds by the clock and of the processor."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    subprocess.run(command, cwd=folder, env=as_users_have(), check=True, capture_output=True)
     wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 

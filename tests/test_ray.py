@@ -208,6 +208,7 @@ def test_a_driver_that_is_killed_is_resumed(
 ) -> None:
     one_thread()
     words = ["generate", "--num", "200", "--steps", "2", "--batch-size", "4", "--device", "cpu", "--no-evaluate"]
+    words += ["--experiment", "tests"]
     command = [sys.executable, "-m", "t2i_track", *words, "--address", nodes.address, "--workers", "1"]
     places = ["--home", str(workspace.home), "--tracking-uri", tracker.uri]
     driver = subprocess.Popen([*command, *places], cwd=tmp_path, stdout=subprocess.DEVNULL)

@@ -19,7 +19,6 @@ from t2i_track.files import link
 from t2i_track.images import png
 from t2i_track.images.decoding import Note
 from t2i_track.runs import launch
-from t2i_track.runs import reuse as reusing
 from t2i_track.runs import sweep as sweeping
 from t2i_track.runs.generate import Generator
 from t2i_track.runs.grid import build

@@ -21,6 +21,7 @@ from t2i_track.db.models import Run
 from t2i_track.errors import SettingsError
 from t2i_track.images.adapters import Adapters
 from t2i_track.images.encoding import PromptEncoder
+from t2i_track.images.executors import Loaded, Prepared
 from t2i_track.images.families import FAMILIES
 from t2i_track.images.fits import require_fit
 from t2i_track.images.model import configs_in
@@ -83,16 +84,21 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 def store(session: Session, settings: Settings) -> Run:
     """A finished run in the database; nothing of it is made."""
     plan = Plan(settings=settings, manifest=from_prompts(["a", "b"]), experiment="walk", run_name="run")
-    loaded: Any = SimpleNamespace(
+    loaded = Loaded(
         revision=settings.revision or "",
         weights_sha256="w" * 64,
         pipeline_class="StableDiffusionPipeline",
-        pipe=StableDiffusionPipeline(),
-        family=FAMILIES["StableDiffusionPipeline"],
-        configs={"unet": {}, "scheduler": {}},
         adapters=Adapters(),
+        dtype=str(settings.dtype),
+        device=str(settings.device),
+        scheduler_config={},
+        environment={"threads": 1, "versions": {}},
+        machine={},
+        seconds=None,
     )
-    run = create_run(session, plan, resolved(settings), loaded)
+    call = FAMILIES["StableDiffusionPipeline"].call_arguments(settings)
+    prepared = Prepared(loaded, settings, call, 2, [], False, 0)
+    run = create_run(session, plan, resolved(settings), prepared)
     run.seconds_per_image = 1.0
     session.flush()
     return run
@@ -101,9 +107,7 @@ def store(session: Session, settings: Settings) -> Run:
 @pytest.fixture(scope="module")
 def stored(workspace: Workspace) -> dict[str, str]:
     """Setting -> the run in which it alone was changed; "" is the run in which none was."""
-    here = {"threads": 1, "versions": {}, "git_commit": None}  # of a machine that has every device
-    with pytest.MonkeyPatch.context() as patch, workspace.begin() as session:
-        patch.setattr("t2i_track.runs.plan.environment", lambda _device: here)
+    with workspace.begin() as session:
         runs = {"": store(session, base()).uuid}
         runs |= {name: store(session, changed(name)).uuid for name in DECLARED}
     return runs

@@ -43,6 +43,7 @@ def run_sections(record: Mapping[str, Any], files: Sequence[str]) -> list[Sectio
         _scores(record["scores"]),
         _failures(record["failures"]),
         Section("Environment", _spoken(record["environment"])),
+        Section("Workers", lines=record["workers"]),
         Section("Pictures", pictures, lines=[*files, *left]),
     ]
 

@@ -154,6 +154,17 @@ def store_worker(session: Session, facts: Mapping[str, Any]) -> int:
     return found
 
 
+def workers_of(session: Session, run: Run) -> list[Worker]:
+    """Those that made pictures of the run."""
+    ids = select(Image.worker_id).where(Image.run_id == run.id, Image.worker_id.is_not(None)).distinct()
+    return list(session.scalars(select(Worker).where(Worker.id.in_(ids)).order_by(Worker.id)))
+
+
+def threads_of_workers(session: Session, run: Run) -> dict[int, int]:
+    """How many each of them had, by their ids."""
+    return {worker.id: worker.environment["threads"] for worker in workers_of(session, run)}
+
+
 def finish_run(session: Session, run: Run, status: RunStatus, error: str | None = None) -> None:
     """Close a run: its status, its end, the reason, and the mean cost of its images."""
     run.status = status

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from t2i_track.errors import MetricError
-from t2i_track.metrics.measurement import Measurement
 from t2i_track.metrics.rows import Matrix, Rows, Vector, blocks, spans
+
+if TYPE_CHECKING:
+    from t2i_track.metrics.measurement import Measurement
 
 BLOCK = 256
 """Rows whose distances to everything else are held at a time."""

@@ -31,7 +31,7 @@ from t2i_track.progress import progress
 from t2i_track.runs import joining, projection, record
 from t2i_track.runs.adapters import recorded_files, require_same_files, same_setting
 from t2i_track.runs.content import PROGRESS
-from t2i_track.runs.notes import stored_notes
+from t2i_track.runs.notes import mixed, stored_notes
 from t2i_track.runs.plan import (
     FRESH,
     MARK_AI,
@@ -264,6 +264,8 @@ class Generator:
         with self._workspace.begin() as session:
             stored = session.get_one(Run, run.id)
             stored.config = {**stored.config, "cost": {**stored.config.get("cost", {}), **(cost or {})}}
+            if status is RunStatus.FINISHED:
+                stored.config = {**stored.config, **mixed(session, stored)}
             lineage.finish_run(session, stored, status, reason)
         return projection.send(self._workspace, self._tracker, run)
 

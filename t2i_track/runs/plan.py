@@ -15,8 +15,6 @@ from t2i_track.db import lineage
 from t2i_track.db.models import ManifestEntry, Prompt, Run, RunStatus
 from t2i_track.environment import driver
 from t2i_track.errors import SettingsError
-from t2i_track.prompts.manifest import Manifest
-from t2i_track.runs.adapters import files_record
 from t2i_track.runs.notes import NOTES
 from t2i_track.settings import DECLARED, Resolved, Settings, Values
 from t2i_track.texts import unstorable
@@ -24,6 +22,7 @@ from t2i_track.workspace import IN_HOME, PLACES
 
 if TYPE_CHECKING:
     from t2i_track.images.executors import Prepared
+    from t2i_track.prompts.manifest import Manifest
 
 
 RESOLVED = "resolved"
@@ -141,6 +140,8 @@ def resolved_by(plan: Plan, stored: Values, prepared: Prepared) -> Resolved:
 
 def create_run(session: Session, plan: Plan, resolved: Resolved, prepared: Prepared) -> Run:
     """Store a new run, with its model and manifest."""
+    from t2i_track.runs.adapters import files_record  # not for those who read runs: it knows the files of models
+
     values, loaded = resolved.settings, prepared.loaded
     model = lineage.store_model(
         session,

@@ -46,6 +46,10 @@ def picture_record(run: Run) -> dict[str, Any]:
 
 
 def stored_record(session: Session, image: Image) -> dict[str, Any]:
-    """What the image's picture has in common with its run's, but for a negative prompt of its own."""
+    """What the image's picture has in common with its run's, but for a negative prompt and a worker of its own."""
     own = lineage.negative_of(session, image)
-    return {**picture_record(image.run), **({} if own is None else {"negative_prompt": own})}
+    return {
+        **picture_record(image.run),
+        **({} if own is None else {"negative_prompt": own}),
+        **({} if image.worker is None else {"threads": image.worker.environment["threads"]}),
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import PurePath
 from typing import Any
@@ -11,7 +12,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, joinedload
 
 from t2i_track.db import lineage
-from t2i_track.db.models import Base, Image, ImageScore, Label, MetricValue, Run, RunStatus
+from t2i_track.db.models import Base, Image, ImageScore, Label, MetricValue, Run, RunStatus, Worker
 from t2i_track.errors import NotFound
 from t2i_track.images.png import parameters_text
 from t2i_track.runs import labels
@@ -116,6 +117,7 @@ def run_record(session: Session, workspace: Workspace, run: Run) -> dict[str, An
         record["manifest"]["negative_prompts"] = len(own)
     record["tags"] = lineage.tags_of(session, [run.id]).get(run.id, {})
     record["images"] = lineage.image_counts(session, [run.id]).get(run.id, 0)
+    record["workers"] = [maker_of(worker.environment, worker) for worker in lineage.workers_of(session, run)]
     record["reused"] = lineage.reused_count(session, run.id)
     record["folder"] = _folder(session, workspace, run)
     record["scores"] = [
@@ -127,6 +129,12 @@ def run_record(session: Session, workspace: Workspace, run: Run) -> dict[str, An
     ]
     record["failures"] = [asdict(rate) for rate in labels.rates(session, [run.uuid])]
     return record
+
+
+def maker_of(environment: Mapping[str, Any], worker: Worker) -> str:
+    """A worker in words: where it ran, and on what."""
+    on = environment.get("gpu") or f"{worker.device}, {environment['threads']} threads"
+    return f"{worker.host} process {worker.process} ({on})"
 
 
 def _folder(session: Session, workspace: Workspace, run: Run) -> str:
@@ -155,7 +163,8 @@ def image_record(session: Session, workspace: Workspace, image: Image) -> dict[s
     said = session.scalars(select(Label).where(Label.image_id == image.id).order_by(Label.created_at))
     others, count = siblings(session, workspace, image)
     return {
-        **_columns(image, leave_out={"run_id", "prompt_id"}),
+        **_columns(image, leave_out={"run_id", "prompt_id", "worker_id"}),
+        "worker": None if image.worker is None else maker_of(image.worker.environment, image.worker),
         "file": str(workspace.image_path(image)),
         "prompt": image.prompt.text,
         "run": image.run.uuid,

@@ -123,7 +123,8 @@ def _runs(session: Session, addresses: Sequence[str]) -> list[Run]:
 
 def stored_rows(session: Session, workspace: Workspace, run: Run) -> Iterator[_Row]:
     """The run's images, with what is wrong with their rows by themselves."""
-    names = ("id", "path", "sha256", "pixels_sha256", "height", "width", "made_by", "note", "batch_size", "prompt_id")
+    names = ("id", "path", "sha256", "pixels_sha256", "height", "width", "made_by", "note", "batch_size", "prompt_id",
+             "worker_id")  # fmt: skip
     own = ("prompt_index", "replicate", "seed", "tokens", "truncated")
     query = (
         select(*(getattr(Image, name) for name in (*names, *own)), Prompt.text, Prompt.sha256)
@@ -137,11 +138,14 @@ def stored_rows(session: Session, workspace: Workspace, run: Run) -> Iterator[_R
     # As JSON has it, which is what stands in the files.
     negatives = lineage.own_negatives(session, run.manifest_id, run.num)
     common = None if run.origin is not None else json.loads(json.dumps(picture_record(run)))
+    threads = lineage.threads_of_workers(session, run)
     for *values, text, digest in session.execute(query):
         row: dict[str, Any] = dict(zip((*names, *own), values, strict=True))
         place = {name: row[name] for name in own} | {"prompt": text}
         if row["prompt_index"] in negatives:
             place["negative_prompt"] = negatives[row["prompt_index"]]
+        if row["worker_id"] is not None:
+            place["threads"] = threads[row["worker_id"]]
         record = None if common is None else _record(common, row, place)
         expected = Expected(
             workspace.home / row["path"], row["sha256"], row["pixels_sha256"], (row["height"], row["width"]), record

@@ -63,15 +63,17 @@ class Actor:
     def make(self, jobs: Sequence[Job], spec: Spec) -> Made:
         """The records of these jobs, once all their files are complete."""
         _require_seen(spec.folder)
-        pictures = self._worker.pictures(jobs, spec)
-        some = writing.write(pictures, spec.folder, spec.record, spec.settings.batch_size, marked=spec.marked)
         device = str(spec.settings.device)
+        here = environment(device)
+        record = {**spec.record, "threads": here["threads"]}
+        pictures = self._worker.pictures(jobs, spec)
+        some = writing.write(pictures, spec.folder, record, spec.settings.batch_size, marked=spec.marked)
         return Made(
             records=[record for records in some for record in records],
             host=platform.node(),
             process=os.getpid(),
             device=device,
-            environment=environment(device),
+            environment=here,
             machine=machine(device),
             peak_memory=peak_memory_bytes(device),
             package=package_sha256(),
