@@ -1,6 +1,6 @@
 """How often "equivalent" is false, and how many images it takes: the tables of docs/equivalence.md.
 
-    python -m benchmarks.equivalence [--trials 500] [--only means|several|distances|power|decide|alternatives]
+    python -m benchmarks.equivalence [--trials 500] [--only check|means|several|seeds|distances]
 
 Each world draws the scores of a base and of runs over shared prompts, whose true difference is the margin exactly. So
 every "equivalent" is false, and every "worse" or "better" too, since these say: by more than the margin. Beside our
@@ -236,14 +236,14 @@ def main() -> None:
         true_differences()
     if args.only in (None, "means", "several"):
         print(title + "\n" + "|---" * 8 + "|")
-        for runs in {"means": (1,), "several": (4,)}.get(args.only, (1, 4)):
-            for name in MEANS:
-                for prompts in SIZES:
-                    print(false_claims(name, prompts, runs, args.trials), flush=True)
+    for runs, sizes, only in ((1, SIZES, "means"), (4, (64, 256), "several")):
+        for name in MEANS if args.only in (None, only) else ():
+            for prompts in sizes:
+                print(false_claims(name, prompts, runs, args.trials), flush=True)
     if args.only in (None, "seeds"):
         print("| world | prompts | true difference | called equivalent | of these false |\n" + "|---" * 5 + "|")
         for name in MEANS:
-            for prompts in SIZES:
+            for prompts in (64, 256, 1024):
                 print(by_seeds(name, prompts, args.trials), flush=True)
     if args.only in (None, "distances"):
         print("| spread | images | false 'equivalent' | false 'worse' | equal |\n" + "|---" * 5 + "|")
