@@ -241,7 +241,7 @@ def main() -> None:
             for prompts in sizes:
                 print(false_claims(name, prompts, runs, args.trials), flush=True)
     if args.only in (None, "seeds"):
-        print("| world | prompts | true difference | called equivalent | of these false |\n" + "|---" * 5 + "|")
+        print("| world | prompts | true difference | called equivalent | falsely |\n" + "|---" * 5 + "|")
         for name in MEANS:
             for prompts in (64, 256, 1024):
                 print(by_seeds(name, prompts, args.trials), flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from t2i_track.metrics.registry import score_info
 from t2i_track.ranking.describe import Cells, shown_value
 from t2i_track.ranking.equivalence import WORST, Candidate, Equivalence
 from t2i_track.ranking.margin import about
@@ -34,7 +35,11 @@ def _took(spent: Spent) -> str:
 
 
 def _default(found: Equivalence) -> str:
-    return ", the score's own margin: no run of another seed says more" if found.margin.source == "default" else ""
+    if found.margin.source != "default":
+        return ""
+    info = score_info(found.by)
+    more = ": no run of another seed tells one" if info is not None and info.mean else ""
+    return f", the score's own margin{more}"
 
 
 def compared(found: Equivalence) -> tuple[list[str], Cells]:
