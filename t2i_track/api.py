@@ -220,6 +220,7 @@ def evaluate(
     protocol: str | None = None,
     device: str | None = None,
     skip_bad: bool = False,
+    shared_prompts: bool = False,
     address: str | None = None,
     workers: int | None = None,
     gpus_per_worker: float | None = None,
@@ -243,6 +244,7 @@ def evaluate(
         protocol: a named protocol: refuse runs that do not follow it, and measure as it says.
         device: where features are made; default: cuda, else mps, else cpu.
         skip_bad: score the rest where pictures are unreadable, changed or of another size.
+        shared_prompts: score the prompts that all of the runs have, and no others, so that they can be compared.
         address, workers, gpus_per_worker, cpus_per_worker, mixed: make features by workers, as for ``generate``.
         tracking_uri, home, db_url: as for ``generate``.
 
@@ -268,6 +270,7 @@ def evaluate(
         device=device,
         skip_bad=skip_bad,
         protocol=protocol,
+        shared_prompts=shared_prompts,
     )
     if folders.are_folders(workspace, runs):
         return Evaluation(tuple(folders.score(workspace, [Path(folder) for folder in runs], request)))
