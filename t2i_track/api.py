@@ -22,8 +22,9 @@ from t2i_track.workspace import DEFAULT_HOME, Workspace
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from t2i_track.db.copying import Copied
     from t2i_track.images.executors import Cluster
-    from t2i_track.ranking import Comparison, Decided, PairComparison
+    from t2i_track.ranking import Comparison, Decided, Equivalence, PairComparison
     from t2i_track.runs.export import Export
     from t2i_track.runs.imports import Import
     from t2i_track.runs.launch import Outcome
@@ -236,6 +237,7 @@ def evaluate(
     protocol: str | None = None,
     device: str | None = None,
     skip_bad: bool = False,
+    shared_prompts: bool = False,
     address: str | None = None,
     workers: int | None = None,
     gpus_per_worker: float | None = None,
@@ -259,6 +261,7 @@ def evaluate(
         protocol: a named protocol: refuse runs that do not follow it, and measure as it says.
         device: where features are made; default: cuda, else mps, else cpu.
         skip_bad: score the rest where pictures are unreadable, changed or of another size.
+        shared_prompts: score the prompts that all of the runs have, and no others, so that they can be compared.
         address, workers, gpus_per_worker, cpus_per_worker, mixed: make features by workers, as for ``generate``.
         tracking_uri, home, db_url: as for ``generate``.
 
@@ -284,6 +287,7 @@ def evaluate(
         device=device,
         skip_bad=skip_bad,
         protocol=protocol,
+        shared_prompts=shared_prompts,
     )
     if folders.are_folders(workspace, runs):
         return Evaluation(tuple(folders.score(workspace, [Path(folder) for folder in runs], request)))
@@ -302,15 +306,17 @@ def compare(
     where: str | None = None,
     by: str | None = None,
     within: str | float | None = None,
+    equivalent_to: str | None = None,
     report: str | Path | None = None,
     picture: str | Path | None = None,
     tracking_uri: str | None = None,
     home: Home = None,
     db_url: str | None = None,
-) -> Comparison | PairComparison | Decided:
+) -> Comparison | PairComparison | Equivalence | Decided:
     """Rank runs by a score, with intervals and one recommended setting; exactly two runs are compared prompt by prompt.
 
-    Of a sweep that was made in rounds these are its decisions, which nothing tests again.
+    With ``equivalent_to`` runs are held against that one instead (docs/equivalence.md). Of a sweep that was made in
+    rounds these are its decisions, which nothing tests again (docs/adaptive.md).
 
     Args:
         *runs: addresses; default: all runs.
@@ -320,6 +326,7 @@ def compare(
         by: the score to rank by; default: the first that can tell these runs apart (docs/compare.md).
         within: how much worse than the best still counts as good: in units of the score, or ``"2%"`` of the best
             value; default: the score's own margin (docs/compare.md).
+        equivalent_to: the address of a run: is each of the others as good within a margin, worse, or undecided?
         report: also write a static HTML report here; of a sweep's runs it goes to the sweep's MLflow run too.
         picture: of exactly two runs: a PNG of the prompts that change most, side by side.
         tracking_uri, home, db_url: as for ``generate``.
@@ -331,6 +338,13 @@ def compare(
 
     workspace = _workspace(home, db_url)
     page = None if report is None else Path(report)
+    if equivalent_to is not None:
+        from t2i_track.runs.equivalence import equivalent_to as held_against
+
+        return held_against(
+            workspace, equivalent_to, runs, experiment=experiment, sweep=sweep, where=where, by=_metric(by),
+            within=within, report=page, picture=None if picture is None else Path(picture),
+        )  # fmt: skip
     if len(runs) == 2 and where is None:
         drawn = None if picture is None else Path(picture)
         return comparing.pair(workspace, runs[0], runs[1], within=within, report=page, picture=drawn)
@@ -518,6 +532,28 @@ def import_pictures(
         reference=_text(reference),
         tracking_uri=tracking_uri,
     )
+
+
+def copy_database(to: str, *, home: Home = None, db_url: str | None = None) -> Copied:
+    """Copy the run database into another, SQLite or PostgreSQL, and compare both row by row; it is only read.
+
+    What is copied is the database as it is now, also where runs are being made. The same call goes on where one was
+    stopped, and until it has ended no command takes what is there for a database. Pictures stay where they are.
+
+    Args:
+        to: an SQLAlchemy URL of a database that is not there yet, or empty.
+        home, db_url: of the database that is copied, as for ``generate``.
+
+    Returns:
+        ``tables``: of each its rows and a hash over them, equal on both sides; and ``notes``.
+
+    Raises:
+        t2i_track.errors.DatabaseError: there are other rows, or it cannot take some. t2i_track.errors.Busy: another
+            process is copying there.
+    """
+    from t2i_track.db.copying import copy
+
+    return copy(_workspace(home, db_url).url, to)
 
 
 def open_database(home: Home = None, *, db_url: str | None = None) -> Session:

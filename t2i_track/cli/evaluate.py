@@ -73,6 +73,9 @@ def _names(_ctx: click.Context, _param: click.Parameter, value: str | None) -> t
 @click.option(
     "--skip-bad", is_flag=True, help="Score the rest where pictures are unreadable, changed or of another size."
 )
+@click.option(
+    "--shared-prompts", is_flag=True, help="Score only the prompts that all of the runs have, to compare their scores."
+)
 @workers_options
 @format_option("table", "json", "csv", "markdown")
 @tracking_option

@@ -17,7 +17,7 @@ from t2i_track.metrics.measurable import checked
 from t2i_track.metrics.measurement import Measurement
 from t2i_track.metrics.metric import Kind, Metric
 from t2i_track.metrics.prompts import GROUPING
-from t2i_track.metrics.protocol import ProtocolRecord, of_device, of_pictures, versions
+from t2i_track.metrics.protocol import SCORED, ProtocolRecord, of_device, of_pictures, versions
 from t2i_track.metrics.recorded import changed
 from t2i_track.metrics.reference import Reference
 from t2i_track.metrics.rows import Score
@@ -69,6 +69,8 @@ class _Plan:
     native: Size
     parameters: Mapping[str, Any]
     device: str
+    only: str | None
+    """Of the set of prompts, where not all of the run's are scored."""
 
     def protocol(self, metric: Metric, images: Sequence[ImageItem], reference: Reference | None) -> ProtocolRecord:
         extractor = self.extractors[metric.layers[0]]
@@ -95,7 +97,8 @@ class _Plan:
     def _pictures(self, scored: Sequence[ImageItem]) -> dict[str, Any]:
         places = {(image.prompt_index, image.replicate) for image in self.images}
         left_out = places.difference((image.prompt_index, image.replicate) for image in scored)
-        return of_pictures(1 + max(replicate for _, replicate in places), left_out)
+        only = {} if self.only is None else {SCORED: self.only}
+        return {**of_pictures(1 + max(replicate for _, replicate in places), left_out), **only}
 
 
 def evaluate(
@@ -111,6 +114,7 @@ def evaluate(
     size: Size | None = None,
     resize: int | None = None,
     parameters: Mapping[str, Any] | None = None,
+    only: str | None = None,
     skip_bad: bool = False,
     known: Container[tuple[str, str]] | None = None,
     progress: Progress | None = None,
@@ -134,6 +138,7 @@ def evaluate(
         resize: side of the square to which all pictures are brought first; default: reference pictures are brought to
             the size of the run's.
         parameters: of metrics, by torch-fidelity's names (``isc_splits``, ``kid_subset_size``, …).
+        only: hash of the set of prompts, where the images are those of some of the run's prompts.
         skip_bad: score the rest where some pictures are unreadable, changed or of another size.
         known: pairs of score name and protocol fingerprint (as keys of a mapping, or in a set) to leave out.
         progress: called with inputs done and in all while features are made.
@@ -149,7 +154,7 @@ def evaluate(
     """
     known = known if known is not None else ()
     plan = _plan(
-        images, metrics, extractor, reference, clip, cache_dir, weights, size, resize, parameters or {}, device
+        images, metrics, extractor, reference, clip, cache_dir, weights, size, resize, parameters or {}, device, only
     )
     wanted = [m for m in plan.metrics if not m.is_known(plan.protocol(m, images, reference).fingerprint, known)]
     if not wanted:
@@ -188,10 +193,11 @@ def plan(
     resize: int | None = None,
     parameters: Mapping[str, Any] | None = None,
     device: str = "cpu",
+    only: str | None = None,
 ) -> dict[str, ProtocolRecord]:
     """The protocol of each metric that ``evaluate`` would use if all images can be read; opens at most headers."""
     made = _plan(
-        images, metrics, extractor, reference, clip, cache_dir, weights, size, resize, parameters or {}, device
+        images, metrics, extractor, reference, clip, cache_dir, weights, size, resize, parameters or {}, device, only
     )
     return {metric.word: made.protocol(metric, images, reference) for metric in made.metrics}
 
@@ -208,6 +214,7 @@ def _plan(
     resize: int | None,
     parameters: Mapping[str, Any],
     device: str,
+    only: str | None,
 ) -> _Plan:
     wanted = checked(metrics, images, reference, clip, parameters)
     native = size or common_size(images)
@@ -229,7 +236,7 @@ def _plan(
         if reference is not None and metric.reference == "statistics":
             reference.require_dimension(extractors[metric.layers[0]].dimension())
     side = (resize, resize) if resize else native
-    return _Plan(tuple(images), wanted, extractors, reference, side, native, parameters, device)
+    return _Plan(tuple(images), wanted, extractors, reference, side, native, parameters, device, only)
 
 
 def _measure(

@@ -11,6 +11,8 @@ from typing import Any
 
 IMAGES_PER_PROMPT, LEFT_OUT = "images_per_prompt", "left_out_sha256"
 """Among the parameters, see ``of_pictures``."""
+SCORED = "scored_prompts_sha256"
+"""Among the parameters where only prompts that other runs have too were scored: of their set (``Prompts.sha256``)."""
 DEVICE = "device"
 """Among the versions, see ``of_device``."""
 

@@ -3,6 +3,7 @@
 from t2i_track.ranking.comparison import Comparison, compare
 from t2i_track.ranking.decided import Decided
 from t2i_track.ranking.describe import as_json
+from t2i_track.ranking.equivalence import Equivalence, equivalence
 from t2i_track.ranking.pair import PairComparison, compare_two
 from t2i_track.ranking.rows import ImageRow, RunRow, Score, direction, protocol_label
 from t2i_track.ranking.where import where
@@ -10,6 +11,7 @@ from t2i_track.ranking.where import where
 __all__ = [
     "Comparison",
     "Decided",
+    "Equivalence",
     "ImageRow",
     "PairComparison",
     "RunRow",
@@ -18,6 +20,7 @@ __all__ = [
     "compare",
     "compare_two",
     "direction",
+    "equivalence",
     "protocol_label",
     "where",
 ]

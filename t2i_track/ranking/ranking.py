@@ -100,9 +100,14 @@ def _pictures(row: RunRow) -> str:
 
 
 def _anew(row: RunRow, by: str, peer: RunRow | None) -> str:
-    """How a run can be measured as its peer was, where that is a question of options."""
+    """How a run can be measured as its peer was, where that is a question of options or of prompts."""
     ours, theirs = row.score(by), None if peer is None else peer.score(by)
-    if ours is None or theirs is None or ours.options == theirs.options or _fewer(row, peer):
+    if peer is None or ours is None or theirs is None:
+        return ""
+    if _fewer(row, peer):
+        words = ["t2i evaluate", row.run[:8], peer.run[:8], "--metrics", word_of(by), theirs.options]
+        return f"; `{' '.join(filter(None, words))} --shared-prompts` measures them on the prompts that both have"
+    if ours.options == theirs.options:
         return ""
     return f"; {_measuring(row, by, peer)} measures it alike"
 

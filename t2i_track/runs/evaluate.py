@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from t2i_track.db import lineage
-from t2i_track.db.models import Image, MetricValue, Protocol, Run, RunStatus
+from t2i_track.db.models import Image, MetricValue, Prompt, Protocol, Run, RunStatus
 from t2i_track.errors import BadImages, MetricError, T2IError
 from t2i_track.images.decoding import Note
 from t2i_track.images.executors import Executor
@@ -21,6 +21,7 @@ from t2i_track.metrics.evaluate import EvaluationResult, evaluate, plan
 from t2i_track.metrics.extractors import resolve
 from t2i_track.metrics.inputs import ImageItem
 from t2i_track.metrics.measurable import default_metrics, too_small_for
+from t2i_track.metrics.prompts import Prompts
 from t2i_track.metrics.protocol import ProtocolRecord
 from t2i_track.metrics.recorded import changed
 from t2i_track.metrics.reference import Reference, open_reference
@@ -142,10 +143,11 @@ def score(
         reference = reference_of(session, workspace, request, runs)
         for run in runs:
             _require_images(session, run)
+        shared = _shared_prompts(session, runs) if request.shared_prompts else None
     workspace.require_writable()
     if executor is not None and executor.device is not None and request.device is None:
         request = dataclasses.replace(request, device=executor.device)
-    scored = [_score_one(workspace, tracker, run, request, reference, options, executor) for run in runs]
+    scored = [_score_one(workspace, tracker, run, request, reference, options, executor, shared) for run in runs]
     if any(one.measured for one in scored):
         _send_peers(workspace, tracker, runs)
     return scored
@@ -169,9 +171,11 @@ def _score_one(
     reference: Reference | None,
     options: str,
     executor: Executor | None,
+    only: frozenset[str] | None,
 ) -> Scored:
     with workspace.reading() as session:
-        items, left_out = finite_items(session, run, run_items(session, workspace, run), request.skip_bad)
+        items = [item for item in run_items(session, workspace, run) if only is None or item.prompt in only]
+        items, left_out = finite_items(session, run, items, request.skip_bad)
         embedded = is_embedded(session, run)
         known = known_scores(session, run)
     extractor, clip = request.networks(embedded)
@@ -191,6 +195,7 @@ def _score_one(
         "size": (run.width, run.height),
         "resize": request.resize,
         "parameters": request.parameters,
+        "only": None if only is None else Prompts.of(sorted(only)).sha256,
     }
     planned = plan(items, **shared, device=device_kind(request.device))
     if _all_known(planned, known):
@@ -210,6 +215,21 @@ def _score_one(
         left_out += too_small_for(extractor, reference, clip, items)
     found = dataclasses.replace(found, warnings=[*left_out, *found.warnings])
     return _scored(workspace, run, wanted, found, reference)
+
+
+def _shared_prompts(session: Session, runs: Sequence[Run]) -> frozenset[str]:
+    """The prompts that all of the runs have.
+
+    Raises:
+        MetricError: there is but one run, or they share none.
+    """
+    if len(runs) < 2:
+        raise MetricError("--shared-prompts is of several runs: name those that are to be compared")
+    made = select(Prompt.text).join(Image, Image.prompt_id == Prompt.id).distinct()
+    shared = frozenset.intersection(*(frozenset(session.scalars(made.where(Image.run_id == run.id))) for run in runs))
+    if not shared:
+        raise MetricError(f"no prompt is in all of these {len(runs)} runs: leave --shared-prompts out")
+    return shared
 
 
 def finite_items(

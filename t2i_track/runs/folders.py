@@ -51,6 +51,8 @@ def score(workspace: Workspace, folders: Sequence[Path], request: Request) -> li
     Raises:
         MetricError: and its kinds, as for runs; also for scores that read prompts, of which a folder tells none.
     """
+    if request.shared_prompts:
+        raise MetricError("--shared-prompts is of runs: nobody knows the prompts of a folder's pictures")
     if request.protocol is not None:
         request = following(request, [])
     workspace.require_writable()

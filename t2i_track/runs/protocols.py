@@ -12,13 +12,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from t2i_track.db.models import MetricValue, Protocol, Run
-from t2i_track.metrics.protocol import DEVICE, IMAGES_PER_PROMPT, LEFT_OUT, ProtocolRecord
+from t2i_track.metrics.protocol import DEVICE, IMAGES_PER_PROMPT, LEFT_OUT, SCORED, ProtocolRecord
 from t2i_track.ranking.protocols import commonest
 from t2i_track.ranking.rows import ENDED, Score, protocol_label
 from t2i_track.runs.request import EMBEDDED, RUN_LABEL, RUN_REFERENCE
-
-SCORED = "scored_prompts_sha256"
-"""Of values of earlier versions, which do not say what they left out: the prompts of what they did not."""
 
 
 class Protocols:
@@ -52,7 +49,7 @@ class Protocols:
         if images_per_prompt > 1:
             said.setdefault(IMAGES_PER_PROMPT, images_per_prompt)
         if prompts is not None and LEFT_OUT not in said:
-            said[SCORED] = prompts
+            said[SCORED] = prompts  # which earlier versions did not say of what they left out
         fingerprint = stored.fingerprint
         if said != stored.parameters:
             fingerprint = replace(record_of(stored), parameters=said).fingerprint

@@ -27,6 +27,10 @@ EVALUATED = "evaluated"
 """Key of ``Run.config``: by the fingerprint of a protocol, the options of `t2i evaluate` that led to it."""
 
 
+FLAGS = ("skip_bad", "shared_prompts")
+"""What of a request is on or off."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What to measure and with what; None: what suits the run's prompts."""
@@ -41,6 +45,8 @@ class Request:
     device: str | None = None
     skip_bad: bool = False
     protocol: str | None = None
+    shared_prompts: bool = False
+    """Score the prompts that all of the runs have, and no others."""
 
     def options(self) -> str:
         """The options of `t2i evaluate` that say the same, but for which scores."""
@@ -48,10 +54,11 @@ class Request:
         given = {
             named.get(name, name): value
             for name, value in vars(self).items()
-            if name not in ("metrics", "parameters", "skip_bad") and value is not None
+            if name not in ("metrics", "parameters", *FLAGS) and value is not None
         }
         words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
-        return shlex.join([*words, *(["--skip-bad"] if self.skip_bad else [])])
+        flags = [f"--{name.replace('_', '-')}" for name in FLAGS if getattr(self, name)]
+        return shlex.join([*words, *flags])
 
     def networks(self, embedded: bool) -> tuple[str, str | None]:
         """The extractor and the CLIP model, if any, for prompts that are, or are not, all embedded captions."""
