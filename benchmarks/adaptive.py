@@ -337,8 +337,7 @@ def main() -> None:
     if args.only in (None, "replays") and args.home is not None:
         names, columns = stored(args.home, args.sweep)
         for margin in args.margins:
-            for most in (512, MOST):
-                print(replays(names, columns, margin, args.trials, most), flush=True)
+            print(replays(names, columns, margin, args.trials, MOST), flush=True)
     if args.only in (None, "images"):
         for name in args.worlds:
             for curve in (FAR, CLOSE):
