@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from t2i_track.db.copying import Copied
     from t2i_track.images.executors import Cluster
-    from t2i_track.ranking import Comparison, PairComparison
+    from t2i_track.ranking import Comparison, Equivalence, PairComparison
     from t2i_track.runs.export import Export
     from t2i_track.runs.imports import Import
     from t2i_track.runs.launch import Outcome
@@ -290,13 +290,16 @@ def compare(
     where: str | None = None,
     by: str | None = None,
     within: str | float | None = None,
+    equivalent_to: str | None = None,
     report: str | Path | None = None,
     picture: str | Path | None = None,
     tracking_uri: str | None = None,
     home: Home = None,
     db_url: str | None = None,
-) -> Comparison | PairComparison:
+) -> Comparison | PairComparison | Equivalence:
     """Rank runs by a score, with intervals and one recommended setting; exactly two runs are compared prompt by prompt.
+
+    With ``equivalent_to`` runs are held against that one instead (docs/equivalence.md).
 
     Args:
         *runs: addresses; default: all runs.
@@ -306,6 +309,7 @@ def compare(
         by: the score to rank by; default: the first that can tell these runs apart (docs/compare.md).
         within: how much worse than the best still counts as good: in units of the score, or ``"2%"`` of the best
             value; default: the score's own margin (docs/compare.md).
+        equivalent_to: the address of a run: is each of the others as good within a margin, worse, or undecided?
         report: also write a static HTML report here; of a sweep's runs it goes to the sweep's MLflow run too.
         picture: of exactly two runs: a PNG of the prompts that change most, side by side.
         tracking_uri, home, db_url: as for ``generate``.
@@ -317,6 +321,13 @@ def compare(
 
     workspace = _workspace(home, db_url)
     page = None if report is None else Path(report)
+    if equivalent_to is not None:
+        from t2i_track.runs.equivalence import equivalent_to as held_against
+
+        return held_against(
+            workspace, equivalent_to, runs, experiment=experiment, sweep=sweep, where=where, by=_metric(by),
+            within=within, report=page, picture=None if picture is None else Path(picture),
+        )  # fmt: skip
     if len(runs) == 2 and where is None:
         drawn = None if picture is None else Path(picture)
         return comparing.pair(workspace, runs[0], runs[1], within=within, report=page, picture=drawn)

@@ -26,6 +26,8 @@ CONTIGUOUS = "contiguous"
 MEMORY_FORMATS = ("channels-last", CONTIGUOUS)
 NO_OFFLOAD = "none"
 OFFLOADS = (NO_OFFLOAD, "model", "sequential", "group")
+EVERY_STEP = 1
+"""The interval of a cache that works out every step: none."""
 UNWEIGHTED = "none"
 WEIGHTINGS = (UNWEIGHTED, "compel")
 EMBEDDED_MODEL = "shapes"
@@ -311,6 +313,11 @@ class Values:
         NO_OFFLOAD, kind=str, choices=OFFLOADS, stage=Stage.LOAD, decides=Decides.NOTHING, cost=True, later=True,
         neutral=NO_OFFLOAD, help="What waits in main memory until it is used: whole networks (model), layers"
         " (sequential), or groups of them (group); slower, for GPUs with little memory.",
+    )  # fmt: skip
+    cache_interval: int = _setting(
+        EVERY_STEP, kind=int, least=1, most=100, stage=Stage.LOAD, decides=Decides.PIXELS, cost=True, later=True,
+        neutral=EVERY_STEP, help="Attention is worked out in one of so many steps after the third, and extrapolated in"
+        " the others (TaylorSeer); Flux.1, Flux.2 klein and Qwen-Image.",
     )  # fmt: skip
     batch_size: int = _setting(
         8, kind=int, least=1, most=MOST_AT_ONCE, stage=Stage.CALL, decides=Decides.ROUNDING, cost=True,

@@ -241,6 +241,8 @@ def test_other_classes_are_refused_before_a_run_is_made(name: str, tiny: Callabl
         ("sd3", {"height": 72, "width": 64}, "height must be a multiple of 16 for Stable Diffusion 3, 3.5, not 72"),
         ("sd1", {"steps": 2000}, "scheduler pndm cannot do steps 2000"),
         ("sd-lcm", {"steps": 60}, "scheduler lcm cannot do steps 60"),
+        ("sd1", {"cache_interval": 3}, "cache_interval 3 cannot be for Stable Diffusion 1.x, 2.x, only for Flux.1 dev"),
+        ("flux-dev", {"cache_interval": 3, "steps": 3}, "cache_interval 3 would be ignored with 3 steps: the first 3"),
         ("sd1", {"clip_skip": 9}, "clip_skip 9 leaves none of the text encoder's"),
     ],
 )

@@ -97,6 +97,27 @@ def test_rows_files_chunks_and_artifacts_agree(
     assert not client.search_runs([run.info.experiment_id], "metrics.guidance > 3.5")
 
 
+def test_energy_is_kept_where_the_machine_has_a_meter(
+    workspace: Workspace, generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Meter:
+        def __init__(self, device: str) -> None:
+            self.device, self.reads = device, 0
+
+        def read(self) -> dict[str, float]:
+            self.reads += 1
+            return {f"{self.device}_joules": 10.0 * self.reads}
+
+    monkeypatch.setattr("t2i_track.runs.generate.Meter", Meter)
+    metered = generator.generate(plan(num=4))
+    monkeypatch.setattr(Meter, "read", lambda _: {})
+    bare = generator.generate(plan(num=4, seed=7))
+    with workspace.reading() as session:
+        cost = {run.uuid: run.config["cost"] for run in session.scalars(select(Run))}
+    assert (cost[metered.run]["cpu_joules"], cost[metered.run]["metered_images"]) == (20.0, 4)
+    assert not {"cpu_joules", "metered_images"} & set(cost[bare.run])
+
+
 def test_a_longer_run_begins_with_the_shorter_one(workspace: Workspace, generator: Generator) -> None:
     short = generator.generate(plan(num=2))
     long = generator.generate(plan(images_per_prompt=2))

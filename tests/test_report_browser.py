@@ -10,7 +10,7 @@ import pytest
 from ranking_rows import run, sweep, with_diversity
 from report_images import HOSTILE, images
 
-from t2i_track.ranking import compare
+from t2i_track.ranking import compare, equivalence
 from t2i_track.ranking.failures import FailureRate
 from t2i_track.report import write_report
 
@@ -301,3 +301,33 @@ def test_only_pictures_near_the_screen_are_loaded(browser: playwright.Browser, t
     last.scroll_into_view_if_needed()
     until(page, "[...document.querySelectorAll('#grid tbody tr:last-child img')].at(-1).naturalWidth > 0")
     page.close()
+
+
+def test_runs_against_a_base_are_shown_with_the_pictures_of_their_worst_prompts(
+    browser: playwright.Browser, tmp_path: Path
+) -> None:
+    of = {row.steps: row for row in sweep() if row.guidance == 7.5}
+    fast, base = of[10], of[40]
+    shown = images(tmp_path / "images", [base, fast], 40)
+    found = equivalence(base, [fast], shown, within=0.02)
+    assert len(found.candidates[0].worst) == 10
+    written = write_report(tmp_path / "r.html", compare([base, fast]), [base, fast], shown, equivalence=found)
+    complaints: list[str] = []
+    opened = browser.new_page(viewport={"width": 1280, "height": 900})
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.goto(written.as_uri())
+    section = opened.locator("#equivalence")
+    assert section.is_visible()
+    assert "worse by" in section.inner_text() or "equivalent" in section.inner_text()
+    pairs = section.locator("li .pair")
+    assert pairs.count() == 10
+    pairs.first.scroll_into_view_if_needed()
+    until(opened, "document.querySelectorAll('#equivalence .pair img')[1].naturalWidth > 0")
+    pairs.first.locator("button").nth(1).click()
+    assert opened.locator("#viewer").is_visible()
+    opened.close()
+    assert complaints == []
+
+
+def test_without_a_base_there_is_no_such_section(page: Page) -> None:
+    assert not page.locator("#equivalence").is_visible()

@@ -34,7 +34,7 @@ HOW: dict[str, dict[str, Any]] = {
     "sd1": {"negative_prompt": "grey", "clip_skip": 1, "scheduler": "euler-a"},
     "sdxl": {"negative_prompt": "grey"},
     "z-image": {"negative_prompt": "grey"},
-    "flux2-klein": {"negative_prompt": "grey"},
+    "flux2-klein": {"negative_prompt": "grey", "cache_interval": 2, "steps": 6},
 }
 
 

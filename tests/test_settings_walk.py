@@ -136,10 +136,12 @@ every = pytest.mark.parametrize("name", DECLARED)
 def test_the_first_law_and_the_bill() -> None:
     """What decides the pixels, exactly or by rounding, and what decides the cost, in words of their own."""
     pixels = "guidance steps scheduler eta guidance_rescale clip_skip seed model vae lora negative_prompt height width"
-    pixels += " dtype sigmas shift true_cfg_scale max_sequence_length lora_scale embedding prompt_weighting"
+    pixels += (
+        " dtype sigmas shift true_cfg_scale max_sequence_length lora_scale embedding prompt_weighting cache_interval"
+    )
     rounding = "memory_format batch_size device"
     cost = "guidance steps scheduler model vae lora height width dtype memory_format batch_size device"
-    cost += " true_cfg_scale max_sequence_length offload"
+    cost += " true_cfg_scale max_sequence_length offload cache_interval"
     of = {kind: {name for name, declared in DECLARED.items() if declared.decides is kind} for kind in Decides}
     assert of[Decides.PIXELS] == set(pixels.split())
     assert of[Decides.ROUNDING] == set(rounding.split())

@@ -31,6 +31,12 @@ from t2i_track.workspace import Workspace
     show_default="the score's own, docs/compare.md",
     help="How much worse than the best still counts as good: 0.01 in units of the score, or 2% of the best value.",
 )
+@click.option(
+    "--equivalent-to",
+    callback=blank,
+    metavar="BASE",
+    help="Hold the runs against this one: is each as good within a margin, worse, or undecided?",
+)
 @click.option("--report", type=PATH, help="Also write a static HTML report here (an .html file, or a folder).")
 @click.option("--picture", type=PATH, help="Of exactly two runs: the prompts that change most, side by side (PNG).")
 @format_option("table", "json", "csv", "markdown")
@@ -46,16 +52,24 @@ def compare(workspace: Workspace, runs: tuple[str, ...], fmt: str, **options: An
       t2i compare --experiment guidance
       t2i compare --where "steps = 30" --by alignment --report report.html
       t2i compare RUN1 RUN2
+      t2i compare --equivalent-to BASE FAST1 FAST2
     """
     from t2i_track import api
+    from t2i_track.cli.equivalence_formats import print_equivalence
     from t2i_track.cli.pair_formats import print_pair
     from t2i_track.cli.ranking_formats import print_comparison
-    from t2i_track.ranking import PairComparison
+    from t2i_track.ranking import Equivalence, PairComparison
 
-    if options["picture"] is not None and (len(runs) != 2 or options["where"] is not None):
+    if (
+        options["equivalent_to"] is None
+        and options["picture"] is not None
+        and (len(runs) != 2 or options["where"] is not None)
+    ):
         raise click.UsageError("--picture is of exactly two runs: t2i compare RUN1 RUN2 --picture changes.png")
     found = api.compare(*runs, **options, home=workspace.home, db_url=workspace.db_url)
-    if isinstance(found, PairComparison):
+    if isinstance(found, Equivalence):
+        print_equivalence(found, fmt)
+    elif isinstance(found, PairComparison):
         print_pair(found, fmt)
     else:
         print_comparison(found, fmt)

@@ -84,6 +84,8 @@ class Family:
     """Tokens that its longest encoder reads, where neither the class nor its tokenizers say so."""
     weighted: bool = False
     """Its prompts' words can be weighted (``weighting``): all of what it reads of a prompt is CLIP's last layers."""
+    cached: bool = False
+    """Its class says which pass of the network is which, as a cache needs that keeps something from step to step."""
     micro_conditioning: bool = False
     """Picture sizes are inputs of the network (Podell et al. 2023, arXiv:2307.01952, section 2.2)."""
 
@@ -160,7 +162,7 @@ FAMILIES: Mapping[str, Family] = {
     "FluxPipeline": Family(
         title="Flux.1 dev, schnell", kind=Kind.FLOW, outputs=("prompt_embeds", "pooled_prompt_embeds", None),
         negative_apart=True, guided_by=_by_embedding, true_cfg=True, hands_sigmas=True, size=_always(1024),
-        multiple=16,
+        multiple=16, cached=True,
     ),
     "PixArtSigmaPipeline": Family(
         title="PixArt-Sigma", kind=Kind.NOISE, outputs=MASKED, arguments=_UNCHANGED, size=_trained("transformer")
@@ -184,6 +186,7 @@ FAMILIES: Mapping[str, Family] = {
         title="Qwen-Image", kind=Kind.FLOW, outputs=("prompt_embeds", "prompt_embeds_mask"), guidance="true_cfg_scale",
         # As its model card asks for where there is nothing to name: without one the class drops its guidance.
         negative_apart=True, unnamed_negative=" ", padded=True, hands_sigmas=True, size=_always(1024), multiple=16,
+        cached=True,
     ),
     "ZImagePipeline": Family(
         title="Z-Image", kind=Kind.FLOW, threshold=0.0, lists=True, hands_sigmas=True, size=_always(1024), multiple=16,
@@ -203,7 +206,7 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "Flux2KleinPipeline": Family(
         title="Flux.2 klein", kind=Kind.FLOW, outputs=("prompt_embeds", None), negative_apart=True,
-        guided_by=_by_distillation, hands_sigmas=True, size=_always(1024), multiple=16,
+        guided_by=_by_distillation, hands_sigmas=True, size=_always(1024), multiple=16, cached=True,
     ),
 }  # fmt: skip
 

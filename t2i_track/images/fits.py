@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from t2i_track.errors import ModelError, SettingsError
+from t2i_track.images.caching import FIRST
 from t2i_track.images.families import (
     FAMILIES,
     Configs,
@@ -30,8 +31,8 @@ from t2i_track.images.schedulers import (
     set_scheduler,
 )
 from t2i_track.images.weighting import require_compel
-from t2i_track.schedulers import SCHEDULERS, Kind
-from t2i_track.settings import UNWEIGHTED, Setting, Stage, Values
+from t2i_track.schedulers import SCHEDULERS, Kind, network_calls
+from t2i_track.settings import EVERY_STEP, UNWEIGHTED, Setting, Stage, Values
 
 FEW = 8
 """Steps beyond which a model that was distilled to a few of them gains nothing."""
@@ -61,6 +62,7 @@ def require_fit(settings: Values, class_name: str, configs: Configs, negatives: 
     _require_taken_by_class(settings, pipeline_class(class_name, settings.model), own.scheduler, configs)
     require_schedule(own.scheduler, settings.scheduler, settings.steps)
     _require_weighting(family, settings)
+    _require_cached(family, settings)
 
 
 def pipeline_class(name: str, model: str) -> Any:
@@ -157,6 +159,23 @@ def _require_weighting(family: Family, settings: Values) -> None:
     if settings.offload in ("sequential", "group"):
         raise SettingsError(f"{asked} cannot be with offload {settings.offload}: try --offload model")
     require_compel()
+
+
+def _require_cached(family: Family, settings: Values) -> None:
+    """Refuse a cache that the family has no room for, or that so few steps leave nothing to do."""
+    interval = settings.cache_interval
+    if interval == EVERY_STEP:
+        return
+    if not family.cached:
+        can = " and ".join(one.title for one in FAMILIES.values() if one.cached)
+        raise SettingsError(f"cache_interval {interval} cannot be for {family.title}, only for {can}: leave it out")
+    if settings.offload in ("sequential", "group"):
+        raise SettingsError(f"cache_interval {interval} cannot be with offload {settings.offload}: try --offload model")
+    if network_calls(settings.scheduler, settings.steps) <= FIRST:
+        raise SettingsError(
+            f"cache_interval {interval} would be ignored with {settings.steps} steps: the first {FIRST} are always"
+            " worked out; leave it out, or take more --steps"
+        )
 
 
 def _takes(function: Callable[..., Any], argument: str) -> bool:

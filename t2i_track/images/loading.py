@@ -12,6 +12,7 @@ from typing import Any
 from t2i_track import assets
 from t2i_track.errors import ModelError, SettingsError
 from t2i_track.images.adapters import Adapters, find_adapters, put_adapters, require_local_adapters
+from t2i_track.images.caching import enable_cache
 from t2i_track.images.download import is_hub_id
 from t2i_track.images.families import Configs, Family, family_of
 from t2i_track.images.fits import require_fit
@@ -136,6 +137,7 @@ def load(
     pipe = _load_pipeline(source, dtype, settings.model, allow_pickle)
     adapters = put_adapters(pipe, adapters, settings)
     pipe.set_progress_bar_config(disable=True)
+    enable_cache(pipe, settings)
     if settings.offload == NO_OFFLOAD:
         pipe.to(device)
     else:  # what is offloaded has no layout that could be changed any more

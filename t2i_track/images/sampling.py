@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from t2i_track.errors import ModelError
+from t2i_track.images.caching import forget
 from t2i_track.images.decoding import (
     PARTS,
     Decoded,
@@ -264,6 +265,7 @@ def _made(
     generators = [torch.Generator("cpu").manual_seed(batch[row].seed) for row in rows]
     further = [{} if negative is None else negative.inputs for negative in negatives]
     inputs = [{**encodings[row].inputs, **further[row]} for row in rows]
+    forget(pipe)
     with torch.inference_mode(), watched(pipe, how, relieved) as watch:
         output = pipe(
             **_stacked(pipe, inputs), **call_arguments(pipe, settings), generator=generators, output_type="np"

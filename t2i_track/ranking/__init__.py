@@ -2,12 +2,14 @@
 
 from t2i_track.ranking.comparison import Comparison, compare
 from t2i_track.ranking.describe import as_json
+from t2i_track.ranking.equivalence import Equivalence, equivalence
 from t2i_track.ranking.pair import PairComparison, compare_two
 from t2i_track.ranking.rows import ImageRow, RunRow, Score, direction, protocol_label
 from t2i_track.ranking.where import where
 
 __all__ = [
     "Comparison",
+    "Equivalence",
     "ImageRow",
     "PairComparison",
     "RunRow",
@@ -16,6 +18,7 @@ __all__ = [
     "compare",
     "compare_two",
     "direction",
+    "equivalence",
     "protocol_label",
     "where",
 ]

@@ -191,7 +191,7 @@ def _word(value: object) -> str:
 def heads(pair: PairComparison) -> list[str]:
     """Which two runs, and what they differ in."""
     lines = [_head("A", pair.a), _head("B", pair.b)]
-    changed = [f"{name} {_shown(name, a)} -> {_shown(name, b)}" for name, (a, b) in pair.differing.items()]
+    changed = [f"{name} {shown_value(name, a)} -> {shown_value(name, b)}" for name, (a, b) in pair.differing.items()]
     return [*lines, f"differ in: {', '.join(changed) or 'nothing that decides the images'}"]
 
 
@@ -199,7 +199,8 @@ def _head(letter: str, row: RunRow) -> str:
     return f"{letter}: {row.name} ({row.run[:8]}), {row.setting}, {row.images} images"
 
 
-def _shown(name: str, value: object) -> str:
+def shown_value(name: str, value: object) -> str:
+    """A setting's value as a word of a sentence; a hash is cut."""
     if value is None and name in UNKNOWABLE:
         return UNKNOWN
     if isinstance(value, float):

@@ -143,11 +143,13 @@ def compare_two(
     if a.run == b.run:
         raise CompareError(f"both addresses are run {a.name!r} ({a.run[:8]}); name two different runs")
     a, b = settled([a, b])
-    pairs = _matched(images_a, images_b, by_place=a.manifest == b.manifest)
-    found = {name: changes for name in _scored(images_a) & _scored(images_b) if (changes := _changes(pairs, name))}
+    pairs = matched(images_a, images_b, by_place=a.manifest == b.manifest)
+    found = {
+        name: changes for name in _scored(images_a) & _scored(images_b) if (changes := prompt_changes(pairs, name))
+    }
     shared = sorted(found)
     parts = {name: found[name] for name in shared if _of_other_pictures(a, b, name)}
-    scored = [name for name in shared if name in parts or len(_protocols((*images_a, *images_b), name)) == 1]
+    scored = [name for name in shared if name in parts or len(protocols_of((*images_a, *images_b), name)) == 1]
     mixed = [name for name in shared if name not in scored]
     if by is not None and by not in scored:
         lacking = "of one protocol " if by in mixed else ""
@@ -234,7 +236,7 @@ def _decided(row: MetricDifference, p: float, level: float, margin: Margin | Non
 Pairs = Sequence[tuple[list[ImageRow], list[ImageRow]]]
 
 
-def _matched(images_a: Sequence[ImageRow], images_b: Sequence[ImageRow], by_place: bool) -> Pairs:
+def matched(images_a: Sequence[ImageRow], images_b: Sequence[ImageRow], by_place: bool) -> Pairs:
     """The images of each prompt that both runs have, by prompt index, or where the manifests differ by text.
 
     Over different manifests only the seeds that both have of a prompt count, where they have any in common.
@@ -259,7 +261,8 @@ def _by_prompt(images: Sequence[ImageRow], by_place: bool) -> dict[tuple[int, st
     return found
 
 
-def _changes(pairs: Pairs, metric: str) -> list[PromptChange]:
+def prompt_changes(pairs: Pairs, metric: str) -> list[PromptChange]:
+    """Of each prompt whose images all have the score, in both runs."""
     return [
         PromptChange(
             a[0].prompt_index, a[0].prompt, _mean(a, metric), _mean(b, metric), a[0].path, b[0].path
@@ -274,7 +277,8 @@ def _scored(images: Sequence[ImageRow]) -> set[str]:
     return {name for image in images for name in image.scores}
 
 
-def _protocols(images: Sequence[ImageRow], metric: str) -> set[str | None]:
+def protocols_of(images: Sequence[ImageRow], metric: str) -> set[str | None]:
+    """The protocols under which single images have the score."""
     return {image.protocols.get(metric) for image in images if metric in image.scores}
 
 

@@ -16,8 +16,9 @@ from typing import Any
 
 from t2i_track.files import write_atomically
 from t2i_track.jsontext import json_text
-from t2i_track.ranking import Comparison, ImageRow, RunRow
+from t2i_track.ranking import Comparison, Equivalence, ImageRow, RunRow
 from t2i_track.ranking.describe import found_within
+from t2i_track.ranking.describe_equivalence import compared, findings, heads
 from t2i_track.ranking.frontier import alignment_metric
 from t2i_track.ranking.protocols import MARK, alike, otherwise
 from t2i_track.ranking.rows import varied
@@ -25,7 +26,8 @@ from t2i_track.report.charts import charts, labels
 from t2i_track.report.embed import Lost, Picture, pictures
 from t2i_track.settings import AXES
 
-SCRIPTS = ("dom.js", "pictures.js", "summary.js", "charts.js", "grid.js", "viewer.js", "changes.js", "main.js")
+SCRIPTS = ("dom.js", "pictures.js", "summary.js", "charts.js", "grid.js", "viewer.js", "changes.js", "equivalence.js",
+           "main.js")  # fmt: skip
 
 
 def write_report(
@@ -35,6 +37,7 @@ def write_report(
     images: Sequence[ImageRow],
     *,
     title: str | None = None,
+    equivalence: Equivalence | None = None,
 ) -> Path:
     """Write the explorer of a comparison.
 
@@ -42,6 +45,7 @@ def write_report(
         path: a name that ends in ``.html`` makes one file with everything inside (large collections: previews of at
             most 256 px); any other name makes a folder with ``index.html`` and the original pictures.
         rows: the runs, ranked and excluded; only those that have images are shown in the grid.
+        equivalence: what holding runs against a base found, which then stands before the ranking.
         images: their images. Files that are gone, unreadable or not what was recorded are shown as that.
 
     Returns:
@@ -57,10 +61,32 @@ def write_report(
     data = {"title": name, "comparison": comparison.to_dict(), **_explored(comparison, rows, images, found)}
     data["comparison"]["notes"] += left_out
     data["found_within"] = found_within(comparison)
+    data["equivalence"] = None if equivalence is None else _held(equivalence)
     data["charts"] = [asdict(chart) for chart in charts(comparison)]
     page = _page(name, data, _urls(images, found))
     write_atomically(target, page.encode("utf-8", errors="replace"))
     return target
+
+
+def _held(found: Equivalence) -> dict[str, Any]:
+    """Runs against a base as the page's scripts read them: words, and the worst prompts of each."""
+    titles, cells = compared(found)
+    return {
+        "heads": heads(found),
+        "titles": titles,
+        "cells": cells,
+        "findings": findings(found),
+        "base": found.base.run,
+        "measure": found.worst_by,
+        "runs": [
+            {
+                "run": one.row.run,
+                "worst": [{"index": item.prompt_index, "prompt": item.prompt, "change": item.change,
+                           "a": item.a, "b": item.b} for item in one.worst],
+            }
+            for one in found.candidates
+        ],
+    }  # fmt: skip
 
 
 def _title(rows: Sequence[RunRow]) -> str:

@@ -14,7 +14,7 @@ from t2i_track.db import lineage
 from t2i_track.db.types import utc_now
 from t2i_track.errors import CompareError, T2IError
 from t2i_track.metrics.registry import SECONDS, rankable
-from t2i_track.ranking import Comparison, ImageRow, PairComparison, RunRow, compare, compare_two
+from t2i_track.ranking import Comparison, Equivalence, ImageRow, PairComparison, RunRow, compare, compare_two
 from t2i_track.ranking.protocols import settled
 from t2i_track.ranking.where import where as matching
 from t2i_track.runs import labels
@@ -87,7 +87,7 @@ def pair(
         if report is not None:
             _write(report, _labelled(session, compare(rows, _shared_metric(rows))), rows, [*images[0], *images[1]])
         if picture is not None:
-            _draw(picture, found)
+            draw_changes(picture, found)
     return found
 
 
@@ -102,7 +102,8 @@ def _shared_metric(rows: Sequence[RunRow]) -> str:
     return next((name for name in rankable() if all(name in row.scores for row in rows)), SECONDS)
 
 
-def _draw(path: Path, found: PairComparison) -> None:
+def draw_changes(path: Path, found: PairComparison) -> None:
+    """The prompts that change most as a picture; raises CompareError where there are none."""
     from t2i_track.report.grid import side_by_side
 
     if not found.changes:
@@ -113,6 +114,13 @@ def _draw(path: Path, found: PairComparison) -> None:
         side_by_side(found).save(path)
     except (OSError, ValueError) as error:
         raise CompareError(f"cannot write the picture {path} ({error}): give a .png in a folder that exists") from None
+
+
+def write_equivalence(session: Session, report: Path, found: Equivalence, images: Sequence[ImageRow]) -> None:
+    """The explorer of a base and the runs that were held against it."""
+    rows = [found.base, *(one.row for one in found.candidates)]
+    ranked = replace(compare(rows, found.by), recommendation=None)  # that is of another margin
+    _write(report, _labelled(session, ranked), rows, images, found)
 
 
 def of_sweep(
@@ -152,11 +160,17 @@ def log_comparison(
         projection.send(workspace, tracker, sweep)
 
 
-def _write(report: Path, comparison: Comparison, rows: Sequence[RunRow], images: Sequence[ImageRow]) -> None:
+def _write(
+    report: Path,
+    comparison: Comparison,
+    rows: Sequence[RunRow],
+    images: Sequence[ImageRow],
+    equivalence: Equivalence | None = None,
+) -> None:
     from t2i_track.report.explorer import write_report
 
     try:
-        write_report(report, comparison, rows, images)
+        write_report(report, comparison, rows, images, equivalence=equivalence)
     except OSError as error:
         raise CompareError(f"cannot write the report {report} ({error.strerror}): choose another --report") from None
 

@@ -15,13 +15,14 @@ from t2i_track import assets
 from t2i_track.db import lineage
 from t2i_track.db.models import Image
 from t2i_track.errors import ModelError, NotFound, SettingsError
+from t2i_track.images.caching import cache_arguments
 from t2i_track.images.decoding import Note, decoding_of, has
 from t2i_track.images.families import FAMILIES, Family, family_of
 from t2i_track.images.memory import Decoding
 from t2i_track.images.source import VAE
 from t2i_track.runs.plan import folder_name
 from t2i_track.runs.record import stored_record
-from t2i_track.settings import DECLARED, EMBEDDED_MODEL, NO_OFFLOAD, PLAIN, UNWEIGHTED, Stage, Values
+from t2i_track.settings import DECLARED, EMBEDDED_MODEL, EVERY_STEP, NO_OFFLOAD, PLAIN, UNWEIGHTED, Stage, Values
 from t2i_track.workspace import Workspace
 
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -145,6 +146,10 @@ def _pipeline(asked: _Asked) -> Iterator[str]:
             given.append(f"variant={variant!r}")
         given.append("use_safetensors=True")
         yield f"pipe = diffusers.{asked.kind}.from_pretrained({model!r}, {', '.join(given)})"
+    if settings.cache_interval != EVERY_STEP:
+        given = [f"{name}={value}" for name, value in cache_arguments(settings).items()]
+        yield "cache = diffusers.TaylorSeerCacheConfig"
+        yield f"pipe.transformer.enable_cache(cache({', '.join(given)}, taylor_factors_dtype=torch.float32))"
     yield "pipe.set_progress_bar_config(disable=True)"
 
 

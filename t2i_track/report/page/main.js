@@ -2,6 +2,7 @@
 
 drawSummary();
 drawRanking();
+drawEquivalence();
 drawCharts();
 drawViewerControls();
 if (DATA.runs.length) {
