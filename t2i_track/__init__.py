@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from t2i_track.api import (
         compare,
+        copy_database,
         evaluate,
         export,
         generate,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "compare",
+    "copy_database",
     "evaluate",
     "export",
     "generate",

@@ -22,6 +22,7 @@ from t2i_track.workspace import DEFAULT_HOME, Workspace
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from t2i_track.db.copying import Copied
     from t2i_track.images.executors import Cluster
     from t2i_track.ranking import Comparison, Equivalence, PairComparison
     from t2i_track.runs.export import Export
@@ -510,6 +511,28 @@ def import_pictures(
         reference=_text(reference),
         tracking_uri=tracking_uri,
     )
+
+
+def copy_database(to: str, *, home: Home = None, db_url: str | None = None) -> Copied:
+    """Copy the run database into another, SQLite or PostgreSQL, and compare both row by row; it is only read.
+
+    What is copied is the database as it is now, also where runs are being made. The same call goes on where one was
+    stopped, and until it has ended no command takes what is there for a database. Pictures stay where they are.
+
+    Args:
+        to: an SQLAlchemy URL of a database that is not there yet, or empty.
+        home, db_url: of the database that is copied, as for ``generate``.
+
+    Returns:
+        ``tables``: of each its rows and a hash over them, equal on both sides; and ``notes``.
+
+    Raises:
+        t2i_track.errors.DatabaseError: there are other rows, or it cannot take some. t2i_track.errors.Busy: another
+            process is copying there.
+    """
+    from t2i_track.db.copying import copy
+
+    return copy(_workspace(home, db_url).url, to)
 
 
 def open_database(home: Home = None, *, db_url: str | None = None) -> Session:

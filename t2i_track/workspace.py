@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,6 +30,7 @@ PLACES = tuple(name for name, declared in DECLARED.items() if declared.place)
 """The settings that may be paths."""
 
 S = TypeVar("S", bound=Values)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -63,23 +65,45 @@ class Workspace:
 
     def begin(self) -> AbstractContextManager[Session]:
         """A unit of work: committed at its end, rolled back on an error."""
-        from t2i_track.db.session import explained, sessions
+        from t2i_track.db.session import connected, explained, sessions
 
         @contextmanager
         def unit() -> Iterator[Session]:
-            with explained(self.url), sessions(self.engine).begin() as session:
+            with explained(self.url), sessions(self.engine)() as session:
+                connected(session, self.url)
                 yield session
+                session.commit()
 
         return unit()
+
+    def committed(self, unit: Callable[[Session, bool], T]) -> T:
+        """What a unit of work returns that can be done again where the server went away in it.
+
+        Args:
+            unit: of a session, and whether it may have been committed already: a connection that is lost at the end
+                does not tell. It does nothing outside of the database.
+        """
+        from t2i_track.db.outages import waited
+        from t2i_track.db.session import explained, sessions
+
+        attempts = count()
+
+        def attempt() -> T:
+            with sessions(self.engine).begin() as session:
+                return unit(session, next(attempts) > 0)
+
+        with explained(self.url):
+            return waited(attempt, self.url)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """A session that the database engine itself keeps from writing."""
-        from t2i_track.db.session import LineageSession, explained, read_engine
+        from t2i_track.db.session import LineageSession, connected, explained, read_engine
 
         engine = read_engine(self.url)
         try:
             with explained(self.url), LineageSession(engine) as session:
+                connected(session, self.url)
                 yield session
         finally:
             engine.dispose()

@@ -26,6 +26,7 @@ PRINTING = {"fmt", "config"}
 def test_exported_members() -> None:
     names = [
         "compare",
+        "copy_database",
         "evaluate",
         "export",
         "generate",

@@ -13,7 +13,7 @@ import torch
 from sqlalchemy import select
 
 import t2i_track
-from t2i_track.db.models import Image
+from t2i_track.db.models import Image, Run
 from t2i_track.errors import BadImages
 from t2i_track.images.decoding import Note, in_fp32, is_half
 from t2i_track.images.encoding import PromptEncoder
@@ -201,7 +201,7 @@ def test_a_run_in_half_precision_counts_what_was_mended(
     assert rows(workspace) == [(False, Note.DECODED, None, None)] * 4
     assert reproduce(workspace, "1").equal
     with workspace.begin() as session:
-        frame = image_frame(session.scalars(select(Image)))
+        frame = image_frame(session, session.scalars(select(Run)).one())
         assert list(frame["note"]) == [Note.DECODED] * 4
         image = session.scalars(select(Image)).first()
         assert image is not None

@@ -20,7 +20,7 @@ from t2i_track.workspace import Workspace
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
-TRIED = [README, ROOT / "docs" / "tutorial.md", ROOT / "docs" / "experiments.md"]
+TRIED = [README, *(ROOT / "docs" / f"{name}.md" for name in ("tutorial", "experiments", "clusters"))]
 EXPERIMENTS = ROOT / "docs" / "experiments.md"
 
 UNCLEAR = (

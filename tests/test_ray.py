@@ -21,7 +21,7 @@ from t2i_track.db.models import Image, Run, RunStatus, Worker
 from t2i_track.errors import ClusterError, Interrupted, ModelError, NotMade, SettingsError
 from t2i_track.images.executors import Cluster, Executor, executor_of
 from t2i_track.images.executors import worker as making
-from t2i_track.images.executors.ray import Ray
+from t2i_track.images.executors.ray import Ray, _set_secret
 from t2i_track.runs import launch
 from t2i_track.runs import sweep as sweeping
 from t2i_track.runs.evaluate import score
@@ -355,3 +355,17 @@ def test_options_of_workers_without_workers_are_refused() -> None:
         api.generate(workers=0)
     with pytest.raises(SettingsError, match="gpus_per_worker must be 0 or more, not -1"):
         api.generate(workers=1, gpus_per_worker=-1)
+
+
+def test_a_cluster_of_our_own_has_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without one Ray runs what anybody on the network tells it to. It is read when Ray is imported."""
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "")  # both are put back
+    monkeypatch.setenv("RAY_AUTH_MODE", "")
+    monkeypatch.delenv("RAY_AUTH_MODE")
+    monkeypatch.setitem(sys.modules, "ray", sys)
+    _set_secret()
+    assert "RAY_AUTH_MODE" not in os.environ
+    monkeypatch.delitem(sys.modules, "ray")
+    _set_secret()
+    assert os.environ["RAY_AUTH_MODE"] == "token"
+    assert len(os.environ["RAY_AUTH_TOKEN"]) == 64

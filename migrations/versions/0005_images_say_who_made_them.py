@@ -26,9 +26,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_workers")),
         sa.UniqueConstraint("sha256", name=op.f("uq_workers_sha256")),
     )
-    with op.batch_alter_table("images", schema=None) as batch_op:
-        batch_op.add_column(sa.Column("worker_id", sa.Integer(), nullable=True))
-        batch_op.create_foreign_key(batch_op.f("fk_images_worker_id_workers"), "workers", ["worker_id"], ["id"])
+    key = "fk_images_worker_id_workers"
+    if op.get_bind().dialect.name == "sqlite":
+        # Alembic would make the table anew, which takes a quarter of an hour and twice the disk for ten million images.
+        op.execute(f"ALTER TABLE images ADD COLUMN worker_id INTEGER CONSTRAINT {key} REFERENCES workers (id)")
+    else:
+        op.add_column("images", sa.Column("worker_id", sa.Integer(), nullable=True))
+        op.create_foreign_key(key, "images", "workers", ["worker_id"], ["id"])
 
 
 def downgrade() -> None:

@@ -1,4 +1,4 @@
-"""`t2i db`: the schema, and SQL that can only read."""
+"""`t2i db`: the schema, SQL that can only read, and a copy of all of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from t2i_track.workspace import Workspace
 
 @click.group()
 def db() -> None:
-    """The run database: its schema, and read-only SQL."""
+    """The run database: its schema, read-only SQL, and a move to another."""
 
 
 @db.command()
@@ -56,3 +56,25 @@ def query(workspace: Workspace, sql: str, fmt: str) -> None:
     with workspace.reading() as session:
         columns, rows = run_query(session, sql)
     print_rows(rows, fmt, columns=columns)
+
+
+@db.command()
+@click.option("--to", required=True, metavar="URL", help="A database that is not there yet, or empty.")
+@format_option("table", "csv", "json", "markdown")
+@workspace_options
+def copy(workspace: Workspace, to: str, fmt: str) -> None:
+    """Copy the whole database into another, SQLite or PostgreSQL, and compare both row by row.
+
+    The database itself is only read, and pictures stay where they are. The same command goes on where it was stopped;
+    until it has ended, no other command takes what is there for a database.
+
+    \b
+      t2i db copy --to postgresql+psycopg://user@host/t2i
+      t2i db copy --db-url postgresql+psycopg://user@host/t2i --to sqlite:///t2i-data/t2i.db
+    """
+    from t2i_track import api
+
+    copied = api.copy_database(to, home=workspace.home, db_url=workspace.db_url)
+    for note in copied.lines():
+        click.echo(f"note: {clean(note)}", err=True)
+    print_rows(copied.rows(), fmt)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, func, insert, or_, select
+from sqlalchemy import ColumnElement, SQLColumnExpression, and_, func, insert, or_, select
 from sqlalchemy.orm import Session
 
+from t2i_track.db import shared
 from t2i_track.db.models import (
     Image,
     ImageScore,
@@ -28,7 +28,6 @@ from t2i_track.db.models import (
     RunTag,
     Sweep,
     SweepRun,
-    Worker,
 )
 from t2i_track.db.types import utc_now
 from t2i_track.errors import Ambiguous, NotFound
@@ -53,7 +52,7 @@ def store_model(
     session: Session, *, name: str, revision: str, weights_sha256: str | None, pipeline_class: str | None
 ) -> Model:
     same = {"name": name, "revision": revision, "weights_sha256": weights_sha256}
-    found = session.scalar(select(Model).filter_by(**same))
+    found = shared.found(session, select(Model).filter_by(**same))
     if found is None:
         found = Model(**same, pipeline_class=pipeline_class)
         session.add(found)
@@ -66,10 +65,9 @@ def store_prompts(session: Session, texts: Iterable[str]) -> dict[str, int]:
     by_digest = {text_sha256(text): text for text in texts}
     ids: dict[str, int] = {}
     for digests in chunks(by_digest):
-        known = {
-            digest: key
-            for key, digest in session.execute(select(Prompt.id, Prompt.sha256).where(Prompt.sha256.in_(digests)))
-        }
+        known = _prompt_ids(session, digests)
+        if len(known) < len(digests) and shared.locked(session):
+            known = _prompt_ids(session, digests)
         new = [{"text": by_digest[digest], "sha256": digest} for digest in digests if digest not in known]
         if new:
             added = session.execute(insert(Prompt).returning(Prompt.id, Prompt.sha256), new)
@@ -78,10 +76,15 @@ def store_prompts(session: Session, texts: Iterable[str]) -> dict[str, int]:
     return ids
 
 
+def _prompt_ids(session: Session, digests: Sequence[str]) -> dict[str, int]:
+    query = select(Prompt.id, Prompt.sha256).where(Prompt.sha256.in_(digests))
+    return {digest: key for key, digest in session.execute(query)}
+
+
 def store_manifest(session: Session, *, name: str, sha256: str, entries: Sequence[Mapping[str, Any]]) -> Manifest:
     """Store a manifest once. ``entries``: in order, each with ``prompt`` and optional ``image_id``, ``image_path``,
     ``caption_id`` and ``negative_prompt``."""
-    found = session.scalar(select(Manifest).filter_by(sha256=sha256))
+    found = shared.found(session, select(Manifest).filter_by(sha256=sha256))
     if found is not None:
         return found
     manifest = Manifest(name=name, sha256=sha256, size=len(entries))
@@ -130,39 +133,29 @@ def made_images(session: Session, run: Run) -> set[tuple[int, int]]:
 
 
 def add_images(
-    session: Session, run_id: int, prompt_ids: Mapping[str, int], records: Iterable[Mapping[str, Any]]
+    session: Session,
+    run_id: int,
+    prompt_ids: Mapping[str, int],
+    records: Iterable[Mapping[str, Any]],
+    *,
+    again: bool = False,
 ) -> int:
-    """Add rows for images whose files exist. ``records``: column values, with ``prompt`` (text) for the prompt's id."""
+    """Add rows for images whose files exist. ``records``: column values, with ``prompt`` (text) for the prompt's id.
+
+    ``again``: they may be there already, all of them or none.
+    """
     rows = []
     for record in records:
         values = {key: value for key, value in record.items() if key != "prompt"}
         rows.append({"run_id": run_id, "prompt_id": prompt_ids[record["prompt"]], "created_at": utc_now(), **values})
-    if rows:
+    if rows and not (again and _is_made(session, rows[0])):
         session.execute(insert(Image), rows)
     return len(rows)
 
 
-def store_worker(session: Session, facts: Mapping[str, Any]) -> int:
-    """Store a worker once; its id. ``facts``: the columns of its table, but for their hash."""
-    sha256 = text_sha256(json.dumps(facts, sort_keys=True, default=dict))
-    found = session.scalar(select(Worker.id).filter_by(sha256=sha256))
-    if found is None:
-        worker = Worker(sha256=sha256, **facts)
-        session.add(worker)
-        session.flush()
-        found = worker.id
-    return found
-
-
-def workers_of(session: Session, run: Run) -> list[Worker]:
-    """Those that made pictures of the run."""
-    ids = select(Image.worker_id).where(Image.run_id == run.id, Image.worker_id.is_not(None)).distinct()
-    return list(session.scalars(select(Worker).where(Worker.id.in_(ids)).order_by(Worker.id)))
-
-
-def threads_of_workers(session: Session, run: Run) -> dict[int, int]:
-    """How many each of them had, by their ids."""
-    return {worker.id: worker.environment["threads"] for worker in workers_of(session, run)}
+def _is_made(session: Session, row: Mapping[str, Any]) -> bool:
+    same = {name: row[name] for name in ("run_id", "prompt_index", "replicate", "path", "sha256")}
+    return session.scalar(select(Image.id).filter_by(**same)) is not None
 
 
 def finish_run(session: Session, run: Run, status: RunStatus, error: str | None = None) -> None:
@@ -228,13 +221,14 @@ def find_image(session: Session, address: str, home: Path) -> Image:
     Raises:
         NotFound, Ambiguous: as for runs.
     """
-    at = image_at(session, address, home)
-    found = [] if at is None else [at]
+    found = [at] if (at := image_at(session, address, home)) else []
     if not found and address.isdigit() and len(address) < 12:
         found = list(session.scalars(select(Image).join(Run).where(Image.id == int(address))))
     if not found and len(address) >= 6:
-        prefix = or_(_starts(Image.sha256, address), _starts(Image.pixels_sha256, address))
-        found = list(session.scalars(select(Image).join(Run).where(prefix).order_by(Image.id).limit(20)))
+        prefix = or_(_digest_starts(Image.sha256, address), _digest_starts(Image.pixels_sha256, address))
+        # Limited before they are sorted: in the order of their keys SQLite would go through all images.
+        few = select(Image.id).join(Run).where(prefix).limit(20)
+        found = list(session.scalars(select(Image).where(Image.id.in_(session.scalars(few).all())).order_by(Image.id)))
     if not found:
         raise NotFound(f"no image '{address}': give its id, its path, or six or more characters of a hash")
     return _only(found, "image", address, lambda image: f"{image.id} ({image.path})")
@@ -247,9 +241,8 @@ def image_at(session: Session, path: str, home: Path) -> Image | None:
 
 def is_taken(session: Session, mlflow_run_id: str) -> bool:
     """Whether that MLflow run is the one of a run or sweep here."""
-    return any(
-        session.scalar(select(kind.id).where(kind.mlflow_run_id == mlflow_run_id)) is not None for kind in (Run, Sweep)
-    )
+    taken = (session.scalar(select(kind.id).where(kind.mlflow_run_id == mlflow_run_id)) for kind in (Run, Sweep))
+    return any(key is not None for key in taken)
 
 
 def list_runs(
@@ -336,7 +329,7 @@ def add_to_sweep(session: Session, sweep_id: int, run: Run, cell: int) -> None:
 
 
 def store_protocol(session: Session, fingerprint: str, values: Mapping[str, Any]) -> Protocol:
-    found = session.scalar(select(Protocol).filter_by(fingerprint=fingerprint))
+    found = shared.found(session, select(Protocol).filter_by(fingerprint=fingerprint))
     if found is None:
         found = Protocol(fingerprint=fingerprint, **values)
         session.add(found)
@@ -347,6 +340,7 @@ def store_protocol(session: Session, fingerprint: str, values: Mapping[str, Any]
 def store_value(session: Session, run: Run, name: str, protocol: Protocol, values: Mapping[str, Any]) -> None:
     """Store a score; the same measurement repeated replaces its row."""
     same = {"run_id": run.id, "name": name, "protocol_id": protocol.id}
+    shared.locked(session)  # two programs may replace the same rows, each in its order
     found = session.scalar(select(MetricValue).filter_by(**same))
     if found is None:
         session.add(MetricValue(**same, **values))
@@ -358,16 +352,13 @@ def store_value(session: Session, run: Run, name: str, protocol: Protocol, value
 
 def store_image_scores(session: Session, name: str, protocol: Protocol, scores: Mapping[int, float]) -> None:
     """Store one score for each image id, replacing what the same measurement gave before."""
+    shared.locked(session)
     for chunk in chunks(scores.items()):
         ids = [image_id for image_id, _ in chunk]
-        known = {
-            row.image_id: row
-            for row in session.scalars(
-                select(ImageScore).where(
-                    ImageScore.image_id.in_(ids), ImageScore.name == name, ImageScore.protocol_id == protocol.id
-                )
-            )
-        }
+        query = select(ImageScore).where(
+            ImageScore.image_id.in_(ids), ImageScore.name == name, ImageScore.protocol_id == protocol.id
+        )
+        known = {row.image_id: row for row in session.scalars(query)}
         for image_id, value in chunk:
             if image_id in known:
                 known[image_id].value = value
@@ -376,9 +367,13 @@ def store_image_scores(session: Session, name: str, protocol: Protocol, scores: 
         session.flush()
 
 
-def _starts(column: Any, prefix: str) -> ColumnElement[bool]:
-    started: ColumnElement[bool] = column.startswith(prefix, autoescape=True)
-    return started
+def _starts(column: SQLColumnExpression[Any], prefix: str) -> ColumnElement[bool]:
+    return column.startswith(prefix, autoescape=True)
+
+
+def _digest_starts(column: SQLColumnExpression[Any], prefix: str) -> ColumnElement[bool]:
+    # LIKE looks at every row; a range is served by the index, and in any collation g comes after all hex digits.
+    return and_(column.between(prefix.lower(), f"{prefix.lower()}g"), _starts(column, prefix.lower()))
 
 
 def _paths(address: str, home: Path) -> list[str]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from sqlalchemy import column, table
 from sqlalchemy.engine import URL
 
 from t2i_track.db.address import path_of, where
 from t2i_track.errors import DatabaseError
 
 VERSIONS = "alembic_version"
+VERSION_TABLE = table(VERSIONS, column("version_num"))
 _OURS = {VERSIONS, "images", "manifest_entries", "metric_values", "runs"}
 """Tables that a run database has had since the first schema version."""
 

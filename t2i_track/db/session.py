@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import Connection, Engine, create_engine, event, false, inspect, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import ORMExecuteState, Session, sessionmaker, with_loader_criteria
@@ -15,6 +15,7 @@ from sqlalchemy.orm import ORMExecuteState, Session, sessionmaker, with_loader_c
 from t2i_track.db import sqlite
 from t2i_track.db.address import Address, parse, path_of, reason, where
 from t2i_track.db.models import Run
+from t2i_track.db.outages import waited
 from t2i_track.db.ownership import VERSIONS, has_ours
 from t2i_track.db.types import loads
 from t2i_track.errors import DatabaseError, NoDatabase, SchemaTooNew, SchemaTooOld
@@ -22,6 +23,9 @@ from t2i_track.files import alone
 
 REVISIONS = ("0001", "0002", "0003", "0004", "0005")
 """All schema versions in order; the last is this code's. A test compares them with the migration scripts."""
+
+COPYING = "copying"
+"""The schema version of a database while rows are copied into it (``copying``): no version's, so that none uses it."""
 
 _BROKEN_VALUES = (
     "is not among the defined enum values",
@@ -41,15 +45,22 @@ def writable_engine(address: Address) -> Engine:
         SchemaTooOld, SchemaTooNew: the schema is another version's.
         DatabaseError: the address or the place it names is of no use, or holds another program's tables.
     """
+    engine = any_writable_engine(address)
+    with _closed_on_error(engine), explained(address):
+        require_current(schema_version(engine), address)
+    return engine
+
+
+def any_writable_engine(address: Address) -> Engine:
+    """The same, whatever the version of a schema that is there."""
     url = parse(address)
     path = path_of(url)
     if path is not None and not (path.is_file() and path.stat().st_size):
         upgrade(url)  # before anything else of this process opens the file, since it is made under a lock
     engine = _engine(url)
     with _closed_on_error(engine), explained(url):
-        if schema_version(engine) is None:
+        if waited(lambda: schema_version(engine), url) is None:
             upgrade(url)
-        require_current(schema_version(engine), url)
     return engine
 
 
@@ -59,9 +70,25 @@ def read_engine(address: Address) -> Engine:
     Raises:
         NoDatabase: there is no database yet; SchemaTooOld, SchemaTooNew, DatabaseError as above.
     """
-    engine = any_read_engine(address)
+    return _required(any_read_engine(address), address)
+
+
+def snapshot_engine(address: Address) -> Engine:
+    """A read-only engine, each of whose transactions sees the database as it was at one instant.
+
+    Raises:
+        NoDatabase, SchemaTooOld, SchemaTooNew, DatabaseError: as above.
+    """
+    url = parse(address)
+    if path_of(url) is not None:
+        return _required(sqlite.reading_engine(url, snapshot=True), url)
+    return _required(any_read_engine(url).execution_options(isolation_level="REPEATABLE READ"), url)
+
+
+def _required(engine: Engine, address: Address) -> Engine:
+    """The engine, if the schema is this code's."""
     with _closed_on_error(engine), explained(address):
-        version = schema_version(engine)
+        version = waited(lambda: schema_version(engine), address)
         if version is None:
             raise NoDatabase(f"no run database at {where(address)}: make a first run with 't2i generate'")
         require_current(version, address)
@@ -84,7 +111,9 @@ class LineageSession(Session):
 
 
 WITH_DELETED = "with_deleted"
-_KEPT = with_loader_criteria(Run, Run.deleted_at.is_(None), include_aliases=True)
+# Written so that no index serves it: nearly every run is kept, but SQLite, which counts no values, would take the index
+# for the shortest way to a few images among millions, and look at all of them.
+_KEPT = with_loader_criteria(Run, Run.deleted_at.is_(None).is_not(false()), include_aliases=True)
 
 
 @event.listens_for(LineageSession, "do_orm_execute")
@@ -96,6 +125,20 @@ def _without_deleted(state: ORMExecuteState) -> None:
 
 def sessions(engine: Engine) -> sessionmaker[LineageSession]:
     return sessionmaker(engine, class_=LineageSession, expire_on_commit=False)
+
+
+def connected(session: Session, address: Address) -> None:
+    """Connect a session that has done nothing yet, waiting for a server that has gone away since the last one."""
+
+    def connect() -> None:
+        try:
+            session.connection()
+        except BaseException:
+            session.rollback()
+            raise
+
+    if path_of(parse(address)) is None:  # an SQLite file is locked by that, and units of work read before they write
+        waited(connect, address)
 
 
 def schema_version(engine: Engine) -> str | None:
@@ -119,6 +162,10 @@ def require_current(version: str | None, address: Address) -> None:
     head = REVISIONS[-1]
     if version == head:
         return
+    if version == COPYING:
+        raise DatabaseError(
+            f"{where(address)} is being copied into, or a copy was stopped: the same 't2i db copy --to' goes on"
+        )
     if version in REVISIONS:
         raise SchemaTooOld(f"{where(address)} has schema {version}, this version needs {head}: run 't2i db upgrade'")
     raise SchemaTooNew(
@@ -252,7 +299,7 @@ def _driver(url: URL) -> Iterator[None]:
     try:
         yield
     except (NoSuchModuleError, ImportError) as error:
-        raise DatabaseError(f"no driver for {where(url)} ({error}): pip install 'psycopg[binary]'") from None
+        raise DatabaseError(f"no driver for {where(url)} ({error}): pip install 't2i-track[postgres]'") from None
 
 
 @contextmanager

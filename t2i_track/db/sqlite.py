@@ -122,8 +122,12 @@ def _checkpoint(path: Path) -> None:
         return
 
 
-def reading_engine(url: URL) -> Engine:
+def reading_engine(url: URL, *, snapshot: bool = False) -> Engine:
     """An engine that can only read.
+
+    Args:
+        url: of the file.
+        snapshot: all reads of a transaction are of one instant; else each statement sees what is there.
 
     Raises:
         NoDatabase: there is no such file.
@@ -139,10 +143,15 @@ def reading_engine(url: URL) -> Engine:
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
         connection.execute("PRAGMA query_only=ON")
-        connection.set_authorizer(_authorize_reads)
+        connection.set_authorizer(_authorize_snapshots if snapshot else _authorize_reads)
+        if snapshot:
+            connection.isolation_level = None
         return connection
 
-    return create_engine(url, creator=connect, json_deserializer=loads)
+    engine = create_engine(url, creator=connect, json_deserializer=loads)
+    if snapshot:
+        event.listen(engine, "begin", lambda opened: opened.exec_driver_sql("BEGIN"))
+    return engine
 
 
 def _read_uri(path: Path) -> str:
@@ -160,3 +169,7 @@ def _authorize_reads(action: int, first: str | None, second: str | None, _db: st
     pragma = (first or "").lower() if action == sqlite3.SQLITE_PRAGMA else ""
     allowed = pragma in _READ_PRAGMAS or (pragma in _READ_SETTINGS and second is None)
     return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
+
+
+def _authorize_snapshots(action: int, *named: Any) -> int:
+    return sqlite3.SQLITE_OK if action == sqlite3.SQLITE_TRANSACTION else _authorize_reads(action, *named)

@@ -19,7 +19,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, joinedload
 
 from t2i_track.db import lineage
-from t2i_track.db.models import Image, ManifestEntry, MetricValue, Run, RunStatus, Sweep, SweepRun
+from t2i_track.db.models import Image, ManifestEntry, MetricValue, Prompt, Run, RunStatus, Sweep, SweepRun
 from t2i_track.errors import CompareError
 from t2i_track.jsontext import json_text
 from t2i_track.metrics.recorded import changed
@@ -152,33 +152,28 @@ def _run(run: Run, own: Mapping[str, str], cell: SweepRun | None, parent: str | 
 
 def _images(session: Session, workspace: Workspace, run: Run) -> Content:
     """Every image's seed and hashes, the grid, the table of the first, and what they cost."""
-    images = list(
-        session.scalars(
-            select(Image)
-            .where(Image.run_id == run.id)
-            .options(joinedload(Image.prompt))
-            .order_by(Image.prompt_index, Image.replicate)
-        )
-    )
-    reused = sum(image.made_by is not None for image in images)
     negatives = lineage.own_negatives(session, run.manifest_id, run.num)
-    timed = [image.seconds for image in images if image.seconds is not None]
+    frame = image_frame(session, run, negatives)
+    reused = int(frame["made_by"].notna().sum())
+    timed = frame["seconds"].dropna()
     cost = {
-        "images": float(len(images)),
+        "images": float(len(frame)),
         **({"reused_images": float(reused)} if reused else {}),
-        "truncated_prompts": float(sum(image.truncated for image in images)),
-        **({"seconds_per_image": fmean(timed)} if timed else {}),
+        "truncated_prompts": float(frame["truncated"].sum()),
+        **({"seconds_per_image": fmean(timed)} if len(timed) else {}),
         **run.config.get("cost", {}),
     }
-    ended = run.ended_at or images[-1].created_at
-    first = [image for image in images if image.replicate == 0][:GRID_IMAGES]
-    needed = dict.fromkeys([*first, *images[:TABLE_IMAGES]])
+    in_order = select(Image).where(Image.run_id == run.id).order_by(Image.prompt_index, Image.replicate)
+    listed = list(session.scalars(in_order.options(joinedload(Image.prompt)).limit(TABLE_IMAGES)))
+    first = list(session.scalars(in_order.where(Image.replicate == 0).limit(GRID_IMAGES)))
+    ended = run.ended_at or session.scalars(select(func.max(Image.created_at)).where(Image.run_id == run.id)).one()
+    needed = dict.fromkeys([*first, *listed])
     lost = changed([item_of(workspace, image) for image in needed], workspace.cache)
-    shown, tabled = ([image for image in some if image.id not in lost] for some in (first, images[:TABLE_IMAGES]))
+    shown, tabled = ([image for image in some if image.id not in lost] for some in (first, listed))
     picture = partial(sample_grid, workspace, shown)
     return Content(
         metrics={f"{COST}{name}": (value, ended) for name, value in cost.items()},
-        files=partial(_write_tables, session, run, images, negatives),
+        files=partial(_write_tables, session, run, frame),
         grid=Grid(picture, GRID_KEY, run.started_at or run.created_at, run.uuid) if shown else None,
         table=Table([_table_row(workspace, image, negatives) for image in tabled]) if tabled else None,
         manifest=_Listed(run.manifest.name, run.manifest.sha256, run.manifest.size),
@@ -217,48 +212,37 @@ def sample_grid(workspace: Workspace, images: list[Image]) -> Picture:
     return grid([workspace.image_path(image) for image in images], [image.prompt.text for image in images], columns=4)
 
 
-def _write_tables(session: Session, run: Run, images: list[Image], negatives: Mapping[int, str], folder: Path) -> None:
+def _write_tables(session: Session, run: Run, frame: pd.DataFrame, folder: Path) -> None:
     """Every image's seed and hashes, and the manifest, as files that outlive the database."""
-    frame = image_frame(images, negatives)
     frame.to_parquet(folder / "images.parquet", index=False)
     frame.to_json(folder / "images.jsonl", orient="records", lines=True, force_ascii=False)
     _manifest_frame(session, run).to_csv(folder / "manifest.csv", index=False)
 
 
-def image_frame(images: Iterable[Image], negatives: Mapping[int, str] = {}) -> pd.DataFrame:
+def image_frame(session: Session, run: Run, negatives: Mapping[int, str] = {}) -> pd.DataFrame:
     """One row an image: place, prompt, seed, hashes, path; ``dtype`` and ``batch_size`` where not the run's;
     ``negative_prompt`` where ``negatives`` has some, those of prompts with their own by their index."""
     import pandas as pd
 
-    columns = ["prompt_index", "replicate", "seed", "path", "sha256", "pixels_sha256", "width", "height", "tokens"]
-    columns += ["truncated", "flagged", "note", "dtype", "batch_size", "seconds", "made_by"]
-    return pd.DataFrame(
-        [
-            {"prompt": image.prompt.text, **_negative_cell(image, negatives)}
-            | {name: getattr(image, name) for name in columns}
-            for image in images
-        ]
-    )
+    names = ["prompt_index", "replicate", "seed", "path", "sha256", "pixels_sha256", "width", "height", "tokens"]
+    names += ["truncated", "flagged", "note", "dtype", "batch_size", "seconds", "made_by"]
+    query = select(Prompt.text, *(getattr(Image, name) for name in names)).select_from(Image).join(Image.prompt)
+    rows = session.execute(query.where(Image.run_id == run.id).order_by(Image.prompt_index, Image.replicate))
+    frame = pd.DataFrame([tuple(row) for row in rows], columns=["prompt", *names])
+    if negatives:
+        own = [negatives.get(index, run.negative_prompt) for index in frame["prompt_index"]]
+        frame.insert(1, "negative_prompt", own)
+    return frame
 
 
 def _manifest_frame(session: Session, run: Run) -> pd.DataFrame:
     import pandas as pd
 
-    entries = session.scalars(
-        select(ManifestEntry)
-        .where(ManifestEntry.manifest_id == run.manifest_id)
-        .options(joinedload(ManifestEntry.prompt))
-        .order_by(ManifestEntry.position)
-    )
-    frame = pd.DataFrame(
-        {
-            "caption": entry.prompt.text,
-            "image_id": entry.source_image_id,
-            "caption_id": entry.caption_id,
-            "negative_prompt": entry.negative_prompt,
-        }
-        for entry in entries
-    )
+    columns = (ManifestEntry.source_image_id, ManifestEntry.caption_id, ManifestEntry.negative_prompt)
+    query = select(Prompt.text, *columns).select_from(ManifestEntry).join(ManifestEntry.prompt)
+    rows = session.execute(query.where(ManifestEntry.manifest_id == run.manifest_id).order_by(ManifestEntry.position))
+    names = ["caption", "image_id", "caption_id", "negative_prompt"]
+    frame = pd.DataFrame([tuple(row) for row in rows], columns=names)
     return frame if frame["negative_prompt"].notna().any() else frame.drop(columns="negative_prompt")
 
 

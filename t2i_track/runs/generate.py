@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import Timeout
-from sqlalchemy import select
 
-from t2i_track.db import lineage
-from t2i_track.db.models import Image, Run, RunStatus
+from t2i_track.db import lineage, workers
+from t2i_track.db.models import Run, RunStatus
 from t2i_track.db.types import utc_now
 from t2i_track.energy import METERED, Meter
 from t2i_track.errors import Busy, DatabaseError, Interrupted, ModelError, SettingsError, T2IError
 from t2i_track.files import TEMPORARY, alone
-from t2i_track.images.decoding import Note, has
 from t2i_track.images.executors import Executor, Loaded, Prepared, Spec, Wanted
 from t2i_track.images.executors.local import Local
 from t2i_track.images.loading import check_local
@@ -50,6 +48,7 @@ from t2i_track.runs.projection import Sent
 from t2i_track.runs.rates import START
 from t2i_track.runs.recorded import run_items
 from t2i_track.runs.reuse import RecordHashes, reuse
+from t2i_track.runs.tally import tally
 from t2i_track.settings import Values
 from t2i_track.workspace import Workspace
 
@@ -310,7 +309,6 @@ class Generator:
     def _summary(self, run: Run, made: int, seconds: float, sent: Sent) -> Summary:
         values = values_of(run)
         with self._workspace.reading() as session:
-            images = session.scalars(select(Image).where(Image.run_id == run.id)).all()
             return Summary(
                 run=run.uuid,
                 name=run.name,
@@ -321,18 +319,10 @@ class Generator:
                 steps=values.steps,
                 scheduler=values.scheduler,
                 folder=str(self._workspace.run_folder(run)),
-                images=len(images),
                 made=made,
-                reused=sum(image.made_by is not None for image in images),
-                truncated=sum(image.truncated for image in images),
+                **dataclasses.asdict(tally(session, run.id)),
                 negative_truncated=bool(run.config.get(NEGATIVE_TRUNCATED)),
                 negatives_truncated=int(run.config.get(NEGATIVES_TRUNCATED, 0)),
-                flagged=sum(image.flagged for image in images),
-                not_finite=sum(image.note == Note.NOT_FINITE for image in images),
-                halved=sum(has(image.note, Note.HALVED) for image in images),
-                sliced=sum(has(image.note, Note.SLICED) for image in images),
-                tiled=sum(has(image.note, Note.TILED) for image in images),
-                mended=sum(has(image.note, Note.DECODED, Note.REMADE) for image in images),
                 seconds=seconds,
                 images_per_second=made / seconds if made else None,
                 notes=stored_notes(run),
@@ -350,11 +340,18 @@ class Generator:
         count = 0
         with progress(run.name, done + len(todo), done) as show:
             for records in self._executor.make(todo, spec):
-                with self._workspace.begin() as session:
-                    lineage.add_images(session, run.id, prompt_ids, self._rows(session, records, hashes))
+                self._store(run, prompt_ids, records, hashes)
                 count += len(records)
                 show(done + count)
                 yield count
+
+    def _store(self, run: Run, prompt_ids: Mapping[str, int], records: Sequence[Record], hashes: RecordHashes) -> None:
+        """Commit the rows of a batch; once, also where the database goes away meanwhile."""
+
+        def unit(session: Session, again: bool) -> int:
+            return lineage.add_images(session, run.id, prompt_ids, self._rows(session, records, hashes), again=again)
+
+        self._workspace.committed(unit)
 
     def _spec(self, run: Run, folder: Path, loaded: Loaded) -> Spec:
         return Spec(
@@ -372,12 +369,12 @@ class Generator:
     def _rows(self, session: Session, records: Sequence[Record], hashes: RecordHashes) -> Iterator[dict[str, Any]]:
         """The records as rows of ``images``."""
         makers = {record.maker for record in records} - {None}
-        workers = {maker: lineage.store_worker(session, maker.facts()) for maker in makers if maker is not None}
+        ids = {maker: workers.store_worker(session, maker.facts()) for maker in makers if maker is not None}
         for one in records:
             yield {
                 **one.row(),
                 "path": self._workspace.stored_path(one.path),
-                "worker_id": None if one.maker is None else workers[one.maker],
+                "worker_id": None if one.maker is None else ids[one.maker],
                 "record_sha256": hashes.of(one),
             }
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from t2i_track.db import lineage
+from t2i_track.db import workers
 from t2i_track.db.models import Run
 
 NOTES = "notes"
@@ -21,7 +21,7 @@ def stored_notes(run: Run) -> tuple[str, ...]:
 
 def mixed(session: Session, run: Run) -> dict[str, Any]:
     """The run's notes with one on workers of several kinds, where there were such; nothing else is changed."""
-    kinds = {_kind(worker.environment) for worker in lineage.workers_of(session, run)}
+    kinds = {_kind(worker.environment) for worker in workers.workers_of(session, run)}
     if len(kinds) < 2:
         return {}
     others = [note for note in run.config.get(NOTES, ()) if not note.startswith(_MIXED)]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy import Row, select
+from sqlalchemy.orm import Session
 
 from t2i_track.db import lineage
 from t2i_track.db.models import Image, Run
@@ -76,20 +77,24 @@ def reuse(workspace: Workspace, run: Run, folder: Path, hashes: Mapping[Job, str
         yield list(linked)
 
 
-def _made(session: Session, hashes: Sequence[str]) -> dict[str, Image]:
-    """The oldest picture of each hash, of runs that are not deleted; only those that were made as their runs say."""
-    query = (
-        select(Image).join(Run).where(Image.record_sha256.in_(hashes), Run.deleted_at.is_(None), Image.note.is_(None))
-    )
-    images = session.scalars(query.options(joinedload(Image.run)).order_by(Image.id.desc()))
-    return {str(image.record_sha256): image for image in images}
+def _made(session: Session, hashes: Sequence[str]) -> dict[str, Row[Any]]:
+    """The oldest picture of each hash, of runs that are not deleted; only those that were made as their runs say.
+
+    Of each its columns of ``COPIED``, ``path``, ``made_by`` and ``record_sha256``, and its run's ``uuid``.
+    """
+    names = ("id", "record_sha256", "path", "made_by", *COPIED)
+    columns: list[Any] = [*(getattr(Image, name) for name in names), Run.uuid]
+    query = select(*columns).select_from(Image).join(Run)
+    # In no order: to have none to sort, SQLite would go through all images in that of their keys.
+    found = session.execute(query.where(Image.record_sha256.in_(hashes), Image.note.is_(None)))
+    return {str(image.record_sha256): image for image in sorted(found, key=attrgetter("id"), reverse=True)}
 
 
-def _linked(workspace: Workspace, image: Image | None, folder: Path, job: Job) -> Path | None:
+def _linked(workspace: Workspace, image: Row[Any] | None, folder: Path, job: Job) -> Path | None:
     """The job's own file with that picture; None where there is none to be had."""
     if image is None:
         return None
-    source = workspace.image_path(image)
+    source = workspace.home / image.path
     try:
         with source.open("rb") as stream:
             if hashlib.file_digest(stream, "sha256").hexdigest() != image.sha256:
@@ -101,13 +106,13 @@ def _linked(workspace: Workspace, image: Image | None, folder: Path, job: Job) -
     return target
 
 
-def _row(job: Job, image: Image, path: str) -> dict[str, Any]:
+def _row(job: Job, image: Row[Any], path: str) -> dict[str, Any]:
     return {
         "prompt": job.prompt,
         **{name: getattr(job, name) for name in ("prompt_index", "replicate", "seed")},
         **{name: getattr(image, name) for name in COPIED},
         "path": path,
-        "made_by": image.made_by or image.run.uuid,
+        "made_by": image.made_by or image.uuid,
         "record_sha256": image.record_sha256,
         "seconds": None,
     }

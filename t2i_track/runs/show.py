@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, joinedload
 
-from t2i_track.db import lineage
+from t2i_track.db import lineage, workers
 from t2i_track.db.models import Base, Image, ImageScore, Label, MetricValue, Run, RunStatus, Worker
 from t2i_track.errors import NotFound
 from t2i_track.images.png import parameters_text
@@ -117,7 +117,7 @@ def run_record(session: Session, workspace: Workspace, run: Run) -> dict[str, An
         record["manifest"]["negative_prompts"] = len(own)
     record["tags"] = lineage.tags_of(session, [run.id]).get(run.id, {})
     record["images"] = lineage.image_counts(session, [run.id]).get(run.id, 0)
-    record["workers"] = [maker_of(worker.environment, worker) for worker in lineage.workers_of(session, run)]
+    record["workers"] = [maker_of(worker.environment, worker) for worker in workers.workers_of(session, run)]
     record["reused"] = lineage.reused_count(session, run.id)
     record["folder"] = _folder(session, workspace, run)
     record["scores"] = [

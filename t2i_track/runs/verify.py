@@ -15,7 +15,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from t2i_track import tracking
-from t2i_track.db import lineage
+from t2i_track.db import lineage, workers
 from t2i_track.db.models import Image, ManifestEntry, Prompt, Run, RunStatus
 from t2i_track.errors import Missing, TrackingError
 from t2i_track.files import TEMPORARY, is_held
@@ -138,7 +138,7 @@ def stored_rows(session: Session, workspace: Workspace, run: Run) -> Iterator[_R
     # As JSON has it, which is what stands in the files.
     negatives = lineage.own_negatives(session, run.manifest_id, run.num)
     common = None if run.origin is not None else json.loads(json.dumps(picture_record(run)))
-    threads = lineage.threads_of_workers(session, run)
+    threads = workers.threads_of_workers(session, run)
     for *values, text, digest in session.execute(query):
         row: dict[str, Any] = dict(zip((*names, *own), values, strict=True))
         place = {name: row[name] for name in own} | {"prompt": text}

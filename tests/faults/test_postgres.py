@@ -1,10 +1,12 @@
-"""PostgreSQL goes away or is restarted in the middle of a run: one line at most, and equal rows after a resume."""
+"""PostgreSQL goes away in the middle of a run: waited for, or one line and equal rows after a resume."""
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import subprocess
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +16,8 @@ import pytest
 from conftest import free_port
 from sqlalchemy import NullPool, create_engine, select, text
 
-from t2i_track.db import lineage
+from t2i_track.db import lineage, outages
+from t2i_track.db.address import where
 from t2i_track.db.models import Image, Run
 from t2i_track.errors import T2IError
 from t2i_track.prompts import manifest as manifests
@@ -95,43 +98,91 @@ def rows(workspace: Workspace) -> list[tuple[Any, ...]]:
 
 @pytest.fixture
 def second_batch(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Something happens before the rows of the second batch are written, or when they are and nothing is committed."""
-    add = lineage.add_images
+    """Something happens before the rows of the second batch are written, when they are and nothing is committed, or
+    when they are committed."""
+    add, log = lineage.add_images, Generator._log_progress
 
     def plan(event: Callable[[], object], when: str) -> None:
-        batches: list[int] = []
+        batches: list[str] = []
 
-        def added(*arguments: Any) -> int:
-            batches.append(1)
-            if len(batches) == 2 and when == "before":
+        def happens(now: str) -> None:
+            batches.append(now)
+            if now == when and batches.count(now) == 2:
                 event()
-            count = add(*arguments)
-            if len(batches) == 2 and when == "uncommitted":
-                event()
+
+        def added(*arguments: Any, **named: Any) -> int:
+            happens("before")
+            count = add(*arguments, **named)
+            happens("uncommitted")
             return count
 
+        def logged(*arguments: Any) -> None:
+            happens("committed")
+            log(*arguments)
+
         monkeypatch.setattr(lineage, "add_images", added)
+        monkeypatch.setattr(Generator, "_log_progress", logged)
 
     return plan
 
 
-@pytest.mark.parametrize(("when", "back"), [("before", "later"), ("uncommitted", "later"), ("uncommitted", "at once")])
-def test_a_run_whose_database_goes_away_goes_on(
+MOMENTS = ("before", "uncommitted", "committed")
+
+
+@pytest.mark.parametrize("when", MOMENTS)
+def test_a_database_that_comes_back_is_waited_for(
     workspace: Workspace,
     server: Server,
     tracking_uri: str,
     second_batch: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
     tmp_path: Path,
-    back: str,
     when: str,
 ) -> None:
-    second_batch(server.restart if back == "at once" else server.stop, when)
+    starts: list[float] = []
+    starter = threading.Lock()
+
+    def starting(seconds: float) -> None:
+        with starter:  # the thread that sends to MLflow may wait too
+            starts.append(seconds)
+            if len(starts) == 1:
+                server.start()
+
+    second_batch(server.stop, when)
+    monkeypatch.setattr(outages, "pause", starting)
+    with caplog.at_level(logging.WARNING, "t2i_track.db"):
+        made = act(workspace, tracking_uri)
+    assert (made.images, made.made, made.status, made.unsent) == (len(PROMPTS), len(PROMPTS), "finished", False)
+    assert set(starts) == {outages.PAUSE_SECONDS}
+    said = [record.getMessage() for record in caplog.records if record.name == outages.__name__]
+    assert len(said) == 2
+    assert said[0].startswith(f"the database at {where(workspace.url)} does not answer (")
+    assert said[0].endswith("): it is tried again for 120 s")
+    assert said[1] == f"the database at {where(workspace.url)} answers again"
+    undisturbed = Workspace(tmp_path / "undisturbed")
+    act(undisturbed, tracking_uri)
+    assert rows(workspace) == rows(undisturbed)
+
+
+@pytest.mark.parametrize("when", MOMENTS)
+def test_a_run_whose_database_stays_away_is_resumed(
+    workspace: Workspace,
+    server: Server,
+    tracking_uri: str,
+    second_batch: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    when: str,
+) -> None:
+    second_batch(server.stop, when)
+    monkeypatch.setattr(outages, "WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(outages, "PAUSE_SECONDS", 0.01)
     try:
         with pytest.raises(T2IError, match=r"run \w{12} stopped \(.*then: t2i generate --resume") as told:
             act(workspace, tracking_uri)
     finally:
-        if back == "later":
-            server.start()
+        server.start()
     assert len(str(told.value).splitlines()) == 1
     assert 0 < len(rows(workspace)) < len(PROMPTS)
     assert act(workspace, tracking_uri, resume=True).images == len(PROMPTS)
@@ -146,16 +197,13 @@ def test_a_run_whose_database_goes_away_goes_on(
 
 
 def test_a_restart_between_two_batches_is_not_noticed(
-    workspace: Workspace, server: Server, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace,
+    server: Server,
+    tracking_uri: str,
+    second_batch: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    make = Generator._make
-
-    def restarted(self: Generator, *arguments: Any) -> Iterator[int]:
-        for number, count in enumerate(make(self, *arguments)):
-            if number == 0:
-                server.restart()
-            yield count
-
-    monkeypatch.setattr(Generator, "_make", restarted)
+    second_batch(server.restart, "committed")
     made = act(workspace, tracking_uri)
     assert (made.images, made.status, made.unsent) == (len(PROMPTS), "finished", False)
+    assert not [record for record in caplog.records if record.name == outages.__name__]

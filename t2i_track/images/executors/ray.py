@@ -6,7 +6,9 @@ import contextlib
 import dataclasses
 import logging
 import os
+import secrets
 import signal
+import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -168,6 +170,8 @@ def _connected(cluster: Cluster) -> Any:
     """
     for name, value in _TOLD.items():
         os.environ.setdefault(name, value)
+    if cluster.address == LOCAL:
+        _set_secret()
     try:
         import ray
     except ImportError:
@@ -183,12 +187,18 @@ def _connected(cluster: Cluster) -> Any:
     with _own_signals():
         try:
             ray.init(cluster.address, **quiet)
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
             raise ClusterError(
                 f"no Ray cluster at {shown(cluster.address)} ({' '.join(str(error).split())[:200]}): start one with"
                 " `ray start --head`, or use --address local"
             ) from None
     return ray
+
+
+def _set_secret() -> None:
+    """Let nobody else use a cluster of our own: without a secret, Ray runs what anybody on the network tells it to."""
+    if "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ:  # it is read when Ray is imported
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 @contextlib.contextmanager
