@@ -1,7 +1,4 @@
-"""How far one driver goes: pictures a second that it takes from 64 workers.
-
-    python -m benchmarks.scale_driver --images 40000
-    python -m benchmarks.scale_driver --images 4000 --every 1000 --written
+"""The driver half of `benchmarks.scale`: pictures a second that one driver takes from 64 workers.
 
 The driver, its executor (Ray's pool, its queues, what travels between processes), the database and MLflow are the real
 ones; what workers do to make a picture is left out. A few processes stand for all workers: each answers a shard at once
@@ -50,15 +47,18 @@ SPREAD = 3
 """Of their noise, in grey levels: as large a file as a photograph's."""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_to(parts: Any) -> None:
+    parser = parts.add_parser("driver", help="pictures a second that one driver takes from its workers")
     parser.add_argument("--images", type=int, default=40_000)
     parser.add_argument("--workers", type=int, default=64)
     parser.add_argument("--batch-size", type=int, default=8, help="of the run; a worker's shard has two batches")
     parser.add_argument("--every", type=int, default=10_000, help="images between two lines of the table")
     parser.add_argument("--written", action="store_true", help="write every picture, instead of linking it")
     parser.add_argument("--home", type=Path, help="a folder for all files; default: one that goes")
-    args = parser.parse_args()
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = (args.home or Path(temporary)).absolute()
         workspace = Workspace(folder / "home")
@@ -219,7 +219,3 @@ def rates(before: Point, after: Point) -> str:
 def whole(before: Point, after: Point) -> str:
     seconds, processor = after.seconds - before.seconds, after.processor - before.processor
     return f"{seconds:.1f} s, of the processor {processor:.1f} s, then {after.memory:.0f} MB"
-
-
-if __name__ == "__main__":
-    main()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -53,7 +54,9 @@ def test_eight_drivers_at_once_lose_and_double_no_row(url: str, tmp_path: Path) 
         [str(word) for word in words], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240
     )
     said = "".join(path.read_text() for path in sorted(tmp_path.glob("err-*")))
-    assert (done.stdout, said) == (f"{[0] * DRIVERS}\n", ""), done.stderr
+    assert done.stdout == f"{[0] * DRIVERS}\n", said + done.stderr
+    # On a machine that is busy they say how far they are, and that they wait.
+    assert not re.search("locked|[Ee]rror|cannot", said), said
     runs = DRIVERS * RUNS
     assert counts(url) == {
         **dict.fromkeys(counts(url), 0), "models": 1, "manifests": DRIVERS, "prompts": PROMPTS,

@@ -104,10 +104,10 @@ def _anew(row: RunRow, by: str, peer: RunRow | None) -> str:
     ours, theirs = row.score(by), None if peer is None else peer.score(by)
     if peer is None or ours is None or theirs is None:
         return ""
-    if _fewer(row, peer):
+    if _fewer(row, peer) and row.images_per_prompt == peer.images_per_prompt:
         words = ["t2i evaluate", row.run[:8], peer.run[:8], "--metrics", word_of(by), theirs.options]
         return f"; `{' '.join(filter(None, words))} --shared-prompts` measures them on the prompts that both have"
-    if ours.options == theirs.options:
+    if ours.options == theirs.options or _fewer(row, peer):
         return ""
     return f"; {_measuring(row, by, peer)} measures it alike"
 
