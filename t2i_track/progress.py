@@ -34,7 +34,8 @@ def progress(what: str, total: int, done: int = 0, unit: str = "images") -> Iter
             try:
                 yield lambda now: bars.update(task, completed=now)
             finally:
-                bars.remove_task(task)
+                if _users > 1:  # the last one is shown as it ended, until the display goes
+                    bars.remove_task(task)
     else:
         yield _Log(what, total, done, unit)
 

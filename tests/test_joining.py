@@ -177,18 +177,18 @@ def test_a_run_that_goes_on_keeps_its_place(
 def test_a_sweep_that_goes_on_loses_the_reason_why_it_was_stopped(
     workspace: Workspace, tracker: Tracker, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client, resolve = MlflowClient(tracking_uri), Generator.resolve
+    client, resolve = MlflowClient(tracking_uri), Generator.prepare
 
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Generator, "resolve", stopped)
+    monkeypatch.setattr(Generator, "prepare", stopped)
     with pytest.raises(Interrupted):
         sweep(workspace, tracker)
     with workspace.reading() as session:
         parent = str(session.scalars(select(Sweep)).one().mlflow_run_id)
     assert client.get_run(parent).data.tags["t2i.reason"] == "interrupted by the user"
-    monkeypatch.setattr(Generator, "resolve", resolve)
+    monkeypatch.setattr(Generator, "prepare", resolve)
     assert sweep(workspace, tracker) == parent
     found = client.get_run(parent)
     assert (found.info.status, found.data.tags.get("t2i.reason")) == ("FINISHED", None)
