@@ -11,7 +11,7 @@ NUM ?= 64
 KILLS ?= 150
 GENERATED := docs/api.md docs/cli.md docs/database.md docs/experiments.md docs/metrics.md docs/models.md
 
-.PHONY: demo test soak quick lint unit docs docs-check migration lock train-shapes clean
+.PHONY: demo test soak bench quick lint unit docs docs-check migration lock train-shapes clean
 
 $(READY): requirements-dev.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -49,6 +49,12 @@ quick: $(READY)
 # Many more kills than `make test` tries, for a machine that is free for a quarter of an hour.
 soak: $(READY)
 	$(RUN) T2I_TEST_KILLS=$(KILLS) $(PYTEST) --dist load tests/faults tests/test_db_files.py
+
+# The short ones of benchmarks/, each a ratio against a peer in the same run; for a machine that does nothing else.
+bench: $(READY)
+	$(RUN) python -m benchmarks.start
+	$(RUN) OMP_NUM_THREADS=1 python -m benchmarks.compare --runs 1000 --repeats 7
+	$(RUN) python -m benchmarks.workers
 
 docs: $(READY)
 	$(RUN) cog -r $(GENERATED)
