@@ -21,7 +21,7 @@ import t2i_track
 from t2i_track.db import copying, sqlite
 from t2i_track.db import session as database
 from t2i_track.db.copying import Copied, copy
-from t2i_track.db.models import Base, Image, Run, RunStatus, RunTag, Worker
+from t2i_track.db.models import Base, Decision, DecisionState, Image, Protocol, Run, RunStatus, RunTag, SweepRun, Worker
 from t2i_track.errors import Busy, DatabaseError, Interrupted
 from t2i_track.files import alone
 from t2i_track.workspace import Workspace
@@ -44,6 +44,13 @@ def source(tmp_path: Path) -> str:
     with opened(url) as session:
         run = make_run(session, name="ünder wäy", error="a 'quoted' % and \\ and \U0001f600", base_seed=2**63 - 1)
         session.add(RunTag(run=run, key="a", value="b"))
+        cell = session.scalars(select(SweepRun)).first()
+        protocol = session.scalars(select(Protocol)).first()
+        assert cell is not None
+        assert protocol is not None
+        facts = {"metric": "fid", "value": 1.5, "state": DecisionState.AS_GOOD, "estimate": 0.1, "margin": 0.2}
+        numbers = {"look": 0, "prompts": 4, "images": 4}
+        session.add(Decision(sweep_id=cell.sweep_id, run_id=cell.run_id, protocol_id=protocol.id, **facts, **numbers))
         session.add(Worker(sha256="e" * 64, host="h", process=2**40, device="cpu", environment={"ä": [None, 1.5, {}]}))
         for number in range(IMAGES):
             add_image(session, run, number)

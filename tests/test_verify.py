@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from sqlalchemy import select, update
 
 import t2i_track
 from t2i_track.db import session as database
+from t2i_track.db import sqlite
 from t2i_track.db.models import Image, ImageScore, MetricValue, Prompt, Run, RunStatus
 from t2i_track.db.types import utc_now
 from t2i_track.errors import NotFound
@@ -32,7 +35,7 @@ NUM = 8
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory, fresh_mlflow_store: Path) -> Path:
+def template(tmp_path_factory: pytest.TempPathFactory, fresh_mlflow_store: Path) -> Iterator[Path]:
     """A home with a scored run of eight pictures in batches of four, and its MLflow store."""
     folder = tmp_path_factory.mktemp("verify")
     shutil.copyfile(fresh_mlflow_store, folder / "mlflow.db")
@@ -40,7 +43,10 @@ def template(tmp_path_factory: pytest.TempPathFactory, fresh_mlflow_store: Path)
         steps=2, num=NUM, batch_size=4, device="cpu", experiment="tests", run_name="eight", home=folder / "home",
         tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",
     )  # fmt: skip
-    return folder
+    sqlite.close_all()
+    with closing(sqlite3.connect(folder / "home" / "t2i.db")) as held:  # its log neither comes nor goes meanwhile
+        held.execute("SELECT count(*) FROM runs").fetchall()
+        yield folder
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from t2i_track.errors import SettingsError
-from t2i_track.runs.until_decided import DECIDING, OF_ADAPTIVE, budget_of, resolutions
+from t2i_track.runs.until_decided import OF_ADAPTIVE, budget_of, resolutions
 from t2i_track.settings import AXES, DECLARED, Settings, suggestion
 from t2i_track.texts import unstorable
 from t2i_track.yamltext import NotYaml, yaml_values
@@ -287,8 +287,11 @@ def _check_adaptive(experiment: Experiment) -> None:
             raise SettingsError(f"'{told[0]}' is of sweeps that go on until they are decided: add until_decided")
         return
     budget_of(experiment.budget)
-    if experiment.by is not None and experiment.by not in DECIDING:
-        raise SettingsError(f"a sweep cannot be decided by '{experiment.by}': choose one of {', '.join(DECIDING)}")
+    if experiment.by is not None:
+        from t2i_track.metrics.registry import deciding
+
+        if experiment.by not in (known := deciding()):
+            raise SettingsError(f"a sweep cannot be decided by '{experiment.by}': choose one of {', '.join(known)}")
     if experiment.max_num is not None:
         if experiment.max_num < 1:
             raise SettingsError(f"max_num must be at least 1, not {experiment.max_num}")

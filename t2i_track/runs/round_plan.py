@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from t2i_track.db.models import Run, Sweep
 from t2i_track.metrics.reference import Reference
-from t2i_track.metrics.registry import METRICS, word_of
+from t2i_track.metrics.registry import METRICS, of_role, word_of
 from t2i_track.ranking.evidence import doubling
 from t2i_track.ranking.spending import planned
 from t2i_track.runs.order import drawn, period
@@ -86,7 +86,7 @@ def _first(
     workspace: Workspace, by: str, request: Request, reference: Reference | None, run: Run, embedded: bool
 ) -> int | None:
     """Prompts at the first look at a distance; None: by a mean."""
-    if by in ("alignment", "clip_score"):
+    if by in of_role("alignment"):
         return None
     if by != "fid" or reference is None:
         return FIRST_DISTANCE

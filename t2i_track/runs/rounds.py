@@ -26,7 +26,7 @@ from t2i_track.metrics.evaluate import evaluate, plan
 from t2i_track.metrics.inputs import ImageItem
 from t2i_track.metrics.protocol import IMAGES_PER_PROMPT, LEFT_OUT, ProtocolRecord
 from t2i_track.metrics.reference import Reference
-from t2i_track.metrics.registry import score_info, word_of
+from t2i_track.metrics.registry import deciding, of_role, score_info, word_of
 from t2i_track.ranking.evidence import Distances, Evidence, Matrix, Means
 from t2i_track.ranking.rows import Score, direction
 from t2i_track.runs.evaluate import Bars, finite_items, known_scores, store
@@ -303,7 +303,7 @@ def default_score(embedded: bool, reference: str | None) -> str:
     if embedded:
         return "alignment"
     if reference is not None:
-        return "kid_mean"
+        return next(name for name in deciding() if name in of_role("quality"))
     raise MetricError(
         "there is no score to decide by: give --reference (a folder, a manifest with image paths, run:RUN)"
     )

@@ -14,8 +14,6 @@ ROUNDS = "rounds"
 """Key of ``Sweep.spec``: the order of the prompts and the looks, before the first image; at the end why it ended."""
 MOST_IMAGES_A_SETTING = 2048
 """Prompts of a setting at most, where nobody says how many: of a longer manifest no more prompts are taken."""
-DECIDING = ("alignment", "clip_score", "kid_mean", "cmmd", "fid")
-"""Scores that sweeps can be decided by: those of every picture, and distances whose bias can be taken away."""
 OF_ADAPTIVE = ("within", "budget", "max_num", "search", "by")
 """Keys of an experiment that say something of rounds only."""
 _BUDGET = re.compile(r"\s*(\d+\.?\d*|\.\d+)\s*(images?|s|min|h)\s*", re.IGNORECASE)
