@@ -1,6 +1,6 @@
 """How far one machine goes: the records of ten million images, and one driver of 64 workers.
 
-    python -m benchmarks.scale records --images 10000000 --runs 10000 --home /tmp/scale
+    python -m benchmarks.scale records --images 10000000 --runs 10000 --home scale
     python -m benchmarks.scale records --images 100000 --runs 1000
     python -m benchmarks.scale driver --images 40000
 

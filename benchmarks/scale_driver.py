@@ -30,7 +30,7 @@ from t2i_track.images.executors.local import Local
 from t2i_track.images.executors.pool import Pool
 from t2i_track.images.executors.ray import Ray
 from t2i_track.images.sampling import Job
-from t2i_track.images.writing import Record
+from t2i_track.images.writing import Maker, Record
 from t2i_track.prompts import manifest
 from t2i_track.runs.generate import Generator
 from t2i_track.runs.plan import Plan
@@ -104,11 +104,7 @@ class Stub:
         worker = jobs[0].place // len(jobs) % self._workers
         return Made(
             records=[self._record(job, spec) for job in jobs],
-            host=f"node{worker // 8}",
-            process=worker,
-            device=str(spec.settings.device),
-            environment=self._environment,
-            machine=dict(spec.machine),
+            maker=Maker(f"node{worker // 8}", worker, str(spec.settings.device), self._environment, dict(spec.machine)),
             peak_memory=0,
             package=package_sha256(),
         )

@@ -210,8 +210,10 @@ def sweep(
     axes = {key: list(value) for key, value in settings.items() if isinstance(value, list | tuple)}
     grid = sweeping.experiment_from(None if file is None else Path(file), given, axes, zip, by=_metric(by))
     if dry_run:
-        cells, total = sweeping.forecast(workspace, sweeping.placed(grid, tracking_uri))
-        return Forecast(tuple(cells), tuple(grid.axes), total, sweeping.most_images(grid, cells))
+        from t2i_track.runs.forecast import forecast, most_images
+
+        cells, total = forecast(workspace, sweeping.placed(grid, tracking_uri))
+        return Forecast(tuple(cells), tuple(grid.axes), total, most_images(grid, cells))
     sweeping.require_yes(grid, yes)
     cluster = _cluster(address, workers, gpus_per_worker, cpus_per_worker, mixed)
     with Tracker(tracking_uri, workspace.outbox) as tracker:

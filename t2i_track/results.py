@@ -11,8 +11,9 @@ from t2i_track.notebook import Shown
 if TYPE_CHECKING:
     from t2i_track.ranking import Comparison, Decided
     from t2i_track.runs.evaluate import Scored
+    from t2i_track.runs.forecast import CellForecast
     from t2i_track.runs.rates import Total
-    from t2i_track.runs.sweep import CellForecast, SweepOutcome
+    from t2i_track.runs.sweep import SweepOutcome
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Forecast(Shown):
     """Of a sweep in rounds: images that are made at most, within its budget; None of any other."""
 
     def rows(self) -> list[dict[str, Any]]:
-        from t2i_track.runs.sweep import listed
+        from t2i_track.runs.forecast import listed
 
         return list(listed(self.cells, self.axes))
 

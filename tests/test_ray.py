@@ -301,12 +301,11 @@ def test_a_worker_that_sees_no_folder_says_which(tmp_path: Path, monkeypatch: py
 
 def told(**changes: Any) -> Any:
     from t2i_track.images.executors.actor import Made, package_sha256
+    from t2i_track.images.writing import Maker
 
-    facts = {
-        "records": [], "host": "node-3", "process": 1, "device": "cuda", "peak_memory": 0, "package": package_sha256(),
-        "environment": {"versions": {"t2i-track": "0.0.9"}}, "machine": {"gpu": "H100", "torch": "2"},
-    }  # fmt: skip
-    return Made(**{**facts, **changes})
+    versions = {"versions": {"t2i-track": "0.0.9"}}
+    maker = Maker("node-3", 1, "cuda", versions, {"gpu": "H100", "torch": "2"})
+    return Made(**{"records": [], "maker": maker, "peak_memory": 0, "package": package_sha256(), **changes})
 
 
 def spec(**machine: Any) -> Any:

@@ -11,6 +11,7 @@ from ranking_rows import run, sweep, with_diversity
 from report_images import HOSTILE, images
 
 from t2i_track.ranking import compare, equivalence
+from t2i_track.ranking.decided import Decided, Verdict
 from t2i_track.ranking.failures import FailureRate
 from t2i_track.report import write_report
 
@@ -325,6 +326,32 @@ def test_runs_against_a_base_are_shown_with_the_pictures_of_their_worst_prompts(
     until(opened, "document.querySelectorAll('#equivalence .pair img')[1].naturalWidth > 0")
     pairs.first.locator("button").nth(1).click()
     assert opened.locator("#viewer").is_visible()
+    opened.close()
+    assert complaints == []
+
+
+def test_an_adaptive_sweep_shows_what_it_decided_in_the_place_of_a_ranking(
+    browser: playwright.Browser, tmp_path: Path
+) -> None:
+    rows = [row for row in sweep() if row.steps == 40][:2]
+    numbers = {"passes": 80, "value": 0.9, "images": 40, "estimate": 0.1, "low": 0.05, "high": 0.2}
+    best, out = (
+        Verdict(run=row.run, name=row.name, axes={"guidance": row.guidance}, state=state, **numbers)
+        for row, state in zip(rows, ("as good", "out"), strict=True)
+    )
+    found = Decided("rounds", "alignment", "f" * 64, "higher", 0.02, "0.02", 0.95, "decided", "", (best, out), 64)
+    shown = images(tmp_path / "images", rows, 4)
+    written = write_report(tmp_path / "r.html", compare(rows), rows, shown, decided=found)
+    complaints: list[str] = []
+    opened = browser.new_page(viewport={"width": 1280, "height": 900})
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.goto(written.as_uri())
+    assert found.conclusion()[0] in opened.locator("#recommendation").inner_text()
+    assert found.left()[0] in opened.locator("#findings").inner_text()
+    assert opened.locator("#findings tbody tr").count() == 2
+    for hidden in ("#ranking", "#tradeoff", "#curves", 'nav a[href="#ranking"]'):
+        assert not opened.locator(hidden).is_visible()
+    assert opened.locator("#grid").is_visible()
     opened.close()
     assert complaints == []
 

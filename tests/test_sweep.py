@@ -21,6 +21,7 @@ from t2i_track.images.executors import worker as making
 from t2i_track.runs import compare as comparing
 from t2i_track.runs import generate as generation
 from t2i_track.runs import sweep as sweeping
+from t2i_track.runs.forecast import forecast
 from t2i_track.runs.grid import Experiment, build
 from t2i_track.runs.rows import run_rows
 from t2i_track.tracking import Tracker
@@ -166,12 +167,12 @@ def test_an_unexpected_error_is_a_failed_cell(
 
 
 def test_a_forecast_reads_only(workspace: Workspace, tracker: Tracker) -> None:
-    cells, total = sweeping.forecast(workspace, grid())
+    cells, total = forecast(workspace, grid())
     assert total.seconds is None
     assert [(cell.images, cell.made, cell.seconds) for cell in cells] == [(3, 0, None)] * 4
     assert not workspace.home.exists()
     sweep(workspace, tracker, grid(axes={"steps": [2]}))
-    (two, four), total = sweeping.forecast(workspace, grid(axes={"steps": [2, 4]}))
+    (two, four), total = forecast(workspace, grid(axes={"steps": [2, 4]}))
     assert (two.made, four.made) == (0, 0)
     assert two.seconds is not None
     assert four.seconds is not None
@@ -180,9 +181,9 @@ def test_a_forecast_reads_only(workspace: Workspace, tracker: Tracker) -> None:
     assert total.start is not None
     assert total.start.mean > 0, "the run that loaded the model says how long that took"
     assert total.seconds == total.pictures.plus(total.start)
-    (done,), total = sweeping.forecast(workspace, grid(axes={"steps": [2]}))
+    (done,), total = forecast(workspace, grid(axes={"steps": [2]}))
     assert (done.made, total.pictures, total.unknown) == (3, None, 0)
-    (heun, ddim), _ = sweeping.forecast(
+    (heun, ddim), _ = forecast(
         workspace, grid(axes={"scheduler": ["heun", "ddim"]}, settings={"steps": 4, "batch_size": 2})
     )
     assert heun.seconds is not None
@@ -230,7 +231,7 @@ def test_steps_that_a_cell_cannot_do_are_refused_before_the_first(
     config = json.loads((assets.shapes_sd() / "scheduler" / "scheduler_config.json").read_text())
     (copy / "scheduler" / "scheduler_config.json").write_text(json.dumps(config | {"num_train_timesteps": 2}))
     experiment = grid(axes={name: [str(copy) if value == "COPY" else value for value in v] for name, v in axes.items()})
-    for entry in (sweeping.forecast, lambda *_: sweep(workspace, tracker, experiment)):
+    for entry in (forecast, lambda *_: sweep(workspace, tracker, experiment)):
         with pytest.raises(SettingsError, match=message):
             entry(workspace, experiment)
 
@@ -239,7 +240,7 @@ def test_a_forecast_asks_nothing_of_models_that_are_not_here(workspace: Workspac
     (tmp_path / "broken" / "scheduler").mkdir(parents=True)
     (tmp_path / "broken" / "scheduler" / "scheduler_config.json").write_text("[]")
     models = ["owner/name", str(tmp_path / "gone"), str(tmp_path), str(tmp_path / "broken"), "shapes"]
-    cells, _ = sweeping.forecast(workspace, grid(axes={"model": models, "steps": [2]}))
+    cells, _ = forecast(workspace, grid(axes={"model": models, "steps": [2]}))
     assert [cell.settings.model for cell in cells] == models
     excluded = {"axes": {"scheduler": ["pndm", "euler"], "steps": [2, 501]}, "exclude": [{"steps": 501}]}
-    assert len(sweeping.forecast(workspace, grid(**excluded))[0]) == 2
+    assert len(forecast(workspace, grid(**excluded))[0]) == 2

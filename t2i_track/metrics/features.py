@@ -28,7 +28,7 @@ PART = 8 * PASS
 """Inputs that a worker of its own is given at a time."""
 Progress = Callable[[int, int], None]
 """Called with inputs done and inputs in all."""
-Each = Callable[[Callable[["Part"], "Made"], Sequence["Part"]], Generator["Made", None, None]]
+Each = Callable[[Callable[["Part"], "Extracted"], Sequence["Part"]], Generator["Extracted", None, None]]
 """What a function comes to of each part, in any order: ``Executor.each``, where workers are other processes."""
 
 
@@ -45,7 +45,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Made:
+class Extracted:
     """The features of some inputs."""
 
     keys: Sequence[str]
@@ -116,11 +116,11 @@ def _parts(whole: Part) -> list[Part]:
     return [replace(whole, inputs=dict(some)) for some in batches(whole.inputs.items(), PART)]
 
 
-def of_part(part: Part) -> Made:
+def of_part(part: Part) -> Extracted:
     """The features of a part, made in this process, which keeps the network for the next."""
     made = list(_passes(part))
     rows = [one.rows for one in made if one.rows is not None]
-    return Made(
+    return Extracted(
         keys=[key for one in made for key in one.keys],
         rows=np.concatenate(rows) if rows else None,
         failed={key: reason for one in made for key, reason in one.failed.items()},
@@ -140,7 +140,7 @@ def _network(part: Part) -> Network:
     return _networks[key]
 
 
-def _passes(part: Part) -> Generator[Made, None, None]:
+def _passes(part: Part) -> Generator[Extracted, None, None]:
     """Read ahead in threads, and run the network in passes of equal shape."""
     from t2i_track.pictures import UnreadablePicture
 
@@ -159,10 +159,10 @@ def _passes(part: Part) -> Generator[Made, None, None]:
                 except UnreadablePicture as error:
                     failed[key] = str(error)
             if not ready:
-                yield Made((), None, failed, len(chunk))
+                yield Extracted((), None, failed, len(chunk))
                 continue
             keys, inputs, infos = zip(*ready, strict=True)
-            yield Made(keys, _run(network, inputs, infos), failed, len(chunk))
+            yield Extracted(keys, _run(network, inputs, infos), failed, len(chunk))
 
 
 class _Shard:

@@ -51,6 +51,8 @@ class Decided(Shown):
 
     sweep: str
     by: str
+    protocol: str
+    """Its fingerprint, of the score of a single image or of a set."""
     direction: Direction
     margin: float
     margin_text: str
@@ -181,6 +183,8 @@ def _verdict(one: Verdict) -> dict[str, Any]:
 
 
 def _worse(one: Verdict) -> str:
+    if one.estimate < 0:
+        return "the best"
     if one.low is None or one.high is None:
         return number(one.estimate)
     return f"{one.estimate:+.{decimals(one.low, one.high)}f} {bounds(one.low, one.high)}"

@@ -109,8 +109,9 @@ def findings(found: Equivalence) -> list[str]:
         if one.paired.note and one.verdict != "unknown":
             lines.append(f"Note: {one.row.name} is compared {one.paired.note}.")
         if one.worse_by:
+            whose = "their" if len(one.worse_by) > 1 else "its"
             lines.append(
-                f"Note: {one.row.name} is worse by {', '.join(one.worse_by)}, each by more than its own margin:"
+                f"Note: {one.row.name} is worse by {', '.join(one.worse_by)}, by more than {whose} own margin:"
                 f" `t2i compare {found.base.run[:12]} {one.row.run[:12]}`."
             )
     return [*lines, *(_sentence(found, one) for one in found.candidates)]

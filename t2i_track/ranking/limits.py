@@ -67,12 +67,10 @@ def known(numbers: Matrix, bounds: tuple[float, float] | None) -> Known:
 
 
 @dataclass(frozen=True, eq=False)
-class Bounded:
-    """By a Bayesian bootstrap with one further number: ``least`` for the lower limit, ``most`` for the upper one."""
+class _Numbers:
+    """Independent ones, of which the mean is wanted."""
 
     numbers: Matrix
-    least: float
-    most: float
 
     @property
     def mean(self) -> float:
@@ -80,7 +78,15 @@ class Bounded:
 
     @property
     def error(self) -> float:
-        return _error(self.numbers)
+        return float(self.numbers.std(ddof=1)) / math.sqrt(len(self.numbers))
+
+
+@dataclass(frozen=True, eq=False)
+class Bounded(_Numbers):
+    """By a Bayesian bootstrap with one further number: ``least`` for the lower limit, ``most`` for the upper one."""
+
+    least: float
+    most: float
 
     def above(self, value: float) -> float:
         return (1 + np.count_nonzero(self.drawn[0] <= value)) / (DRAWS + 1)
@@ -128,19 +134,10 @@ def _weights(size: int, start: int, draws: int) -> tuple[NDArray[np.float32], ND
 
 
 @dataclass(frozen=True, eq=False)
-class Unbounded:
+class Unbounded(_Numbers):
     """By the wider of Student's limit and that of a bootstrap-t, in which numbers are drawn again."""
 
-    numbers: Matrix
     draws: int = 1999
-
-    @property
-    def mean(self) -> float:
-        return float(self.numbers.mean())
-
-    @property
-    def error(self) -> float:
-        return _error(self.numbers)
 
     def above(self, value: float) -> float:
         t = self._studentised(value)
@@ -180,10 +177,6 @@ class Unbounded:
             with np.errstate(divide="ignore", invalid="ignore"):
                 found.append(np.nan_to_num(gaps / np.sqrt(variance), nan=0.0, posinf=np.inf, neginf=-np.inf))
         return np.sort(np.concatenate(found))
-
-
-def _error(numbers: Matrix) -> float:
-    return float(numbers.std(ddof=1)) / math.sqrt(len(numbers))
 
 
 def _share(draws: Matrix, count: np.intp | int) -> float:

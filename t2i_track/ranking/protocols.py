@@ -76,10 +76,14 @@ def alike(images: Sequence[ImageRow]) -> tuple[list[ImageRow], list[str]]:
     if len(ours) == len(counts):
         return list(images), []
     left_out = Counter(name for name, protocol, _ in runs if protocol != ours[name])
+    alike_many: dict[int, list[str]] = {}
+    for name, count in sorted(left_out.items()):
+        alike_many.setdefault(count, []).append(name)
     notes = [
-        f"{name} of the single images of {count} run{'s' * (count > 1)} is not shown: it was measured under another "
-        "protocol than most."
-        for name, count in sorted(left_out.items())
+        f"{', '.join(names)} of the single images of {count} run{'s' * (count > 1)}"
+        f" {'are not shown: they were' if len(names) > 1 else 'is not shown: it was'} measured under another"
+        " protocol than most."
+        for count, names in alike_many.items()
     ]
     kept = [
         replace(

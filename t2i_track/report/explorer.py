@@ -17,6 +17,7 @@ from typing import Any
 from t2i_track.files import write_atomically
 from t2i_track.jsontext import json_text
 from t2i_track.ranking import Comparison, Equivalence, ImageRow, RunRow
+from t2i_track.ranking.decided import Decided
 from t2i_track.ranking.describe import found_within
 from t2i_track.ranking.describe_equivalence import compared, findings, heads
 from t2i_track.ranking.frontier import alignment_metric
@@ -38,6 +39,7 @@ def write_report(
     *,
     title: str | None = None,
     equivalence: Equivalence | None = None,
+    decided: Decided | None = None,
 ) -> Path:
     """Write the explorer of a comparison.
 
@@ -45,6 +47,7 @@ def write_report(
         path: a name that ends in ``.html`` makes one file with everything inside (large collections: previews of at
             most 256 px); any other name makes a folder with ``index.html`` and the original pictures.
         rows: the runs, ranked and excluded; only those that have images are shown in the grid.
+        decided: what an adaptive sweep decided, which then stands in the place of the ranking.
         equivalence: what holding runs against a base found, which then stands before the ranking.
         images: their images. Files that are gone, unreadable or not what was recorded are shown as that.
 
@@ -62,6 +65,10 @@ def write_report(
     data["comparison"]["notes"] += left_out
     data["found_within"] = found_within(comparison)
     data["equivalence"] = None if equivalence is None else _held(equivalence)
+    data["decided"] = None if decided is None else _decided(decided)
+    if decided is not None:
+        values = {setting.run: setting.value for setting in decided.settings}
+        data["runs"] = [{**run, "value": values.get(run["run"]), "mark": ""} for run in data["runs"]]
     data["charts"] = [asdict(chart) for chart in charts(comparison)]
     page = _page(name, data, _urls(images, found))
     write_atomically(target, page.encode("utf-8", errors="replace"))
@@ -87,6 +94,21 @@ def _held(found: Equivalence) -> dict[str, Any]:
             for one in found.candidates
         ],
     }  # fmt: skip
+
+
+def _decided(found: Decided) -> dict[str, Any]:
+    """The decisions of an adaptive sweep as the page's scripts read them."""
+    titles, cells = found.table()
+    best = found.recommended
+    return {
+        "run": None if best is None else best.run,
+        "by": found.by,
+        "direction": found.direction,
+        "titles": titles,
+        "cells": cells,
+        "conclusion": found.conclusion(),
+        "left": [*found.notes, *found.left()],
+    }
 
 
 def _title(rows: Sequence[RunRow]) -> str:

@@ -181,10 +181,11 @@ def decided_by(
                 f" cannot be tested again within {within}: make it anew with --within {within}"
             )
         if report is not None:
-            rows = run_rows(session, sweep=sweep)
-            # Ranked by what they cost, since by the score that decided they must not be tested again.
-            shown = replace(compare(rows, SECONDS), notes=tuple(found.lines()))
-            _write(report, _labelled(session, shown), settled(rows), image_rows(session, workspace, settled(rows)))
+            rows = settled(run_rows(session, sweep=sweep))
+            # Put in the order of what they cost, since by the score that decided they must not be tested again.
+            shown = _labelled(session, replace(compare(rows, SECONDS), notes=(), recommendation=None))
+            images = image_rows(session, workspace, rows, under={found.by: found.protocol})
+            _write(report, shown, rows, images, decided=found)
     return found
 
 
@@ -215,11 +216,12 @@ def _write(
     rows: Sequence[RunRow],
     images: Sequence[ImageRow],
     equivalence: Equivalence | None = None,
+    decided: Decided | None = None,
 ) -> None:
     from t2i_track.report.explorer import write_report
 
     try:
-        write_report(report, comparison, rows, images, equivalence=equivalence)
+        write_report(report, comparison, rows, images, equivalence=equivalence, decided=decided)
     except OSError as error:
         raise CompareError(f"cannot write the report {report} ({error.strerror}): choose another --report") from None
 

@@ -33,6 +33,7 @@ def decided(session: Session, address: str) -> Decided | None:
     return Decided(
         sweep=sweep.name,
         by=first.metric,
+        protocol=first.protocol.fingerprint,
         direction=direction(first.metric),
         margin=first.margin,
         margin_text=str(within) if within else f"{first.margin:g}",

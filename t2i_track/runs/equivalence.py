@@ -77,6 +77,11 @@ def equivalent_to(
 
 def _require_finished(rows: Iterable[RunRow]) -> None:
     for row in rows:
+        if row.status == RunStatus.ENOUGH:
+            raise CompareError(
+                f"run {row.name!r} ({row.run[:8]}) has as many images as its sweep needed to decide, a number that was"
+                f" chosen by looking at the scores: `t2i generate --resume {row.run[:12]}` makes the others"
+            )
         if row.status != RunStatus.FINISHED:
             raise CompareError(
                 f"run {row.name!r} ({row.run[:8]}) is {row.status}, not finished: `t2i generate --resume"

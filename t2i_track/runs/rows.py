@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,10 +63,13 @@ def run_rows(
     ]
 
 
-def image_rows(session: Session, workspace: Workspace, rows: Iterable[RunRow]) -> list[ImageRow]:
+def image_rows(
+    session: Session, workspace: Workspace, rows: Iterable[RunRow], *, under: Mapping[str, str] = {}
+) -> list[ImageRow]:
     """Every image of the runs, with its record and its own scores of the protocols that the rows' scores have.
 
-    Of two models' scores of one name those are read that the run's row speaks of (``protocols.settled``).
+    ``under`` has other protocols for some scores, by their stored fingerprints. Of two models' scores of one name those
+    are read that the run's row speaks of (``protocols.settled``).
     """
     found: list[ImageRow] = []
     for row in rows:
@@ -80,7 +83,7 @@ def image_rows(session: Session, workspace: Workspace, rows: Iterable[RunRow]) -
             )
         )
         negatives = lineage.own_negatives(session, run.manifest_id, run.num)
-        wanted = {name: score.stored_protocol for name, score in row.scores.items()}
+        wanted = {**{name: score.stored_protocol for name, score in row.scores.items()}, **under}
         scores: dict[int, dict[str, float]] = {}
         query = select(ImageScore.image_id, ImageScore.name, ImageScore.value, Protocol.fingerprint).join(Protocol)
         for image_id, name, value, fingerprint in session.execute(query.join(Image).where(Image.run_id == run.id)):
@@ -96,7 +99,7 @@ def image_rows(session: Session, workspace: Workspace, rows: Iterable[RunRow]) -
                 path=workspace.image_path(image),
                 record=_shown(image, workspace, negatives.get(image.prompt_index)),
                 scores=scores.get(image.id, {}),
-                protocols={name: row.scores[name].protocol for name in scores.get(image.id, {})},
+                protocols={name: under.get(name) or row.scores[name].protocol for name in scores.get(image.id, {})},
             )
             for image in images
         ]

@@ -18,10 +18,10 @@ from sqlalchemy.orm import Session
 from t2i_track.db import lineage
 from t2i_track.db.models import Run, RunStatus, Sweep, SweepRun
 from t2i_track.db.types import utc_now
-from t2i_track.errors import Busy, DatabaseError, Interrupted, SettingsError, T2IError
+from t2i_track.errors import Busy, Interrupted, SettingsError, T2IError
 from t2i_track.files import alone
 from t2i_track.images.executors import Cluster, Executor, executor_of
-from t2i_track.images.loading import require_local_fit, resolved_here
+from t2i_track.images.loading import require_local_fit
 from t2i_track.images.weighting import require_weights
 from t2i_track.prompts.manifest import Manifest
 from t2i_track.runs import joining, projection
@@ -30,9 +30,8 @@ from t2i_track.runs.generate import Generator
 from t2i_track.runs.grid import Experiment
 from t2i_track.runs.launch import experiment_name, is_scored, notes_on, open_manifest, with_default_num
 from t2i_track.runs.plan import Plan, Summary
-from t2i_track.runs.rates import Range, Rates, Total
-from t2i_track.runs.until_decided import MOST_IMAGES_A_SETTING, ROUNDS, budget_of
-from t2i_track.settings import DECLARED, Settings, Stage, Values
+from t2i_track.runs.until_decided import MOST_IMAGES_A_SETTING, ROUNDS
+from t2i_track.settings import DECLARED, Settings, Stage
 from t2i_track.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -40,18 +39,6 @@ if TYPE_CHECKING:
 
 MANY_CELLS = 100
 """More cells than this want --yes: a typing error in an axis can cost days."""
-
-
-@dataclasses.dataclass(frozen=True)
-class CellForecast:
-    """A cell before it is run: what there is of it, and what the rest would take."""
-
-    cell: int
-    settings: Settings
-    images: int
-    made: int
-    seconds: Range | None
-    """None where no run of that model and size has been timed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,56 +103,15 @@ def most_of(experiment: Experiment, manifest: Manifest) -> int | None:
     return experiment.max_num or min(MOST_IMAGES_A_SETTING, len(manifest))
 
 
-def most_images(experiment: Experiment, cells: Sequence[CellForecast]) -> int | None:
-    """Images that rounds make at most, within their budget; None where all are made."""
-    if not experiment.until_decided:
-        return None
-    left, budget = sum(cell.images - cell.made for cell in cells), budget_of(experiment.budget)
-    return left if budget.images is None else min(left, budget.images)
-
-
 def placed(experiment: Experiment, tracking_uri: str | None) -> Experiment:
     """With its MLflow experiment, where it was left open."""
     return dataclasses.replace(experiment, experiment=experiment_name(experiment.experiment, tracking_uri))
-
-
-def as_run(settings: Values, images: int) -> Values:
-    """With the batch that a run of so many images uses."""
-    return dataclasses.replace(settings, batch_size=min(settings.batch_size, images))
 
 
 def require_yes(experiment: Experiment, yes: bool) -> None:
     """Refuse a very large grid before its cells are listed."""
     if experiment.size > MANY_CELLS and not yes:
         raise SettingsError(f"this sweep has {experiment.counted}: look at it with --dry-run, pass --yes to run it")
-
-
-def forecast(workspace: Workspace, experiment: Experiment) -> tuple[list[CellForecast], Total]:
-    """What a sweep would make, and how long that would take at the rates of earlier runs. Reads only.
-
-    Raises:
-        SettingsError: an impossible value, or one that a cell's model would ignore or cannot do. ModelError: of a
-            model that is none.
-    """
-    manifest = prompts_of(experiment)
-    cells = cells_of(experiment, manifest)
-    _require_fit(cells, manifest)
-    images = len(manifest.head(cells[0].num)) * cells[0].images_per_prompt  # neither can vary within a sweep
-    try:
-        with workspace.reading() as session:
-            sweep, rates = _same_spec(session, experiment), Rates(session)
-            members = {} if sweep is None else {member.cell: member.run for member in sweep.members}
-            counts = lineage.image_counts(session, [run.id for run in members.values()])
-            made = [counts.get(members[cell].id, 0) if cell in members else 0 for cell in range(len(cells))]
-            stored = (as_run(workspace.stored_settings(resolved_here(cell)), images) for cell in cells)
-            work = [(settings, images - there) for settings, there in zip(stored, made, strict=True)]
-            seconds, total = [rates.pictures(*part) for part in work], rates.total(work)
-    except DatabaseError:
-        # Nothing has been run here yet.
-        made, seconds = [0] * len(cells), [None] * len(cells)
-        total = Total(None, None, len(cells))
-    found = zip(range(len(cells)), cells, made, seconds, strict=True)
-    return [CellForecast(cell, settings, images, there, time) for cell, settings, there, time in found], total
 
 
 def run_sweep(
@@ -191,7 +137,7 @@ def run_sweep(
     manifest = prompts_of(experiment)
     cells = cells_of(experiment, manifest)
     workspace.require_writable()
-    _require_fit(cells, manifest)
+    require_fit_of_all(cells, manifest)
     _require_measurable(workspace, experiment, cells, manifest)
     joining.check(tracker, joining.joined_run())
     experiment = placed(experiment, tracker.uri)
@@ -219,7 +165,7 @@ class Driver:
         return Generator(self.workspace, self.tracker, self.executor, allow_pickle=self.allow_pickle)
 
 
-def _require_fit(cells: Sequence[Settings], manifest: Manifest) -> None:
+def require_fit_of_all(cells: Sequence[Settings], manifest: Manifest) -> None:
     """Refuse what the models on this machine would ignore of the settings or of the prompts."""
     rows = manifest.head(cells[0].num)  # it cannot vary within a sweep
     require_local_fit(cells, rows.negative_prompts)
@@ -358,7 +304,7 @@ def _make(driver: Driver, sweep: Sweep, plan: Plan) -> tuple[str, Summary]:
 
 def _open(workspace: Workspace, tracker: Tracker, experiment: Experiment, fresh: bool) -> Sweep:
     with workspace.begin() as session:
-        sweep = None if fresh else _same_spec(session, experiment)
+        sweep = None if fresh else same_spec(session, experiment)
         if sweep is None:
             assert experiment.experiment is not None
             sweep = Sweep(
@@ -382,7 +328,7 @@ def _close(workspace: Workspace, tracker: Tracker, sweep: Sweep, status: RunStat
     projection.send(workspace, tracker, sweep)
 
 
-def _same_spec(session: Session, experiment: Experiment) -> Sweep | None:
+def same_spec(session: Session, experiment: Experiment) -> Sweep | None:
     """The newest sweep of the same name and cells."""
     spec = experiment.spec()
     named = session.scalars(select(Sweep).where(Sweep.name == experiment.name).order_by(Sweep.id.desc()))
@@ -392,20 +338,6 @@ def _same_spec(session: Session, experiment: Experiment) -> Sweep | None:
 
 def _model_key(settings: Settings) -> tuple[str, ...]:
     return tuple(str(getattr(settings, name)) for name, declared in DECLARED.items() if declared.stage is Stage.LOAD)
-
-
-def listed(cells: Sequence[CellForecast], axes: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Rows for a table of what a sweep would make."""
-    for cell in cells:
-        yield {
-            "cell": cell.cell,
-            **{axis: DECLARED[axis].written(getattr(cell.settings, axis)) for axis in axes},
-            "images": cell.images,
-            "made": cell.made,
-            "seconds": None if cell.seconds is None else cell.seconds.mean,
-            "low": None if cell.seconds is None else cell.seconds.low,
-            "high": None if cell.seconds is None else cell.seconds.high,
-        }
 
 
 def experiment_from(

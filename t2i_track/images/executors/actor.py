@@ -6,7 +6,7 @@ import hashlib
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,7 +18,7 @@ from t2i_track.images import writing
 from t2i_track.images.executors.data import Loaded, Prepared, Spec, Wanted
 from t2i_track.images.executors.worker import Worker
 from t2i_track.images.sampling import Job
-from t2i_track.images.writing import Record
+from t2i_track.images.writing import Maker, Record
 from t2i_track.settings import Values
 
 SEEN_SECONDS = 20.0
@@ -31,11 +31,7 @@ class Made:
     """Pictures, and who made them."""
 
     records: list[Record]
-    host: str
-    process: int
-    device: str
-    environment: Mapping[str, Any]
-    machine: Mapping[str, Any]
+    maker: Maker
     peak_memory: int
     """The most bytes that the worker has used so far."""
     package: str
@@ -70,11 +66,7 @@ class Actor:
         some = writing.write(pictures, spec.folder, record, spec.settings.batch_size, marked=spec.marked)
         return Made(
             records=[record for records in some for record in records],
-            host=platform.node(),
-            process=os.getpid(),
-            device=device,
-            environment=here,
-            machine=machine(device),
+            maker=Maker(platform.node(), os.getpid(), device, here, machine(device)),
             peak_memory=peak_memory_bytes(device),
             package=package_sha256(),
         )

@@ -124,30 +124,29 @@ class Ray:
         Raises:
             ClusterError: another version of this package, or another kind of device.
         """
+        maker = made.maker
         if made.package != self._package:
             raise ClusterError(
-                f"the worker on {made.host} has another t2i-track ({_version(made)}, {made.package[:12]}) than this"
+                f"the worker on {maker.host} has another t2i-track ({_version(maker)}, {made.package[:12]}) than this"
                 f" command ({self._package[:12]}): install the same version on all machines"
             )
-        differ = [name for name, value in spec.machine.items() if made.machine.get(name) != value]
+        differ = [name for name, value in spec.machine.items() if maker.machine.get(name) != value]
         if differ and not self._cluster.mixed:
             name = differ[0]
             raise ClusterError(
-                f"the worker on {made.host} has {name} {made.machine.get(name)}, and the run {spec.machine[name]}:"
+                f"the worker on {maker.host} has {name} {maker.machine.get(name)}, and the run {spec.machine[name]}:"
                 " their pictures differ in rounding; use machines of one kind, or allow it with --mixed"
             )
 
 
-def _version(made: Made) -> str:
-    return str(made.environment["versions"].get("t2i-track"))
+def _version(maker: Maker) -> str:
+    return str(maker.environment["versions"].get("t2i-track"))
 
 
 def _marked(made: Made, makers: dict[tuple[str, int], Maker]) -> list[Record]:
     """The records with the worker that made them."""
-    key = (made.host, made.process)
-    if key not in makers:
-        makers[key] = Maker(made.host, made.process, made.device, made.environment, made.machine)
-    return [dataclasses.replace(record, maker=makers[key]) for record in made.records]
+    maker = makers.setdefault((made.maker.host, made.maker.process), made.maker)
+    return [dataclasses.replace(record, maker=maker) for record in made.records]
 
 
 def _by_place(jobs: Sequence[Job], size: int) -> Iterator[Sequence[Job]]:

@@ -51,7 +51,7 @@ function changeItem({ a, b, change }) {
 function drawChangeControls() {
   const ranked = DATA.runs.filter((run) => run.rank !== null);
   changes.a = ranked[ranked.length - 1] ?? DATA.runs[0];
-  changes.b = RUNS.get(DATA.comparison.recommendation?.run) ?? DATA.runs[0];
+  changes.b = CHOSEN ?? DATA.runs[0];
   if (changes.a === changes.b) changes.a = DATA.runs.find((run) => run !== changes.b) ?? changes.b;
   changes.measure = DATA.image_metrics[0] ?? "look";
   const options = DATA.runs.map((run) => ({ value: run, text: run.label }));

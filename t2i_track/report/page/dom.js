@@ -3,6 +3,7 @@
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const RUNS = new Map(DATA.runs.map((run) => [run.run, run]));
+const CHOSEN = RUNS.get((DATA.decided ?? DATA.comparison.recommendation)?.run);
 const byId = (id) => document.getElementById(id);
 
 function el(tag, attributes = {}, ...children) {

@@ -45,7 +45,7 @@ function drawGrid() {
   grid.rows = chooseRows();
   grid.drawn = 0;
   const head = shownColumns.map(({ title, run }) =>
-    el("th", { scope: "col" }, title, run ? el("small", {}, run.value === null ? "not scored" : `${DATA.comparison.by} ${format(run.value)}${run.mark}`) : el("small", {}, "no such run")));
+    el("th", { scope: "col" }, title, run ? el("small", {}, run.value === null ? "not scored" : `${(DATA.decided ?? DATA.comparison).by} ${format(run.value)}${run.mark}`) : el("small", {}, "no such run")));
   const body = el("tbody", {});
   const end = el("div", {});
   byId("grid").replaceChildren(
@@ -90,8 +90,7 @@ function gridRow({ prompt, place }, shownColumns) {
 // What to put beside a picture: the recommended run, or else the next column.
 function rival(run, shownColumns) {
   const runs = shownColumns.map((column) => column.run).filter(Boolean);
-  const recommended = RUNS.get(DATA.comparison.recommendation?.run);
-  if (recommended && recommended !== run && runs.includes(recommended)) return recommended;
+  if (CHOSEN && CHOSEN !== run && runs.includes(CHOSEN)) return CHOSEN;
   return runs[(runs.indexOf(run) + 1) % runs.length];
 }
 
@@ -132,8 +131,7 @@ function moveFocus(event) {
 function drawGridControls() {
   const place = byId("grid-controls");
   const names = [...DATA.axes.map((axis) => axis.name), "run"];
-  const chosen = DATA.comparison.recommendation && RUNS.get(DATA.comparison.recommendation.run);
-  const start = chosen ?? DATA.runs[0];
+  const start = CHOSEN ?? DATA.runs[0];
   grid.axis ??= names.includes("guidance") ? "guidance" : names[0];
   for (const axis of DATA.axes) grid.fixed[axis.name] ??= start.settings[axis.name];
   grid.size ??= columns().length < 5 ? "large" : columns().length < 8 ? "medium" : "small";

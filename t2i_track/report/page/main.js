@@ -1,9 +1,13 @@
 "use strict";
 
-drawSummary();
-drawRanking();
-drawEquivalence();
-drawCharts();
+if (DATA.decided) {
+  drawDecided();
+} else {
+  drawSummary();
+  drawRanking();
+  drawEquivalence();
+  drawCharts();
+}
 drawViewerControls();
 if (DATA.runs.length) {
   drawGridControls();

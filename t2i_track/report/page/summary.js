@@ -18,6 +18,24 @@ function drawSummary() {
     el("ul", {}, ...sentences.map((sentence) => el("li", {}, sentence))));
 }
 
+// Of an adaptive sweep: what it decided, in the place of a ranking, which would test it again.
+function drawDecided() {
+  const found = DATA.decided;
+  const images = DATA.runs.reduce((sum, run) => sum + run.images.length, 0);
+  byId("subtitle").textContent =
+    `${found.cells.length} settings decided by ${found.by} (${found.direction} is better); ${images} pictures of ${DATA.prompts.length} prompts and seeds`;
+  byId("recommendation").append(...found.conclusion.map((line, place) =>
+    el("p", { class: "callout" }, place ? "" : el("b", {}, "Decided"), line)));
+  byId("findings").append(
+    ...DATA.comparison.notes.map((note) => el("p", { class: "note" }, note)),
+    tableOf(found.titles, found.cells, "What was decided"),
+    el("ul", {}, ...found.left.map((line) => el("li", {}, line))));
+  for (const name of ["ranking", "tradeoff", "curves"]) {
+    byId(name).hidden = true;
+    document.querySelector(`nav a[href="#${name}"]`).hidden = true;
+  }
+}
+
 function drawRanking() {
   const found = DATA.comparison;
   const second = DATA.second;
