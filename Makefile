@@ -49,6 +49,7 @@ quick: $(READY)
 # Many more kills than `make test` tries, for a machine that is free for a quarter of an hour.
 soak: $(READY)
 	$(RUN) T2I_TEST_KILLS=$(KILLS) $(PYTEST) --dist load tests/faults tests/test_db_files.py
+	$(RUN) T2I_TEST_RAY_IMAGES=256 $(PYTEST) -n 0 tests/test_ray.py
 
 # The short ones of benchmarks/, each a ratio against a peer in the same run; for a machine that does nothing else.
 bench: $(READY)
