@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,6 +10,9 @@ from t2i_track.cli.metric_help import DECIDES, ScoreOption
 from t2i_track.cli.options import PATH, blank, format_option, tracking_option, workspace_options
 from t2i_track.texts import clean
 from t2i_track.workspace import Workspace
+
+if TYPE_CHECKING:
+    from t2i_track.ranking import Comparison, Decided, Equivalence, PairComparison
 
 
 @click.command()
@@ -55,11 +58,6 @@ def compare(workspace: Workspace, runs: tuple[str, ...], fmt: str, **options: An
       t2i compare --equivalent-to BASE FAST1 FAST2
     """
     from t2i_track import api
-    from t2i_track.cli.decided_formats import print_decided
-    from t2i_track.cli.equivalence_formats import print_equivalence
-    from t2i_track.cli.pair_formats import print_pair
-    from t2i_track.cli.ranking_formats import print_comparison
-    from t2i_track.ranking import Decided, Equivalence, PairComparison
 
     if (
         options["equivalent_to"] is None
@@ -68,13 +66,28 @@ def compare(workspace: Workspace, runs: tuple[str, ...], fmt: str, **options: An
     ):
         raise click.UsageError("--picture is of exactly two runs: t2i compare RUN1 RUN2 --picture changes.png")
     found = api.compare(*runs, **options, home=workspace.home, db_url=workspace.db_url)
-    if isinstance(found, Equivalence):
-        print_equivalence(found, fmt)
-    elif isinstance(found, PairComparison):
-        print_pair(found, fmt)
-    elif isinstance(found, Decided):
-        print_decided(found, fmt)
-    else:
-        print_comparison(found, fmt)
+    _print(found, fmt)
     if options["report"] is not None:
         click.echo(clean(f"report: {options['report']}"), err=True)
+
+
+def _print(found: Comparison | PairComparison | Equivalence | Decided, fmt: str) -> None:
+    """Each by the module that knows it, of which no other is loaded."""
+    from t2i_track import ranking
+
+    if isinstance(found, ranking.Comparison):
+        from t2i_track.cli.ranking_formats import print_comparison
+
+        print_comparison(found, fmt)
+    elif isinstance(found, ranking.PairComparison):
+        from t2i_track.cli.pair_formats import print_pair
+
+        print_pair(found, fmt)
+    elif isinstance(found, ranking.Equivalence):
+        from t2i_track.cli.equivalence_formats import print_equivalence
+
+        print_equivalence(found, fmt)
+    else:
+        from t2i_track.cli.decided_formats import print_decided
+
+        print_decided(found, fmt)

@@ -14,15 +14,15 @@ from t2i_track.db import lineage
 from t2i_track.db.types import utc_now
 from t2i_track.errors import CompareError, T2IError
 from t2i_track.metrics.registry import SECONDS, rankable
-from t2i_track.ranking import Comparison, Decided, Equivalence, ImageRow, PairComparison, RunRow, compare, compare_two
+from t2i_track.ranking import Comparison, ImageRow, RunRow, compare
 from t2i_track.ranking.protocols import settled
 from t2i_track.ranking.where import where as matching
 from t2i_track.runs import labels
-from t2i_track.runs.decided import decided
 from t2i_track.runs.rows import image_rows, run_rows
 from t2i_track.workspace import Workspace
 
 if TYPE_CHECKING:
+    from t2i_track.ranking import Decided, Equivalence, PairComparison
     from t2i_track.runs.sweep import SweepOutcome
 
 
@@ -78,6 +78,8 @@ def pair(
     Raises:
         CompareError: one run twice, or a report or picture of runs that have no scores.
     """
+    from t2i_track.ranking import compare_two
+
     with workspace.reading() as session:
         rows = settled(run_rows(session, [a, b]))
         if len(rows) == 1:
@@ -171,6 +173,8 @@ def decided_by(
     Raises:
         CompareError: another margin than that of the decisions, which cannot be tested again.
     """
+    from t2i_track.runs.decided import decided
+
     with workspace.reading() as session:
         found = decided(session, sweep)
         if found is None or by not in (None, found.by):

@@ -28,12 +28,10 @@ from t2i_track.metrics.reference import Reference, open_reference
 from t2i_track.metrics.registry import METRICS
 from t2i_track.progress import Report, progress
 from t2i_track.runs import projection
+from t2i_track.runs.plan import EVALUATED
+from t2i_track.runs.protocols import EMBEDDED, RUN_LABEL, RUN_REFERENCE
 from t2i_track.runs.recorded import run_items
 from t2i_track.runs.request import (
-    EMBEDDED,
-    EVALUATED,
-    RUN_LABEL,
-    RUN_REFERENCE,
     Request,
     are_embedded,
     following,

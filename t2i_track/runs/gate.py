@@ -19,7 +19,8 @@ from t2i_track.metrics.published import NamedProtocol, check_protocol, load_prot
 from t2i_track.metrics.published import gate as outside
 from t2i_track.metrics.reference import open_reference
 from t2i_track.metrics.registry import METRICS
-from t2i_track.runs.request import EMBEDDED, RUN_LABEL, RUN_REFERENCE, protocol_settings
+from t2i_track.runs.protocols import EMBEDDED, RUN_LABEL, RUN_REFERENCE
+from t2i_track.runs.request import protocol_settings
 from t2i_track.workspace import Workspace
 
 Stored = tuple[MetricValue, Protocol]

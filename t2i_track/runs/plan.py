@@ -31,6 +31,9 @@ RESOLVED = "resolved"
 HALVES = "halves"
 """The key of a run's ``config`` that says how many passes of the network a step takes: two where it is guided so."""
 
+EVALUATED = "evaluated"
+"""Another: by the fingerprint of a protocol, the options of `t2i evaluate` that led to it."""
+
 CALL = "call"
 """The key of a run's ``config`` under which the arguments of the pipeline's call stand that are no settings."""
 

@@ -15,7 +15,11 @@ from t2i_track.db.models import MetricValue, Protocol, Run
 from t2i_track.metrics.protocol import DEVICE, IMAGES_PER_PROMPT, LEFT_OUT, SCORED, ProtocolRecord
 from t2i_track.ranking.protocols import commonest
 from t2i_track.ranking.rows import ENDED, Score, protocol_label
-from t2i_track.runs.request import EMBEDDED, RUN_LABEL, RUN_REFERENCE
+
+EMBEDDED = "shapes"
+RUN_REFERENCE = "run:"
+RUN_LABEL = "run "
+"""How the stored name of a reference begins that was another run's pictures."""
 
 
 class Protocols:

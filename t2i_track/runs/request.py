@@ -17,15 +17,8 @@ from t2i_track.metrics.extractors import INCEPTION
 from t2i_track.metrics.published import GATED, check_protocol, load_protocol
 from t2i_track.metrics.reference import Reference
 from t2i_track.runs.plan import stored_prompts, values_of
+from t2i_track.runs.protocols import EMBEDDED
 from t2i_track.settings import EMBEDDED_MODEL, UNKNOWABLE, UNKNOWN
-
-EMBEDDED = "shapes"
-RUN_REFERENCE = "run:"
-RUN_LABEL = "run "
-"""How the stored name of a reference begins that was another run's pictures."""
-EVALUATED = "evaluated"
-"""Key of ``Run.config``: by the fingerprint of a protocol, the options of `t2i evaluate` that led to it."""
-
 
 FLAGS = ("skip_bad", "shared_prompts")
 """What of a request is on or off."""

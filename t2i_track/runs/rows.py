@@ -24,9 +24,8 @@ from t2i_track.db.models import (
     require_value,
 )
 from t2i_track.ranking.rows import ImageRow, RunRow, Score
-from t2i_track.runs.plan import HALVES, RESOLVED, beside_columns, values_of
+from t2i_track.runs.plan import EVALUATED, HALVES, RESOLVED, beside_columns, values_of
 from t2i_track.runs.protocols import Protocols
-from t2i_track.runs.request import EVALUATED
 from t2i_track.settings import DECLARED, RECORDED, Values
 from t2i_track.workspace import Workspace
 
