@@ -11,6 +11,7 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy import select
 
 from t2i_track import api
+from t2i_track.cli.record import run_sections
 from t2i_track.db.models import Decision, Image, ImageScore, Run, RunStatus, Sweep
 from t2i_track.errors import CompareError, Interrupted, SettingsError
 from t2i_track.metrics.evaluate import EvaluationResult, MetricResult
@@ -23,6 +24,7 @@ from t2i_track.runs.decided import decided
 from t2i_track.runs.generate import Generator
 from t2i_track.runs.grid import Experiment, build
 from t2i_track.runs.order import drawn, period
+from t2i_track.runs.show import run_record
 from t2i_track.runs.until_decided import budget_of, search_of
 from t2i_track.runs.verify import verify
 from t2i_track.tracking import Tracker
@@ -137,6 +139,13 @@ def test_the_worse_leave_and_what_is_left_is_as_good(
     steps = [metric.step for metric in client.get_metric_history(runs[0].mlflow_run_id, "decision/worse_by")]
     assert steps == [8, 16, 24]
     assert "Guidance 20 left after 24 images" in client.get_run(outcome.mlflow_run_id).data.tags["mlflow.note.content"]
+
+    with workspace.reading() as session:
+        (shown,) = (
+            part for part in run_sections(run_record(session, workspace, runs[2]), []) if part.title == "Decisions"
+        )
+    worse = f"worse than the best by [{low:.2f}, 1.00] in alignment, margin 0.4"
+    assert shown.lines == [f"out with 24 images, in sweep rounds: {worse}"]
 
     again = sweep(workspace, tracker, grid())
     assert [cell.state for cell in again.cells] == ["taken over"] * 3

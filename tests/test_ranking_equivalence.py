@@ -9,8 +9,9 @@ from ranking_rows import mean_score, noise, run
 
 from benchmarks.equivalence import false_claims
 from t2i_track.errors import CompareError
-from t2i_track.ranking import Equivalence, ImageRow, RunRow, Score, equivalence
+from t2i_track.ranking import Equivalence, ImageRow, RunRow, Score
 from t2i_track.ranking.describe_equivalence import compared, findings, heads, worst
+from t2i_track.ranking.equivalence import equivalence
 from t2i_track.ranking.limits import known
 from t2i_track.ranking.speed import SpeedUp, Spent, speed_up
 from t2i_track.ranking.student import student_quantile
@@ -299,7 +300,7 @@ def test_words_of_each_verdict() -> None:
     assert cells[0][5:] == ["2x [2, 2]", "700", "12.5"]
     assert cells[1][5:] == ["", "", ""]
     said = findings(found)
-    assert "steps 20: as good as the base in alignment, within 0.02 (95% sure); 2x [2, 2] as fast." in said
+    assert "steps 20: as good as the base in alignment, within 0.02 (95% sure); 2 times [2, 2] as fast." in said
     assert any(line.startswith("Note: The peak memory of a run that was not the first") for line in said)
     assert any(line.startswith("Note: Each run was timed once") for line in said)
 

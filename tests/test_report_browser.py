@@ -10,8 +10,9 @@ import pytest
 from ranking_rows import run, sweep, with_diversity
 from report_images import HOSTILE, images
 
-from t2i_track.ranking import compare, equivalence
+from t2i_track.ranking import compare
 from t2i_track.ranking.decided import Decided, Verdict
+from t2i_track.ranking.equivalence import equivalence
 from t2i_track.ranking.failures import FailureRate
 from t2i_track.report import write_report
 

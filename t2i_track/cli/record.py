@@ -41,6 +41,7 @@ def run_sections(record: Mapping[str, Any], files: Sequence[str]) -> list[Sectio
         Section("Model", _spoken(record["model"])),
         Section("Prompts", _spoken(record["manifest"])),
         _scores(record["scores"]),
+        Section("Decisions", lines=[_decision(one) for one in record["decisions"]]),
         _failures(record["failures"]),
         Section("Environment", _spoken(record["environment"])),
         Section("Workers", lines=record["workers"]),
@@ -91,6 +92,15 @@ def _scores(scores: Sequence[Mapping[str, Any]]) -> Section:
     """All stored values; where a score was measured under several protocols, with the protocol of each."""
     section = score_section("Scores", scores, lead=_protocols(scores))
     return replace(section, lines=[*section.lines, *_differences(scores)])
+
+
+def _decision(one: Mapping[str, Any]) -> str:
+    """``out with 24 images, in sweep "night": worse than the best by 0.48 to 1 in alignment, margin 0.4``."""
+    worse = f"worse than the best by {bounds(one['low'], one['high']) or number(one['estimate'])}"
+    return (
+        f"{one['state']} with {one['images']} images, in sweep {one['sweep']}: {worse} in {one['metric']},"
+        f" margin {number(one['margin'])}"
+    )
 
 
 def _failures(rates: Sequence[Mapping[str, Any]]) -> Section:

@@ -12,7 +12,7 @@ from t2i_track.ranking.where import where
 
 if TYPE_CHECKING:
     from t2i_track.ranking.decided import Decided
-    from t2i_track.ranking.equivalence import Equivalence, equivalence
+    from t2i_track.ranking.equivalence import Equivalence
     from t2i_track.ranking.pair import PairComparison, compare_two
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "compare",
     "compare_two",
     "direction",
-    "equivalence",
     "protocol_label",
     "where",
 ]
@@ -36,7 +35,6 @@ _WHEN_ASKED_FOR = {
     "Equivalence": "equivalence",
     "PairComparison": "pair",
     "compare_two": "pair",
-    "equivalence": "equivalence",
 }
 """Questions of their own, and the module of each: to load them takes longer than to rank a hundred runs."""
 

@@ -83,6 +83,13 @@ def times(speed: SpeedUp) -> str:
     return f"{speed.times:.3g}x [{speed.low:.3g}, {speed.high:.3g}]"
 
 
+def _as_fast(speed: SpeedUp) -> str:
+    """``1.3 times [1.2, 1.4] as fast``, as in a sentence."""
+    if speed.low is None or speed.high is None:
+        return f"{speed.times:.3g} times as fast, of too few batches for an interval"
+    return f"{speed.times:.3g} times [{speed.low:.3g}, {speed.high:.3g}] as fast"
+
+
 def differing(one: Candidate) -> str:
     return ", ".join(f"{name} {shown_value(name, theirs)}" for name, (_, theirs) in one.differing.items())
 
@@ -130,7 +137,7 @@ def _sentence(found: Equivalence, one: Candidate) -> str:
     if one.verdict == "undecided" and one.paired.at_most is not None:
         text += f"; it is worse by at most {one.paired.at_most:.2g}"
     if one.speed is not None:
-        text += f"; {times(one.speed)} as fast"
+        text += f"; {_as_fast(one.speed)}"
     return f"{name}: {text}."
 
 

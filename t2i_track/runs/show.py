@@ -12,7 +12,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, joinedload
 
 from t2i_track.db import lineage, workers
-from t2i_track.db.models import Base, Image, ImageScore, Label, MetricValue, Run, RunStatus, Worker
+from t2i_track.db.decisions import decisions_of_run
+from t2i_track.db.models import Base, Image, ImageScore, Label, MetricValue, Run, RunStatus, Sweep, Worker
 from t2i_track.errors import NotFound
 from t2i_track.images.png import parameters_text
 from t2i_track.runs import labels
@@ -127,8 +128,20 @@ def run_record(session: Session, workspace: Workspace, run: Run) -> dict[str, An
         }
         for value in values
     ]
+    record["decisions"] = _decisions(session, run)
     record["failures"] = [asdict(rate) for rate in labels.rates(session, [run.uuid])]
     return record
+
+
+def _decisions(session: Session, run: Run) -> list[dict[str, Any]]:
+    """What sweeps that stop when they are decided said last of the run."""
+    newest = {row.sweep_id: row for row in decisions_of_run(session, run.id)}
+    names = ("state", "metric", "value", "estimate", "low", "high", "margin", "prompts", "images", "look", "created_at")
+    sweeps = {sweep.id: sweep.name for sweep in session.scalars(select(Sweep).where(Sweep.id.in_(newest)))}
+    return [
+        {"sweep": sweeps[number], **{name: getattr(row, name) for name in names}, "state": row.state.value}
+        for number, row in newest.items()
+    ]
 
 
 def maker_of(environment: Mapping[str, Any], worker: Worker) -> str:
