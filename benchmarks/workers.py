@@ -7,6 +7,9 @@ In turns, after a warm-up; the fastest of each counts. All have their model load
 bare     pictures sampled and written, without the executor's seam
 local    the same through the executor of this process: what the seam costs
 workers  the same through Ray's, with one thread each
+
+A machine's own speed moves by more than the seam costs. So the seam is also measured alone: the same calls with many
+pictures that take no time, against the time that a real one takes.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from t2i_track import shapes
 from t2i_track.images import writing
@@ -71,18 +75,52 @@ def main() -> None:
         for who, times in taken.items():
             best = min(times)
             print(f"{who}: {best:.2f} s, {len(todo) / best:.2f} images/s, {base / best:.3f} of bare's rate")
+        print(
+            f"the seam alone: {alone(executors, settings, prompts, folder, base / len(todo)):.4%} of a picture's time"
+        )
         if "workers" in taken:
             print(f"{args.workers} workers: {min(taken['local']) / min(taken['workers']):.2f} times one process")
             executors["workers"].close()  # type: ignore[attr-defined]
     print(f"{os.cpu_count()} cores")
 
 
+def alone(executors: dict[str, Executor], settings: Settings, prompts: list[str], folder: Path, real: float) -> float:
+    """What the executor adds to a picture that takes no time, as a share of ``real`` seconds: the median of five."""
+    free = [Job(number, 0, prompts[0], number) for number in range(FREE)]
+    added = []
+    with (
+        patch("t2i_track.images.sampling.sample", lambda _pipe, _encoder, jobs, _settings: iter(jobs)),
+        patch("t2i_track.images.executors.worker.sample", lambda _pipe, _encoder, jobs, _settings: iter(jobs)),
+        patch("t2i_track.images.writing.write", lambda made, *_, **__: ([one] for one in made)),
+    ):
+        for repeat in range(5):
+            times = []
+            for who in ("local", "bare"):
+                spec = of(executors[who], settings, prompts, folder / f"free-{who}-{repeat}")
+                times.append(seconds(lambda who=who, spec=spec: count(executors[who], spec, free)))  # type: ignore[misc]
+            added.append((times[0] - times[1]) / FREE)
+    return sorted(added)[2] / real
+
+
+FREE = 100_000
+"""Pictures that take no time."""
+
+
 def took(executor: Executor, settings: Settings, prompts: list[str], todo: list[Job], folder: Path) -> float:
+    spec = of(executor, settings, prompts, folder)
+    if not any(folder.parent.glob("warm-*")):
+        (folder.parent / "warm-0").mkdir()
+    warm(executor, dataclasses.replace(spec, folder=folder.parent / "warm-0"), todo)
+    return seconds(lambda: count(executor, spec, todo))
+
+
+def of(executor: Executor, settings: Settings, prompts: list[str], folder: Path) -> Spec:
+    """What a run of these settings asks of an executor, its pictures in that folder."""
     folder.mkdir()
     manifest = from_prompts(prompts)
     prepared = executor.prepare(Wanted(settings, tuple(manifest.prompts), tuple(manifest.negative_prompts)))
     loaded = prepared.loaded
-    spec = Spec(
+    return Spec(
         asked=settings,
         settings=dataclasses.replace(prepared.settings, batch_size=settings.batch_size),
         folder=folder,
@@ -97,10 +135,6 @@ def took(executor: Executor, settings: Settings, prompts: list[str], todo: list[
         lora_files=(),
         embedding_files=(),
     )
-    if not any(folder.parent.glob("warm-*")):
-        (folder.parent / "warm-0").mkdir()
-    warm(executor, dataclasses.replace(spec, folder=folder.parent / "warm-0"), todo)
-    return seconds(lambda: count(executor, spec, todo))
 
 
 def warm(executor: Executor, spec: Spec, todo: list[Job]) -> None:
