@@ -13,7 +13,7 @@ from sqlalchemy import select
 from t2i_track import api
 from t2i_track.cli.record import run_sections
 from t2i_track.db.models import Decision, Image, ImageScore, Run, RunStatus, Sweep
-from t2i_track.errors import CompareError, Interrupted, SettingsError
+from t2i_track.errors import CompareError, Interrupted, MetricError, SettingsError
 from t2i_track.metrics.evaluate import EvaluationResult, MetricResult
 from t2i_track.metrics.protocol import ProtocolRecord
 from t2i_track.ranking import Decided
@@ -289,3 +289,19 @@ def test_the_first_of_the_order_are_from_all_over_the_manifest() -> None:
     first = [unit[0] for seed in range(400) for unit in drawn([str(index) for index in range(64)], seed, 8)[:8]]
     assert min(first.count(position) for position in range(64)) >= 30
     assert max(first.count(position) for position in range(64)) <= 75
+
+
+@pytest.mark.slow
+def test_a_distance_of_too_few_images_is_refused_before_the_first(workspace: Workspace, tracker: Tracker) -> None:
+    with pytest.raises(MetricError, match=r"fid tells nothing of fewer than 195 images .* --max-num 195 or more"):
+        sweep(workspace, tracker, grid(by="fid"))
+    with workspace.reading() as session:
+        found = [(run.status, run.error, len(run.images)) for run in session.scalars(select(Run))]
+    assert [(status, images) for status, _, images in found] == [(RunStatus.FAILED, 0)] * 3
+    assert all((reason or "").startswith("fid tells nothing") for _, reason, _ in found)
+
+
+@pytest.mark.parametrize("within", ["-0.1", "0", "nan", "200%", "x"])
+def test_a_margin_that_is_none_is_refused_before_anything_is_made(within: str) -> None:
+    with pytest.raises(SettingsError, match=f"within '{within}' is no margin"):
+        grid(within=within)

@@ -82,15 +82,26 @@ def margin_of(metric: str, best: Score, within: str | float | None = None) -> Ma
     text = str(within) if within is not None else info.margin if info is not None and info.role != "cost" else None
     if text is None:
         return None
+    amount, is_share = read_margin(text, metric)
+    if is_share:
+        amount *= abs(_estimate(best))
+    return Margin(amount, text.strip(), within is None)
+
+
+def read_margin(text: str, metric: str | None = None) -> tuple[float, bool]:
+    """The number, and whether it is a share of the best value.
+
+    Raises:
+        CompareError: no positive number, or a share that is not below 100 %.
+    """
     found = re.fullmatch(r"\s*(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)\s*(%?)\s*", text)
     amount = float(found[1]) if found else 0.0
     if found is None or not 0 < amount < math.inf or (found[2] and amount >= 100):
+        units = metric or "the score"
         raise CompareError(
-            f"--within {text!r} is no margin: give a number above 0 in units of {metric}, or a share as 2%"
+            f"--within {text!r} is no margin: give a number above 0 in units of {units}, or a share as 2%"
         )
-    if found[2]:
-        amount *= abs(_estimate(best)) / 100
-    return Margin(amount, text.strip(), within is None)
+    return (amount / 100, True) if found[2] else (amount, False)
 
 
 def _estimate(score: Score) -> float:

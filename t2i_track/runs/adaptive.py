@@ -92,7 +92,19 @@ class Adaptive:
         except (Interrupted, KeyboardInterrupt):
             self._interrupted()
             raise
+        except T2IError as error:
+            self._given_up(" ".join(str(error).split()))
+            raise
         return self._outcomes()
+
+    def _given_up(self, reason: str) -> None:
+        """Runs of which no image was begun must not look as if somebody made them."""
+        for setting in self._settings:
+            if setting.run is not None:
+                with self._workspace.reading() as session:
+                    run = lineage.find_run(session, setting.run.uuid)
+                if run.status == RunStatus.RUNNING and run.started_at is None:
+                    self._driver.generator().end(run, RunStatus.FAILED, reason)
 
     def _interrupted(self) -> None:
         """The runs between two rounds are open, and nobody makes them any more."""

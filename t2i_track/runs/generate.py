@@ -142,11 +142,11 @@ class Generator:
             run = lineage.find_run(session, run.uuid)
         return self._carry_out(run, loaded, join=None, only=positions).made
 
-    def end(self, run: Run, status: RunStatus) -> Summary:
-        """Close a run that was made in rounds."""
+    def end(self, run: Run, status: RunStatus, reason: str | None = None) -> Summary:
+        """Close a run that was made in rounds; ``reason`` says why one has none."""
         with self._workspace.reading() as session:
             run = lineage.find_run(session, run.uuid)
-        return self._summary(run, 0, 0.0, self._close(run, status), status)
+        return self._summary(run, 0, 0.0, self._close(run, status, reason), status)
 
     def resume(self, address: str, given: Mapping[str, Any] | None = None) -> Summary:
         """Make exactly what is missing of a run; of a finished one, send what MLflow lacks.

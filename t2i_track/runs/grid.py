@@ -12,7 +12,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from t2i_track.errors import SettingsError
+from t2i_track.errors import CompareError, SettingsError
 from t2i_track.runs.until_decided import OF_ADAPTIVE, budget_of, resolutions
 from t2i_track.settings import AXES, DECLARED, Settings, suggestion
 from t2i_track.texts import unstorable
@@ -287,6 +287,13 @@ def _check_adaptive(experiment: Experiment) -> None:
             raise SettingsError(f"'{told[0]}' is of sweeps that go on until they are decided: add until_decided")
         return
     budget_of(experiment.budget)
+    if experiment.within is not None:
+        from t2i_track.ranking.margin import read_margin
+
+        try:
+            read_margin(experiment.within, experiment.by)
+        except CompareError as error:
+            raise SettingsError(str(error).removeprefix("--")) from None
     if experiment.by is not None:
         from t2i_track.metrics.registry import deciding
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from t2i_track.db.models import Run, Sweep
+from t2i_track.errors import MetricError
 from t2i_track.metrics.reference import Reference
 from t2i_track.metrics.registry import METRICS, of_role, word_of
 from t2i_track.ranking.evidence import doubling
@@ -36,7 +37,7 @@ def fixed(
     """What the rounds of these runs are measured by: as it was fixed, or as it is now.
 
     Raises:
-        MetricError: there is nothing to decide by, or no score that decides.
+        MetricError: there is nothing to decide by, or no score that decides, or not of so few images.
     """
     from t2i_track.runs.evaluate import reference_of
 
@@ -49,7 +50,14 @@ def fixed(
         # Pictures to measure against are drawn or read, which takes long, only where they are.
         reference = reference_of(session, workspace, request, [run]) if METRICS[word_of(by)].reference else None
     if record is None:
-        record = _record(by, texts, runs, _first(workspace, by, request, reference, run, embedded))
+        first = _first(workspace, by, request, reference, run, embedded)
+        if by == "fid" and first is not None and first > len(texts):
+            least = f"{first * run.images_per_prompt:,} images"
+            raise MetricError(
+                f"fid tells nothing of fewer than {least} a setting, and {len(texts):,} prompts are all: give"
+                f" --max-num {first} or more, or another score with --by"
+            )
+        record = _record(by, texts, runs, first)
         with workspace.begin() as session:
             note(session.get_one(Sweep, sweep.id), record)
     return measured(
