@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +23,8 @@ from t2i_track.db.models import Image, Run, RunStatus, Worker
 from t2i_track.errors import ClusterError, Interrupted, ModelError, NotMade, SettingsError
 from t2i_track.images.executors import Cluster, Executor, executor_of
 from t2i_track.images.executors import worker as making
-from t2i_track.images.executors.ray import Ray, _set_secret
+from t2i_track.images.executors.pool import Pool
+from t2i_track.images.executors.ray import Ray, _set_secret, _use_secret
 from t2i_track.runs import launch
 from t2i_track.runs import sweep as sweeping
 from t2i_track.runs.evaluate import score
@@ -311,8 +314,6 @@ def told(**changes: Any) -> Any:
 
 
 def spec(**machine: Any) -> Any:
-    from types import SimpleNamespace
-
     return SimpleNamespace(machine={"gpu": "H100", "torch": "2", **machine})
 
 
@@ -332,8 +333,6 @@ def test_workers_of_two_kinds_may_be_allowed(executor: Executor, monkeypatch: py
 
 
 def test_other_weights_under_the_same_name_are_refused(tmp_path: Path) -> None:
-    from types import SimpleNamespace
-
     from t2i_track.images.adapters import Adapters
 
     loaded: Any = SimpleNamespace(weights_sha256="b" * 64, adapters=Adapters())
@@ -370,3 +369,43 @@ def test_a_cluster_of_our_own_has_a_secret(monkeypatch: pytest.MonkeyPatch) -> N
     _set_secret()
     assert os.environ["RAY_AUTH_MODE"] == "token"
     assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
+
+
+def test_an_answer_may_come_under_an_equal_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Ray's client gives them; nobody was seen to start, so nothing was made over ``ray://``."""
+
+    @dataclass(frozen=True)
+    class Ref:
+        answer: int
+
+    def method(answer: Callable[[int], int]) -> Any:
+        return SimpleNamespace(remote=lambda asked=0: Ref(answer(asked)))
+
+    actor = SimpleNamespace(ready=method(lambda asked: asked), double=method(lambda asked: 2 * asked))
+    fake = SimpleNamespace(
+        wait=lambda refs, num_returns, timeout: ([Ref(ref.answer) for ref in refs], []),
+        get=lambda ref: ref.answer,
+        kill=lambda actor: None,
+        exceptions=SimpleNamespace(RayActorError=RuntimeError),
+    )
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    pool = Pool(lambda: actor, 1)
+    try:
+        found = pool.results("double", [(1,), (2,), (3,)], [])
+        assert sorted(next(found) for _ in range(3)) == [2, 4, 6]
+    finally:
+        pool.close()
+
+
+@pytest.mark.parametrize(("kept", "said", "used"), [(True, "", True), (False, "", False), (True, "disabled", False)])
+def test_a_client_shows_the_secret_that_there_is(
+    kept: bool, said: str, used: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "ray", raising=False)
+    monkeypatch.setenv("RAY_AUTH_MODE", said)
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    if kept:
+        (tmp_path / "token").write_text("secret")
+    _use_secret()
+    assert (os.environ["RAY_AUTH_MODE"] == "token") is used

@@ -195,7 +195,7 @@ class Pool:
     def _take(self, ref: Any) -> None:
         import ray
 
-        member = next((one for one in self._members if ref is one.starting or ref in one.calls), None)
+        member = next((one for one in self._members if ref == one.starting or ref in one.calls), None)
         if member is None:
             return
         oldest = next(iter(member.calls), None) == ref

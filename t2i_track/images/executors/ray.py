@@ -30,6 +30,7 @@ SHARD = 2
 """Batches that a worker is given at a time: while it encodes and writes one, it samples the next."""
 STORE_BYTES = 256 * 2**20
 """Of Ray's object store on this machine: nothing large goes through it."""
+CLIENT = "ray://"
 NAMED = 3
 """Shards that a message names; the rest are counted."""
 _TOLD = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_worker_niceness": "0"}
@@ -171,6 +172,8 @@ def _connected(cluster: Cluster) -> Any:
         os.environ.setdefault(name, value)
     if cluster.address == LOCAL:
         _set_secret()
+    elif cluster.address.startswith(CLIENT):
+        _use_secret()
     try:
         import ray
     except ImportError:
@@ -187,9 +190,10 @@ def _connected(cluster: Cluster) -> Any:
         try:
             ray.init(cluster.address, **quiet)
         except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
+            secret = "; if it was started with a secret, set RAY_AUTH_MODE=token" if _has_secret() else ""
             raise ClusterError(
                 f"no Ray cluster at {shown(cluster.address)} ({' '.join(str(error).split())[:200]}): start one with"
-                " `ray start --head`, or use --address local"
+                f" `ray start --head`, or use --address local{secret}"
             ) from None
     return ray
 
@@ -198,6 +202,21 @@ def _set_secret() -> None:
     """Let nobody else use a cluster of our own: without a secret, Ray runs what anybody on the network tells it to."""
     if "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ:  # it is read when Ray is imported
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+
+
+def _use_secret() -> None:
+    """Show the secret that there is: `ray start` asks for it unasked once one was made, and Ray's client keeps it back.
+
+    Only of clients: a cluster that wants none does not notice theirs, but loses the actors of a driver with one.
+    """
+    if "ray" not in sys.modules and not os.environ.get("RAY_AUTH_MODE") and _has_secret():
+        os.environ["RAY_AUTH_MODE"] = "token"
+
+
+def _has_secret() -> bool:
+    """Whether Ray would find one that is not in use yet."""
+    kept = os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token"
+    return os.environ.get("RAY_AUTH_MODE") != "token" and bool(os.environ.get("RAY_AUTH_TOKEN") or Path(kept).is_file())
 
 
 @contextlib.contextmanager
