@@ -11,7 +11,10 @@ from typing import Any
 
 from t2i_track.urls import hidden_command
 
-PACKAGES = ("t2i-track", "torch", "diffusers", "transformers", "accelerate", "numpy", "pillow", "safetensors", "mlflow")
+PACKAGES = (
+    "t2i-track", "torch", "diffusers", "transformers", "accelerate", "numpy", "pillow", "safetensors", "mlflow",
+    "torchao",
+)  # fmt: skip
 COMPUTING = ("torch", "diffusers", "transformers", "peft")
 """Packages that compute pictures."""
 
@@ -36,12 +39,12 @@ def driver() -> dict[str, Any]:
     return {"git_commit": git_commit(), "command": hidden_command(sys.argv)}
 
 
-def machine(device: str) -> dict[str, Any]:
-    """What of the environment moves the rounding of a picture."""
+def machine(device: str, *packages: str) -> dict[str, Any]:
+    """What of the environment moves the rounding of a picture; ``packages`` compute this one beside ``COMPUTING``."""
     import torch
 
     found = versions()
-    record: dict[str, Any] = {name: found.get(name) for name in COMPUTING}
+    record: dict[str, Any] = {name: found.get(name) for name in (*COMPUTING, *packages)}
     if device.startswith("cuda"):
         return record | _gpu(device)
     return record | {"threads": torch.get_num_threads(), "cpu_capability": torch.backends.cpu.get_cpu_capability()}

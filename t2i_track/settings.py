@@ -28,6 +28,13 @@ NO_OFFLOAD = "none"
 OFFLOADS = (NO_OFFLOAD, "model", "sequential", "group")
 EVERY_STEP = 1
 """The interval of a cache that works out every step: none."""
+UNCOMPILED = "none"
+GRAPHS = "reduce-overhead"
+COMPILATIONS = (UNCOMPILED, "default", GRAPHS)
+UNQUANTIZED = "none"
+QUANTIZATIONS = (UNQUANTIZED, "int8", "int8dq", "fp8", "fp8dq")
+UNTILED = "off"
+SWITCH = (UNTILED, "on")
 UNWEIGHTED = "none"
 WEIGHTINGS = (UNWEIGHTED, "compel")
 EMBEDDED_MODEL = "shapes"
@@ -132,6 +139,8 @@ class Setting:
         """
         if value is None:
             return None
+        if isinstance(value, bool) and self.choices == SWITCH:  # as YAML reads off and on
+            return SWITCH[value]
         if isinstance(value, bool):
             raise SettingsError(f"{name} cannot be {value}")
         if isinstance(value, str) and value in self.words:
@@ -318,6 +327,20 @@ class Values:
         EVERY_STEP, kind=int, least=1, most=100, stage=Stage.LOAD, decides=Decides.PIXELS, cost=True, later=True,
         neutral=EVERY_STEP, help="Attention is worked out in one of so many steps after the third, and extrapolated in"
         " the others (TaylorSeer); Flux.1, Flux.2 klein and Qwen-Image.",
+    )  # fmt: skip
+    compile: str = _setting(
+        UNCOMPILED, kind=str, choices=COMPILATIONS, stage=Stage.LOAD, decides=Decides.ROUNDING, cost=True, later=True,
+        neutral=UNCOMPILED, help="The network is compiled (torch.compile), which takes minutes once; reduce-overhead:"
+        " with CUDA graphs.",
+    )  # fmt: skip
+    quantize: str = _setting(
+        UNQUANTIZED, kind=str, choices=QUANTIZATIONS, stage=Stage.LOAD, decides=Decides.PIXELS, cost=True, later=True,
+        neutral=UNQUANTIZED, help="The network's linear layers in 8 bits (torchao): their weights, or with dq what goes"
+        " through them too.",
+    )  # fmt: skip
+    vae_tiling: str = _setting(
+        UNTILED, kind=str, choices=SWITCH, stage=Stage.LOAD, decides=Decides.PIXELS, cost=True, later=True,
+        neutral=UNTILED, help="Pictures are decoded in tiles that overlap, which takes less memory.",
     )  # fmt: skip
     batch_size: int = _setting(
         8, kind=int, least=1, most=MOST_AT_ONCE, stage=Stage.CALL, decides=Decides.ROUNDING, cost=True,

@@ -243,6 +243,20 @@ def test_other_classes_are_refused_before_a_run_is_made(name: str, tiny: Callabl
         ("sd-lcm", {"steps": 60}, "scheduler lcm cannot do steps 60"),
         ("sd1", {"cache_interval": 3}, "cache_interval 3 cannot be for Stable Diffusion 1.x, 2.x, only for Flux.1 dev"),
         ("flux-dev", {"cache_interval": 3, "steps": 3}, "cache_interval 3 would be ignored with 3 steps: the first 3"),
+        ("lumina2", {"compile": "default"}, "compile default cannot be for Lumina-Image 2, whose prompts' lengths are"),
+        ("z-image", {"compile": "default"}, "compile default cannot be for Z-Image, whose prompts' lengths are its"),
+        ("sd1", {"compile": "default", "offload": "model"}, "compile default cannot be with offload model: leave one"),
+        (
+            "flux-dev",
+            {"compile": "default", "cache_interval": 3, "steps": 9},
+            "compile default cannot be with cache_interval 3: leave one of them out",
+        ),
+        ("sd1", {"quantize": "int8", "offload": "group"}, "quantize int8 cannot be with offload group: leave one of"),
+        (
+            "sd1",
+            {"vae_tiling": "on", "height": 32, "width": 32},
+            "vae_tiling on would be ignored: a picture of 32 x 32",
+        ),
         ("sd1", {"clip_skip": 9}, "clip_skip 9 leaves none of the text encoder's"),
     ],
 )

@@ -31,8 +31,9 @@ WITHIN_ONE = ("qwen-image", "lumina2")
 """Their prompts are padded to the longest beside them, and the run had other ones there."""
 HOW: dict[str, dict[str, Any]] = {
     "flux-dev": {"true_cfg_scale": 3.0, "negative_prompt": "grey"},
-    "sd1": {"negative_prompt": "grey", "clip_skip": 1, "scheduler": "euler-a"},
+    "sd1": {"negative_prompt": "grey", "clip_skip": 1, "scheduler": "euler-a", "vae_tiling": "on"},
     "sdxl": {"negative_prompt": "grey"},
+    "sd3": {"quantize": "int8"},
     "z-image": {"negative_prompt": "grey"},
     "flux2-klein": {"negative_prompt": "grey", "cache_interval": 2, "steps": 6},
 }

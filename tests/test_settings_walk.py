@@ -138,10 +138,11 @@ def test_the_first_law_and_the_bill() -> None:
     pixels = "guidance steps scheduler eta guidance_rescale clip_skip seed model vae lora negative_prompt height width"
     pixels += (
         " dtype sigmas shift true_cfg_scale max_sequence_length lora_scale embedding prompt_weighting cache_interval"
+        " quantize vae_tiling"
     )
-    rounding = "memory_format batch_size device"
+    rounding = "memory_format batch_size device compile"
     cost = "guidance steps scheduler model vae lora height width dtype memory_format batch_size device"
-    cost += " true_cfg_scale max_sequence_length offload cache_interval"
+    cost += " true_cfg_scale max_sequence_length offload cache_interval compile quantize vae_tiling"
     of = {kind: {name for name, declared in DECLARED.items() if declared.decides is kind} for kind in Decides}
     assert of[Decides.PIXELS] == set(pixels.split())
     assert of[Decides.ROUNDING] == set(rounding.split())

@@ -86,6 +86,8 @@ class Family:
     """Its prompts' words can be weighted (``weighting``): all of what it reads of a prompt is CLIP's last layers."""
     cached: bool = False
     """Its class says which pass of the network is which, as a cache needs that keeps something from step to step."""
+    compiled: bool = True
+    """Its network is called with tensors of the same shapes for all prompts."""
     micro_conditioning: bool = False
     """Picture sizes are inputs of the network (Podell et al. 2023, arXiv:2307.01952, section 2.2)."""
 
@@ -172,7 +174,7 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "Lumina2Pipeline": Family(
         title="Lumina-Image 2", kind=Kind.FLOW, outputs=MASKED, hands_sigmas=True, size=_always(1024), multiple=16,
-        written=_after_system_prompt,
+        written=_after_system_prompt, compiled=False,
     ),
     "AuraFlowPipeline": Family(
         title="AuraFlow", kind=Kind.FLOW, outputs=MASKED, size=_always(1024), multiple=16
@@ -190,7 +192,7 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "ZImagePipeline": Family(
         title="Z-Image", kind=Kind.FLOW, threshold=0.0, lists=True, hands_sigmas=True, size=_always(1024), multiple=16,
-        written=_as_asked,
+        written=_as_asked, compiled=False,
     ),
     "ChromaPipeline": Family(
         title="Chroma", kind=Kind.FLOW,

@@ -21,6 +21,7 @@ from t2i_track.images.families import (
     model_kind,
     require_size,
 )
+from t2i_track.images.quantizing import require_torchao
 from t2i_track.images.schedule import require_schedule
 from t2i_track.images.schedulers import (
     require_kind,
@@ -30,9 +31,10 @@ from t2i_track.images.schedulers import (
     scheduler_class,
     set_scheduler,
 )
+from t2i_track.images.tiling import require_tiles
 from t2i_track.images.weighting import require_compel
 from t2i_track.schedulers import SCHEDULERS, Kind, network_calls
-from t2i_track.settings import EVERY_STEP, UNWEIGHTED, Setting, Stage, Values
+from t2i_track.settings import EVERY_STEP, NO_OFFLOAD, UNCOMPILED, UNQUANTIZED, UNWEIGHTED, Setting, Stage, Values
 
 FEW = 8
 """Steps beyond which a model that was distilled to a few of them gains nothing."""
@@ -63,6 +65,10 @@ def require_fit(settings: Values, class_name: str, configs: Configs, negatives: 
     require_schedule(own.scheduler, settings.scheduler, settings.steps)
     _require_weighting(family, settings)
     _require_cached(family, settings)
+    _require_compiled(family, settings)
+    _require_quantized(settings)
+    side = family.size(configs)
+    require_tiles(settings, configs["vae"], (settings.height or side, settings.width or side))
 
 
 def pipeline_class(name: str, model: str) -> Any:
@@ -176,6 +182,29 @@ def _require_cached(family: Family, settings: Values) -> None:
             f"cache_interval {interval} would be ignored with {settings.steps} steps: the first {FIRST} are always"
             " worked out; leave it out, or take more --steps"
         )
+
+
+def _require_compiled(family: Family, settings: Values) -> None:
+    """Refuse to compile what would be compiled for each prompt anew, or in part."""
+    asked = f"compile {settings.compile}"
+    if settings.compile == UNCOMPILED:
+        return
+    if not family.compiled:
+        raise SettingsError(
+            f"{asked} cannot be for {family.title}, whose prompts' lengths are its shapes: leave it out"
+        )
+    if settings.offload != NO_OFFLOAD:
+        raise SettingsError(f"{asked} cannot be with offload {settings.offload}: leave one of them out")
+    if settings.cache_interval != EVERY_STEP:
+        raise SettingsError(f"{asked} cannot be with cache_interval {settings.cache_interval}: leave one of them out")
+
+
+def _require_quantized(settings: Values) -> None:
+    if settings.quantize != UNQUANTIZED and settings.offload != NO_OFFLOAD:
+        raise SettingsError(
+            f"quantize {settings.quantize} cannot be with offload {settings.offload}: leave one of them out"
+        )
+    require_torchao(settings)
 
 
 def _takes(function: Callable[..., Any], argument: str) -> bool:

@@ -13,6 +13,7 @@ from t2i_track import assets
 from t2i_track.errors import ModelError, SettingsError
 from t2i_track.images.adapters import Adapters, find_adapters, put_adapters, require_local_adapters
 from t2i_track.images.caching import enable_cache
+from t2i_track.images.compiling import compile_network, require_compiler
 from t2i_track.images.download import is_hub_id
 from t2i_track.images.families import Configs, Family, family_of
 from t2i_track.images.fits import require_fit
@@ -20,9 +21,11 @@ from t2i_track.images.linked import linked
 from t2i_track.images.mapped import mapped_files, release
 from t2i_track.images.model import PIPELINE, configs_of, configs_of_parts
 from t2i_track.images.model_folder import INDEX, Choice, Component
+from t2i_track.images.quantizing import quantize_network, require_quantizable
 from t2i_track.images.quiet import without_bars
 from t2i_track.images.schedulers import resolved
 from t2i_track.images.source import VAE, Source, find, read_index
+from t2i_track.images.tiling import set_tiling
 from t2i_track.images.variants import TRANSFORMERS
 from t2i_track.images.weights import KnownDigests, tensors_sha256
 from t2i_track.settings import CONTIGUOUS, EMBEDDED_MODEL, NO_OFFLOAD, Values
@@ -128,7 +131,9 @@ def load(
     """
     device = choose_device(settings.device)
     require_offload(settings.offload, device)
+    require_compiler(settings, device)
     dtype = choose_dtype(settings.dtype, device)
+    require_quantizable(settings, device, dtype)
     source = find(settings, Choice(dtype, settings.variant, allow_pickle))
     weights = tensors_sha256(source.weights(), known)
     adapters = find_adapters(settings, allow_pickle)
@@ -143,6 +148,9 @@ def load(
     else:  # what is offloaded has no layout that could be changed any more
         set_memory_format(pipe, choose_memory_format(settings.memory_format, device))
         _offload(pipe, settings.offload, device)
+    quantize_network(pipe, settings)
+    set_tiling(pipe, settings)
+    compile_network(pipe, settings)
     return LoadedPipeline(
         pipe=pipe,
         name=settings.model,

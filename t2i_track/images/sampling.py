@@ -15,6 +15,7 @@ import numpy as np
 
 from t2i_track.errors import ModelError
 from t2i_track.images.caching import forget
+from t2i_track.images.compiling import eagerly, explained
 from t2i_track.images.decoding import (
     PARTS,
     Decoded,
@@ -32,7 +33,7 @@ from t2i_track.images.families import family_of
 from t2i_track.images.memory import Decoding, Room, free
 from t2i_track.images.model import guidance_of
 from t2i_track.images.seeds import image_seed
-from t2i_track.settings import NO_OFFLOAD, Stage, Values
+from t2i_track.settings import NO_OFFLOAD, UNQUANTIZED, Stage, Values
 
 if TYPE_CHECKING:
     import torch
@@ -204,13 +205,13 @@ def _mended(pipe: Any, picture: Picture, latents: torch.Tensor, fit: _Fit) -> Pi
     settings = fit.settings
     generator = torch.Generator("cpu").manual_seed(picture.job.seed)
     found = None
-    # What is offloaded layer by layer cannot be brought to another precision.
+    # What is offloaded layer by layer cannot be brought to another precision, nor can what is in 8 bits.
     if is_half(pipe) and settings.offload not in ("sequential", "group"):
         if torch.isfinite(latents).all():
             found = _if_finite(decode_again(pipe, latents, generator, fit.how), picture, Note.DECODED)
-        if found is None:
+        if found is None and settings.quantize == UNQUANTIZED:
             fit.room.give_back()
-            with in_fp32(*modules(pipe)):
+            with in_fp32(*modules(pipe)), eagerly(settings):
                 alone = dataclasses.replace(settings, batch_size=1, dtype="fp32")  # so that its place is the first
                 encoder = PromptEncoder(pipe, alone)
                 encodings = encoder([picture.job.prompt])
@@ -269,7 +270,7 @@ def _made(
     further = [{} if negative is None else negative.inputs for negative in negatives]
     inputs = [{**encodings[row].inputs, **further[row]} for row in rows]
     forget(pipe)
-    with torch.inference_mode(), watched(pipe, how, relieved) as watch:
+    with torch.inference_mode(), watched(pipe, how, relieved) as watch, explained(settings):
         output = pipe(
             **_stacked(pipe, inputs), **call_arguments(pipe, settings), generator=generators, output_type="np"
         )

@@ -24,7 +24,7 @@ from t2i_track.runs import foreign
 from t2i_track.runs.adapters import Given, found_again, require_same_files
 from t2i_track.runs.claims import TOLERANCE
 from t2i_track.runs.plan import MARK_AI, folder_name, require_made_here, values_of
-from t2i_track.settings import EMBEDDED_MODEL, Values
+from t2i_track.settings import EMBEDDED_MODEL, UNCOMPILED, Values
 from t2i_track.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -337,7 +337,8 @@ def made_again(record: Mapping[str, Any], loaded: LoadedPipeline) -> Pixels:
     job = Job(record["prompt_index"], record["replicate"], record["prompt"], record["seed"], record.get("place") or 0)
     settings = Values.stored(record)
     require_fit(settings, loaded.pipeline_class, loaded.configs)
-    for batch_size in dict.fromkeys((1, settings.batch_size)):
+    compiled = settings.compile != UNCOMPILED  # for each batch size, which takes minutes
+    for batch_size in dict.fromkeys((settings.batch_size if compiled else 1, settings.batch_size)):
         tried = dataclasses.replace(settings, batch_size=batch_size)
         encoder, how = PromptEncoder(loaded.pipe, tried), decoding_of(record.get("note"))
         pixels = next(sample(loaded.pipe, encoder, [job], tried, how)).pixels

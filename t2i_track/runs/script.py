@@ -16,13 +16,28 @@ from t2i_track.db import lineage
 from t2i_track.db.models import Image
 from t2i_track.errors import ModelError, NotFound, SettingsError
 from t2i_track.images.caching import cache_arguments
+from t2i_track.images.compiling import compile_arguments
 from t2i_track.images.decoding import Note, decoding_of, has
 from t2i_track.images.families import FAMILIES, Family, family_of
 from t2i_track.images.memory import Decoding
+from t2i_track.images.quantizing import CONFIGS, LORA, TOKENS
 from t2i_track.images.source import VAE
 from t2i_track.runs.plan import folder_name
 from t2i_track.runs.record import stored_record
-from t2i_track.settings import DECLARED, EMBEDDED_MODEL, EVERY_STEP, NO_OFFLOAD, PLAIN, UNWEIGHTED, Stage, Values
+from t2i_track.settings import (
+    DECLARED,
+    EMBEDDED_MODEL,
+    EVERY_STEP,
+    GRAPHS,
+    NO_OFFLOAD,
+    PLAIN,
+    UNCOMPILED,
+    UNQUANTIZED,
+    UNTILED,
+    UNWEIGHTED,
+    Stage,
+    Values,
+)
 from t2i_track.workspace import Workspace
 
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -57,7 +72,16 @@ def script_of(session: Session, workspace: Workspace, address: str) -> str:
     """
     asked = _asked(session, workspace, lineage.find_image(session, address, workspace.home))
     _require_plain(asked)
-    parts = (_head(asked), _imports(asked), _pipeline(asked), _adapters(asked), _layout(asked), _call(asked), _END)
+    parts = (
+        _head(asked),
+        _imports(asked),
+        _pipeline(asked),
+        _adapters(asked),
+        _layout(asked),
+        _faster(asked),
+        _call(asked),
+        _END,
+    )
     return "\n".join("\n".join(part) for part in parts) + "\n"
 
 
@@ -79,6 +103,11 @@ def _require_plain(asked: _Asked) -> None:
         raise SettingsError(
             f"image {asked.image.id} has weighted prompts (prompt_weighting {settings.prompt_weighting}), which no"
             " plain call of diffusers makes: use t2i reproduce"
+        )
+    if settings.compile == GRAPHS:
+        raise SettingsError(
+            f"image {asked.image.id} was made in CUDA graphs (compile {GRAPHS}), whose outputs no plain call keeps: use"
+            " t2i reproduce"
         )
     if has(note, Note.DECODED, Note.REMADE, Note.NOT_FINITE):
         raise SettingsError(f"image {asked.image.id} was {note}, which a plain call does not do: use t2i reproduce")
@@ -242,6 +271,27 @@ def _layout(asked: _Asked) -> Iterator[str]:
         yield "pipe.vae.use_slicing = True  # memory was short"
     if how is Decoding.TILED:
         yield "pipe.vae.use_tiling = True"
+
+
+def _faster(asked: _Asked) -> Iterator[str]:
+    """What is done to the loaded networks."""
+    settings = asked.settings
+    if settings.quantize != UNQUANTIZED or settings.compile != UNCOMPILED:
+        yield "network = getattr(pipe, 'transformer', None) or pipe.unet"
+    if settings.quantize != UNQUANTIZED:
+        config = CONFIGS[settings.quantize]
+        yield "import re"
+        yield f"from torchao.quantization import {config}, PerRow, quantize_"
+        yield f"config = {config}(granularity=PerRow(), set_inductor_config=False)"
+        yield f"names = [name for name, _ in network.named_modules() if re.search({TOKENS!r}, '.' + name)]"
+        yield "chosen = {name: isinstance(network.get_submodule(name), torch.nn.Linear) for name in names}"
+        yield f"quantize_(network, config, lambda _, name: chosen.get(name, False) and {LORA!r} not in name)"
+    if settings.vae_tiling != UNTILED:
+        yield "pipe.vae.enable_tiling()"
+    if settings.compile != UNCOMPILED:
+        given = ", ".join(f"{name}={value!r}" for name, value in compile_arguments(settings).items())
+        yield "blocks = 'UNet' not in type(network).__name__ and getattr(network, '_repeated_blocks', None)"
+        yield f"(network.compile_repeated_blocks if blocks else network.compile)({given})"
 
 
 def _call(asked: _Asked) -> Iterator[str]:

@@ -17,6 +17,7 @@ from t2i_track.errors import ClusterError
 from t2i_track.images import writing
 from t2i_track.images.executors.data import Loaded, Prepared, Spec, Wanted
 from t2i_track.images.executors.worker import Worker
+from t2i_track.images.quantizing import packages
 from t2i_track.images.sampling import Job
 from t2i_track.images.writing import Maker, Record
 from t2i_track.settings import Values
@@ -66,7 +67,7 @@ class Actor:
         some = writing.write(pictures, spec.folder, record, spec.settings.batch_size, marked=spec.marked)
         return Made(
             records=[record for records in some for record in records],
-            maker=Maker(platform.node(), os.getpid(), device, here, machine(device)),
+            maker=Maker(platform.node(), os.getpid(), device, here, machine(device, *packages(spec.settings))),
             peak_memory=peak_memory_bytes(device),
             package=package_sha256(),
         )

@@ -14,21 +14,28 @@ from t2i_track.errors import ModelError
 from t2i_track.images import writing
 from t2i_track.images.adapters import Adapters, places
 from t2i_track.images.batch_sizes import found_out
+from t2i_track.images.compiling import eagerly
 from t2i_track.images.embeddings import unused
 from t2i_track.images.encoding import PromptEncoder, are_cut
 from t2i_track.images.executors.data import Loaded, Prepared, Spec, Wanted
 from t2i_track.images.fits import notes_on_use, require_fit
 from t2i_track.images.loading import LoadedPipeline, choose_memory_format, load, set_memory_format
 from t2i_track.images.lora import lora_scales, set_scales
+from t2i_track.images.quantizing import notes as quantized
+from t2i_track.images.quantizing import packages
 from t2i_track.images.sampling import Job, Picture, sample
 from t2i_track.images.schedulers import resolved, set_scheduler
+from t2i_track.images.tiling import set_tiling
 from t2i_track.images.weights import KEPT, KnownDigests
 from t2i_track.images.writing import Record
-from t2i_track.settings import AUTO, DECLARED, NO_OFFLOAD, Stage, Values
+from t2i_track.settings import AUTO, COSTLY, DECLARED, NO_OFFLOAD, UNCOMPILED, Stage, Values
 
-_CHANGED = ("memory_format", "lora", "lora_scale", "embedding")
+_CHANGED = ("memory_format", "lora", "lora_scale", "embedding", "vae_tiling")
 LOADED = tuple(name for name, declared in DECLARED.items() if declared.stage is Stage.LOAD and name not in _CHANGED)
 """The settings of which another value is another pipeline, as are other adapters; the rest can be changed in it."""
+_SHAPING = tuple(name for name in COSTLY if name not in ("steps", "scheduler"))
+"""What may decide the shapes that the network is called with."""
+WARMING_STEPS = 2
 
 
 class Worker:
@@ -43,6 +50,7 @@ class Worker:
         self._begun: float | None = time.monotonic()
         self._seconds: float | None = None
         self._encoders: dict[tuple[Any, ...], PromptEncoder] = {}
+        self._warm: set[tuple[Any, ...]] = set()
 
     def load(self, settings: Values) -> Loaded:
         """See ``Executor.load``."""
@@ -58,7 +66,7 @@ class Worker:
                 device=loaded.device,
                 scheduler_config=scheduler_config,
                 environment=environment(loaded.device),
-                machine=machine(loaded.device),
+                machine=machine(loaded.device, *packages(settings)),
                 seconds=seconds,
             )
 
@@ -81,7 +89,8 @@ class Worker:
             told = self.load(chosen)
             size = asked.batch_size
             if size == AUTO:
-                size = found_out(loaded, settled, self._cache)
+                with eagerly(settled):
+                    size = found_out(loaded, settled, self._cache)
             # A prompt alone costs one picture, not a whole batch of it.
             size = min(size, len(wanted.prompts) * asked.images_per_prompt)
             settled = dataclasses.replace(settled, batch_size=size)
@@ -96,6 +105,7 @@ class Worker:
         with self._lock:
             loaded, _ = self._pipeline(spec.asked)
             _require_same(loaded, spec)
+            self._warm_up(loaded, spec.settings, jobs[:1])
             yield from sample(loaded.pipe, self._encoder(loaded, spec.settings), jobs, spec.settings)
 
     def make(self, jobs: Sequence[Job], spec: Spec) -> Iterator[list[Record]]:
@@ -113,6 +123,7 @@ class Worker:
             self._loaded = None  # frees the old weights before the new ones are read
             self._memory_format = None
             self._encoders.clear()
+            self._warm.clear()
             begun, self._begun = self._begun or time.monotonic(), None
             known = KnownDigests(self._cache / KEPT, writes=True)
             loaded = load(settings, allow_pickle=self._allow_pickle, known=known)
@@ -125,7 +136,17 @@ class Worker:
             set_memory_format(loaded.pipe, memory_format)
             self._memory_format = memory_format
         set_scales(loaded.pipe, settings)
+        set_tiling(loaded.pipe, settings)
         return loaded, set_scheduler(loaded.pipe, loaded.configs["scheduler"], settings)
+
+    def _warm_up(self, loaded: LoadedPipeline, settings: Values, jobs: Sequence[Job]) -> None:
+        """Have the network compiled for these shapes, so that the time of the first pictures is that of the others."""
+        key = (*(getattr(settings, name) for name in _SHAPING), *lora_scales(settings))
+        if settings.compile == UNCOMPILED or key in self._warm:
+            return
+        tried = dataclasses.replace(settings, steps=min(WARMING_STEPS, settings.steps))
+        list(sample(loaded.pipe, self._encoder(loaded, tried), jobs, tried))
+        self._warm.add(key)
 
     def _encoder(self, loaded: LoadedPipeline, settings: Values) -> PromptEncoder:
         key = (*PromptEncoder.key(settings), *lora_scales(settings))  # text encoders have LoRAs too
@@ -147,6 +168,7 @@ def _prepared(loaded: LoadedPipeline, told: Loaded, values: Values, wanted: Want
         notes=[
             *notes_on_use(values, loaded.pipeline_class, loaded.configs),
             *loaded.adapters.notes,
+            *quantized(loaded.pipe, values),
             *unused(
                 loaded.pipe,
                 loaded.adapters.tokens,
