@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -57,11 +58,15 @@ class Workspace:
 
     @cached_property
     def engine(self) -> Engine:
-        """For writing; creates a fresh database."""
+        """For writing; creates a fresh database. Its connections are closed when the workspace is gone, since a server
+        has only so many."""
         from t2i_track.db.session import writable_engine
 
         self.require_writable()
-        return writable_engine(self.url)
+        engine = writable_engine(self.url)
+        # Not at exit: a process that was forked would close those of its parent.
+        weakref.finalize(self, engine.dispose).atexit = False
+        return engine
 
     def begin(self) -> AbstractContextManager[Session]:
         """A unit of work: committed at its end, rolled back on an error."""
