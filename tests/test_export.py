@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from foreign_pictures import a1111
+from homes import copy_home
 from PIL import Image as PilImage
 from PIL.PngImagePlugin import PngInfo
 from sqlalchemy.orm import Session
@@ -184,9 +185,7 @@ def test_a_folder_with_something_in_it_is_refused(home: Path, tmp_path: Path) ->
 
 
 def test_a_picture_that_is_gone_or_another_is_named(home: Path, tmp_path: Path) -> None:
-    import shutil
-
-    shutil.copytree(home, tmp_path / "home")
+    copy_home(home, tmp_path / "home")
     (tmp_path / "home" / "images" / "odd" / "0.png").unlink()
     PilImage.new("RGB", (24, 16)).save(tmp_path / "home" / "images" / "odd" / "1.png")
     with pytest.raises(TransferError, match=r"0\.png \(No such file or directory\): repair it, or export the rest"):

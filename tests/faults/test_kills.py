@@ -9,6 +9,7 @@ import json
 import os
 import random
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,13 @@ def test_every_world_has_moments() -> None:
     assert len(set(kills())) == len(kills()) == len(BLOWS) * sum(len(moment.when) for moment in MOMENTS)
 
 
-@pytest.mark.parametrize("kill", kills()[:KILLS], ids=str)
+def tried() -> Iterator[Any]:
+    for kill in kills()[:KILLS]:
+        of_the_file = [pytest.mark.sqlite_only("a moment in the making of the file")] if kill.moment.of_the_file else []
+        yield pytest.param(kill, marks=of_the_file, id=str(kill))
+
+
+@pytest.mark.parametrize("kill", tried())
 def test_stopped_at_a_named_moment(stage: Stage, kill: Kill) -> None:
     world = WORLDS[kill.moment.world]
     undisturbed = stage.undisturbed(kill.moment.world)

@@ -103,9 +103,7 @@ def _create(server: psycopg.Connection[Any], name: str, template: str = "templat
     from psycopg import errors, sql
 
     try:
-        server.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
-        )
+        server.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
     except (errors.DuplicateDatabase, errors.UniqueViolation):
         return  # another program of the test was first
 
