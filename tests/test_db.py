@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from t2i_track.db import lineage
 from t2i_track.db import session as database
-from t2i_track.db.models import Base, Image, Run, RunStatus
+from t2i_track.db.models import Base, Image, Run, RunStatus, RunTag
 from t2i_track.db.query import run_query
 from t2i_track.errors import Ambiguous, DatabaseError, NotFound, SchemaTooNew, SchemaTooOld
 from t2i_track.workspace import Workspace
@@ -270,6 +270,13 @@ def test_a_hash_that_begins_with_digits_only_is_found(session: Session, tmp_path
     assert lineage.find_image(session, digits, tmp_path) is image
     with pytest.raises(NotFound):
         lineage.find_image(session, "²", tmp_path)
+
+
+def test_tags_are_in_one_order_on_every_database(session: Session) -> None:
+    run = make_run(session)
+    run.tags = [RunTag(key=key, value="1") for key in ("b", "a_b", "B", "a.b", "ab", "a-b")]
+    session.flush()
+    assert list(lineage.tags_of(session, [run.id])[run.id]) == ["B", "a-b", "a.b", "a_b", "ab", "b"]
 
 
 def test_a_value_that_a_server_cannot_hold_is_no_fault_of_its_address(tmp_path: Path) -> None:
