@@ -58,14 +58,14 @@ class Workspace:
 
     @cached_property
     def engine(self) -> Engine:
-        """For writing; creates a fresh database. Its connections are closed when the workspace is gone, since a server
-        has only so many."""
+        """For writing; creates a fresh database."""
         from t2i_track.db.session import writable_engine
 
         self.require_writable()
         engine = writable_engine(self.url)
-        # Not at exit: a process that was forked would close those of its parent.
-        weakref.finalize(self, engine.dispose).atexit = False
+        if engine.dialect.name != "sqlite":  # of a file `close_all` takes care
+            # A server has only so many connections. Not at exit: a process that was forked would close its parent's.
+            weakref.finalize(self, engine.dispose).atexit = False
         return engine
 
     def begin(self) -> AbstractContextManager[Session]:
