@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import homes_there
 import numpy as np
 import pytest
 from foreign_pictures import a1111
@@ -28,7 +29,8 @@ from t2i_track.workspace import Workspace
 
 ODD = (
     "一只猫坐在垫子上", "قطة على سجادة", "a cat 😀", 'a "quoted" cat, \'so\'', "two\nlines\r\nand\ttabs",
-    "a NUL \0 in it", "x" * 10_000, '=cmd|"/c calc"!A1', "  spaces  ", "\u2028 separators \u2029 \x85",
+    *(() if homes_there.in_use() else ("a NUL \0 in it",)),  # a server holds none
+    "x" * 10_000, '=cmd|"/c calc"!A1', "  spaces  ", "\u2028 separators \u2029 \x85",
     "null", "<b>&amp;</b> \\n",
 )  # fmt: skip
 CLIP = replace(FID, metric="clip", extractor="clip", reference=None, reference_sha256=None, reference_n=None)
