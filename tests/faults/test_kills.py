@@ -9,7 +9,6 @@ import json
 import os
 import random
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +38,12 @@ def test_every_world_has_moments() -> None:
     assert len(set(kills())) == len(kills()) == len(BLOWS) * sum(len(moment.when) for moment in MOMENTS)
 
 
-def tried() -> Iterator[Any]:
-    for kill in kills()[:KILLS]:
-        of_the_file = [pytest.mark.sqlite_only("a moment in the making of the file")] if kill.moment.of_the_file else []
-        yield pytest.param(kill, marks=of_the_file, id=str(kill))
+def param(kill: Kill) -> Any:
+    of_the_file = [pytest.mark.sqlite_only("a moment in the making of the file")] if kill.moment.of_the_file else []
+    return pytest.param(kill, marks=of_the_file, id=str(kill))
 
 
-@pytest.mark.parametrize("kill", tried())
+@pytest.mark.parametrize("kill", [param(kill) for kill in kills()[:KILLS]])
 def test_stopped_at_a_named_moment(stage: Stage, kill: Kill) -> None:
     world = WORLDS[kill.moment.world]
     undisturbed = stage.undisturbed(kill.moment.world)
