@@ -11,7 +11,7 @@ NUM ?= 64
 KILLS ?= 150
 GENERATED := docs/api.md docs/cli.md docs/database.md docs/experiments.md docs/metrics.md docs/models.md
 
-.PHONY: demo test soak bench quick lint unit docs docs-check migration lock train-shapes clean
+.PHONY: demo test postgres soak bench quick lint unit docs docs-check migration lock train-shapes clean
 
 $(READY): requirements-dev.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -45,6 +45,11 @@ unit: $(READY)
 # All tests but those that start whole programs, or make and score whole runs.
 quick: $(READY)
 	$(RUN) $(PYTEST) -m "not slow"
+
+# All of them again, each home with a PostgreSQL database instead of a file: of a server of its own, or of
+# T2I_TEST_POSTGRES. Left out are those about the file itself, with their reasons at the end.
+postgres: $(READY)
+	$(RUN) T2I_TEST_DATABASE=postgresql .ci/with-postgres env $(PYTEST) -rs
 
 # Many more kills than `make test` tries, for a machine that is free for a quarter of an hour.
 soak: $(READY)

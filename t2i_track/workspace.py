@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -61,7 +62,11 @@ class Workspace:
         from t2i_track.db.session import writable_engine
 
         self.require_writable()
-        return writable_engine(self.url)
+        engine = writable_engine(self.url)
+        if engine.dialect.name != "sqlite":  # of a file `close_all` takes care
+            # A server has only so many connections. Not at exit: a process that was forked would close its parent's.
+            weakref.finalize(self, engine.dispose).atexit = False
+        return engine
 
     def begin(self) -> AbstractContextManager[Session]:
         """A unit of work: committed at its end, rolled back on an error."""

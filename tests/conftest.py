@@ -25,8 +25,25 @@ if TYPE_CHECKING:
     from t2i_track.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[1]
+THERE = Path(__file__).parent / "postgresql"
+sys.path.insert(0, str(THERE))
+import homes_there  # noqa: E402 - from the folder that the programs that the tests start have on their path
+
 PROGRAMS = {"warm", "serve", "ui", "browser"}
 """Fixtures that start whole programs: `t2i`, a tracking server, MLflow's user interface, a browser."""
+
+
+def pytest_configure() -> None:
+    """``T2I_TEST_DATABASE=postgresql``: each home has a database of its own on the server instead of a file."""
+    match os.environ.get("T2I_TEST_DATABASE", "sqlite"):
+        case "postgresql" if "T2I_TEST_POSTGRES" in os.environ:
+            os.environ[homes_there.PREFIX] = f"t2i_test_{os.getpid()}_"
+            os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(THERE), os.environ.get("PYTHONPATH"))))
+            homes_there.install()
+        case "sqlite":
+            os.environ.pop(homes_there.PREFIX, None)
+        case other:
+            raise pytest.UsageError(f"T2I_TEST_DATABASE is '{other}': sqlite, or postgresql with T2I_TEST_POSTGRES")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -34,13 +51,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not PROGRAMS.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
+        of_the_file = item.get_closest_marker("sqlite_only")
+        if of_the_file and homes_there.in_use():
+            (reason,) = of_the_file.args
+            item.add_marker(pytest.mark.skip(reason=f"sqlite_only: {reason}"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _databases() -> Iterator[None]:
+    """The homes of a file's tests are of no use to another's, and the databases take room."""
+    yield
+    if homes_there.in_use():
+        homes_there.drop_all()
 
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the person who runs the tests reaches them."""
     for name in list(os.environ):
-        if name.startswith(("T2I_", "MLFLOW_")) and name not in {"T2I_TEST_DATA", "T2I_TEST_POSTGRES"}:
+        if name.startswith(("T2I_", "MLFLOW_")) and not name.startswith("T2I_TEST_"):
             monkeypatch.delenv(name)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from homes import copy_home
 from sqlalchemy import select, update
 
 import t2i_track
@@ -44,8 +45,7 @@ def template(tmp_path_factory: pytest.TempPathFactory, fresh_mlflow_store: Path)
 
 @pytest.fixture
 def home(template: Path, tmp_path: Path) -> Workspace:
-    shutil.copytree(template / "home", tmp_path / "home")
-    return Workspace(home=tmp_path / "home")
+    return Workspace(home=copy_home(template / "home", tmp_path / "home"))
 
 
 @pytest.fixture

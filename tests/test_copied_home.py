@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from foreign_pictures import a1111, png
+from homes import copy_home
 from mlflow_artifacts import artifacts
 
 from t2i_track import api
@@ -28,7 +29,7 @@ def copied(tmp_path_factory: pytest.TempPathFactory, fresh_mlflow_store: Path) -
         png(root / "outputs" / f"{number}.png", number, a1111(f"cat {number}", number, 7))
     imported = api.import_pictures(root / "outputs", copy=True, **where).runs[0].run
     (root / "elsewhere").mkdir()
-    shutil.copytree(root / "home", root / "elsewhere" / "copy")
+    copy_home(root / "home", root / "elsewhere" / "copy")
     for gone in ("home", "outputs"):
         shutil.rmtree(root / gone)
     (root / "mlflow.db").unlink()
@@ -91,7 +92,7 @@ def test_resync_brings_everything_to_another_mlflow(copied: Copied, cli: Any, tr
 
 def test_an_import_goes_on_in_it(copied: Copied, tmp_path: Path, tracking_uri: str) -> None:
     home = tmp_path / "home"
-    shutil.copytree(copied[0], home)
+    copy_home(copied[0], home)
     png(tmp_path / "outputs" / "0.png", 0, a1111("cat 0", 0, 7))
     png(tmp_path / "outputs" / "2.png", 2, a1111("cat 2", 2, 7))
     found = api.import_pictures(tmp_path / "outputs", home=home, tracking_uri=tracking_uri, copy=True)

@@ -1,20 +1,22 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, select, text
 from sqlalchemy.exc import IntegrityError, StatementError
 from sqlalchemy.orm import Session
 
 from t2i_track.db import lineage
 from t2i_track.db import session as database
-from t2i_track.db.models import Base, Image, Run, RunStatus
+from t2i_track.db.models import Base, Image, Run, RunStatus, RunTag
 from t2i_track.db.query import run_query
 from t2i_track.errors import Ambiguous, DatabaseError, NotFound, SchemaTooNew, SchemaTooOld
+from t2i_track.workspace import Workspace
 
 URLS = ["sqlite", "postgresql"]
 
@@ -257,6 +259,49 @@ def test_images_are_found(session: Session, tmp_path: Path) -> None:
         lineage.find_image(session, "dddddd", tmp_path)
     with pytest.raises(NotFound):
         lineage.find_image(session, "ccc", tmp_path)
+
+
+@pytest.mark.parametrize("digits", ["12345678901", "9999999999", "123456"])
+def test_a_hash_that_begins_with_digits_only_is_found(session: Session, tmp_path: Path, digits: str) -> None:
+    add_image(session, make_run(session), 0)
+    image = session.scalars(select(Image)).one()
+    image.sha256 = digits.ljust(64, "a")
+    session.flush()
+    assert lineage.find_image(session, digits, tmp_path) is image
+    with pytest.raises(NotFound):
+        lineage.find_image(session, "²", tmp_path)
+
+
+def test_tags_are_in_one_order_on_every_database(session: Session) -> None:
+    run = make_run(session)
+    run.tags = [RunTag(key=key, value="1") for key in ("b", "a_b", "B", "a.b", "ab", "a-b")]
+    session.flush()
+    assert list(lineage.tags_of(session, [run.id])[run.id]) == ["B", "a-b", "a.b", "a_b", "ab", "b"]
+
+
+def test_a_value_that_a_server_cannot_hold_is_no_fault_of_its_address(tmp_path: Path) -> None:
+    for url in fresh_postgres(postgres_server()):
+        workspace = Workspace(tmp_path, db_url=url)
+        long = {"prompt": "a", "image_id": "x" * 101}
+        said = r"cannot hold a value \(value too long for type character varying\(100\)\): shorten or correct it"
+        with pytest.raises(DatabaseError, match=said), workspace.begin() as session:
+            lineage.store_manifest(session, name="m", sha256="a" * 64, entries=[long])
+
+
+def test_a_workspace_that_is_gone_leaves_no_connection(tmp_path: Path) -> None:
+    """A server has a hundred of them; a notebook makes a workspace with each call."""
+    for url in fresh_postgres(postgres_server()):
+        for _ in range(3):
+            with Workspace(tmp_path, db_url=url).begin() as session:
+                lineage.store_prompts(session, ["a"])
+        watch = create_engine(url)
+        with watch.connect() as connection:
+            query = (
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid != pg_backend_pid()"
+            )
+            left = (connection.scalar(text(query)) for _ in range(100) if not time.sleep(0.05))
+            assert 0 in left, "the server is told, and takes a moment"
+        watch.dispose()
 
 
 def test_times_are_utc(session: Session) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from homes import STORED, copy_home
 
 from t2i_track import cli as command_line
 from t2i_track.db import session as database
@@ -21,14 +22,12 @@ from t2i_track.runs import doctor
 from t2i_track.tracking import store
 from t2i_track.workspace import Workspace
 
-STORED = Path(__file__).parent / "data" / "schema-0002"
-
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    shutil.copytree(STORED, tmp_path / "home")
-    database.upgrade(f"sqlite:///{tmp_path / 'home' / 't2i.db'}")
-    return tmp_path / "home"
+    folder = copy_home(STORED / "schema-0002", tmp_path / "home")
+    database.upgrade(Workspace(folder).url)
+    return folder
 
 
 @pytest.fixture
@@ -56,6 +55,7 @@ VALUES = {
 }
 
 
+@pytest.mark.sqlite_only("a server refuses such values")
 @pytest.mark.parametrize("change", VALUES)
 def test_a_broken_value_is_one_line(change: str, home: Path, told: Callable[..., tuple[object, str]]) -> None:
     table, _, assignment = change.partition(".")
@@ -100,6 +100,7 @@ def text(path: Path) -> None:
     path.write_text("not a database " * 500)
 
 
+@pytest.mark.sqlite_only("a ruined file")
 @pytest.mark.parametrize("ruin", [cut, flip, encrypt, folder, text])
 @pytest.mark.parametrize(
     "arguments", [["runs"], ["db", "query", "SELECT * FROM images"], ["db", "upgrade"], ["db", "current"]]
@@ -176,7 +177,9 @@ for number, arguments in enumerate({commands!r}):
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root can become another user")
-@pytest.mark.parametrize("log", ["none", "empty"])
+@pytest.mark.parametrize(
+    "log", ["none", pytest.param("empty", marks=pytest.mark.sqlite_only("the log beside the file"))]
+)
 def test_a_home_that_another_user_cannot_write(home: Path, log: str) -> None:
     """Reads work; writes are refused in one line, and nothing is made."""
     out = home.parent / "out"

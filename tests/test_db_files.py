@@ -69,6 +69,7 @@ def write(folder: Path, ending: str = "pass") -> subprocess.CompletedProcess[str
     return subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.sqlite_only("the file has all when a program has ended")
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_the_file_alone_is_the_database_when_a_writer_has_ended(ending: str, tmp_path: Path) -> None:
@@ -78,6 +79,7 @@ def test_the_file_alone_is_the_database_when_a_writer_has_ended(ending: str, tmp
     assert prompts(tmp_path / "home" / "t2i.db") == 20
 
 
+@pytest.mark.sqlite_only("the log beside the file")
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["t2i_track.db.sqlite:close_all", "t2i_track.runs.projection:send"])
 @pytest.mark.parametrize("command", [("generate", "--resume", "latest", "--no-evaluate"), ("resync",)], ids="-".join)
@@ -105,6 +107,7 @@ def test_a_writer_with_nothing_to_write_folds_in_what_a_killed_one_left(
     assert not log.with_name("t2i.db-shm").exists()
 
 
+@pytest.mark.sqlite_only("the file has all when a program has ended")
 def test_the_file_alone_is_the_database_though_others_have_it_open(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "home")
     workspace.engine.dispose()
@@ -116,6 +119,7 @@ def test_the_file_alone_is_the_database_though_others_have_it_open(tmp_path: Pat
         assert prompts(tmp_path / "home" / "t2i.db") == 20
 
 
+@pytest.mark.sqlite_only("the log beside the file")
 def test_a_reader_in_the_middle_does_not_hold_up_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite, "CHECKPOINT_SECONDS", 0.1)
     workspace = Workspace(tmp_path)
@@ -220,6 +224,7 @@ def test_stopped_at_any_statement_while_it_is_made(url: str, instant: int) -> No
     engine.dispose()
 
 
+@pytest.mark.sqlite_only("the lock beside the file")
 def test_no_lock_is_left(tmp_path: Path) -> None:
     Workspace(tmp_path).engine.dispose()
     assert [path.name for path in tmp_path.iterdir()] == ["t2i.db"]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
 from pathlib import Path
 
 import click
 import pytest
 import yaml
+from homes import STORED, copy_home
 
 from t2i_track.cli import cli
 from t2i_track.db import session as database
@@ -164,8 +164,7 @@ def test_the_tables_name_every_key_and_every_setting() -> None:
 @pytest.fixture
 def stored_home(tmp_path: Path) -> Path:
     """Runs that were made by an earlier version, with this version's schema."""
-    folder = tmp_path / "home"
-    shutil.copytree(ROOT / "tests" / "data" / "schema-0001", folder)
+    folder = copy_home(STORED / "schema-0001", tmp_path / "home")
     database.upgrade(Workspace(folder).url)
     return folder
 

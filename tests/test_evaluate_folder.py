@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from homes import has_database
 
 from t2i_track import api, shapes
 from t2i_track.errors import MetricError
@@ -36,7 +37,7 @@ def test_a_folder_is_measured_and_kept_nowhere(drawn: Path, cli: Any, tmp_path: 
     assert "40 pictures used, 1 file left out (1 not pictures by their ending: notes.txt)" in found.err
     assert "reference " in found.err
     assert "stored nowhere: 't2i import' makes runs of the pictures" in found.err
-    assert not (tmp_path / "h" / "t2i.db").exists()
+    assert not has_database(tmp_path / "h")
     table = cli("evaluate", drawn / "generated", *options)
     assert "fid" in table.out
     assert f"next: t2i import {drawn / 'generated'}" in table.out

@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import homes_there
 import numpy as np
 import pytest
 from foreign_pictures import a1111
+from homes import copy_home
 from PIL import Image as PilImage
 from PIL.PngImagePlugin import PngInfo
 from sqlalchemy.orm import Session
@@ -27,7 +29,8 @@ from t2i_track.workspace import Workspace
 
 ODD = (
     "一只猫坐在垫子上", "قطة على سجادة", "a cat 😀", 'a "quoted" cat, \'so\'', "two\nlines\r\nand\ttabs",
-    "a NUL \0 in it", "x" * 10_000, '=cmd|"/c calc"!A1', "  spaces  ", "\u2028 separators \u2029 \x85",
+    *(() if homes_there.in_use() else ("a NUL \0 in it",)),  # a server holds none
+    "x" * 10_000, '=cmd|"/c calc"!A1', "  spaces  ", "\u2028 separators \u2029 \x85",
     "null", "<b>&amp;</b> \\n",
 )  # fmt: skip
 CLIP = replace(FID, metric="clip", extractor="clip", reference=None, reference_sha256=None, reference_n=None)
@@ -184,9 +187,7 @@ def test_a_folder_with_something_in_it_is_refused(home: Path, tmp_path: Path) ->
 
 
 def test_a_picture_that_is_gone_or_another_is_named(home: Path, tmp_path: Path) -> None:
-    import shutil
-
-    shutil.copytree(home, tmp_path / "home")
+    copy_home(home, tmp_path / "home")
     (tmp_path / "home" / "images" / "odd" / "0.png").unlink()
     PilImage.new("RGB", (24, 16)).save(tmp_path / "home" / "images" / "odd" / "1.png")
     with pytest.raises(TransferError, match=r"0\.png \(No such file or directory\): repair it, or export the rest"):

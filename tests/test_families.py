@@ -14,6 +14,7 @@ import pytest
 import tiny as small
 import torch
 from conftest import Warm
+from homes import has_database
 from sqlalchemy import select
 
 from t2i_track import api
@@ -219,7 +220,7 @@ def test_other_classes_are_refused_before_a_run_is_made(name: str, tiny: Callabl
     assert "\n" not in str(told.value)
     with pytest.raises(ModelError):
         api.generate(model=str(model), num=1, home=tmp_path / "home", tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
-    assert not (tmp_path / "home" / "t2i.db").exists()
+    assert not has_database(tmp_path / "home")
 
 
 @pytest.mark.parametrize(
@@ -343,7 +344,7 @@ def test_schedulers_on_a_flow_model_are_refused_before_the_first_cell(
         api.sweep(
             file, model=str(tiny("flux-dev")), num=1, home=tmp_path / "home", tracking_uri=f"sqlite:///{tmp_path}/m.db"
         )
-    assert not (tmp_path / "home" / "t2i.db").exists()
+    assert not has_database(tmp_path / "home")
     assert not (tmp_path / "m.db").exists()
 
 

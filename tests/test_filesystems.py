@@ -89,6 +89,7 @@ def mode(home: Path) -> str:
         return str(opened.execute("PRAGMA journal_mode").fetchone()[0])
 
 
+@pytest.mark.sqlite_only("the file's journal")
 def test_there_is_no_write_ahead_log_on_a_network(network: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         workspace = Workspace(network / "home")
@@ -101,6 +102,7 @@ def test_there_is_no_write_ahead_log_on_a_network(network: Path, caplog: pytest.
     assert "is on a network file system (nfs4): only one command at a time may write it" in said[0]
 
 
+@pytest.mark.sqlite_only("the file's journal")
 def test_a_home_that_was_copied_there_leaves_its_log(network: Path, tmp_path: Path) -> None:
     local = Workspace(tmp_path / "local")
     assert use(local) == 1

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from homes import has_database
 from mlflow.tracking import MlflowClient
 from sqlalchemy import select
 
@@ -225,11 +225,9 @@ def test_resume_refuses_changes(workspace: Workspace, generator: Generator, monk
         generator.resume(summary.run, {"guidance": 4.0, "steps": 2})
     with pytest.raises(NotFound, match="no run 'unheard-of'"):
         generator.resume("unheard-of")
-    connection = sqlite3.connect(workspace.home / "t2i.db")
-    with connection:
-        connection.execute("UPDATE models SET weights_sha256 = 'other'")
-        connection.execute("UPDATE runs SET status = 'interrupted'")
-    connection.close()
+    with workspace.begin() as session:
+        run = session.scalars(select(Run)).one()
+        run.model.weights_sha256, run.status = "other", RunStatus.INTERRUPTED
     with pytest.raises(ModelError, match="have changed since run"):
         generator.resume(summary.run)
 
@@ -275,7 +273,7 @@ def test_no_tracking_server_no_run(workspace: Workspace) -> None:
         pytest.raises(TrackingError, match=r"127\.0\.0\.1:9"),
     ):
         Generator(workspace, tracker).generate(plan())
-    assert not (workspace.home / "t2i.db").exists()
+    assert not has_database(workspace.home)
 
 
 def test_long_prompts_are_counted(workspace: Workspace, generator: Generator) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from homes import has_database
 from mlflow.tracking import MlflowClient
 from sqlalchemy import select
 
@@ -148,7 +149,7 @@ def test_a_run_that_is_not_there_is_refused_before_anything_is_begun(
     for command in (generate, sweep):
         with pytest.raises(Missing, match=r"MLFLOW_RUN_ID is \w+, and MLflow at .* has no such run: unset it"):
             command(workspace, tracker)
-    assert not (workspace.home / "t2i.db").exists()
+    assert not has_database(workspace.home)
 
 
 def test_a_run_that_goes_on_keeps_its_place(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from homes import forget_database
 from safetensors.torch import load_file, save_file
 from sqlalchemy import select
 
@@ -184,7 +185,7 @@ def test_reproduce_says_which_file_is_gone(
         reproduce(workspace, "1", lora=f"{moved};{both}")
     again = str(files / "cat.safetensors")
     assert t2i_track.reproduce("1", lora=[moved, both], embedding=again, home=workspace.home).equal
-    (workspace.home / "t2i.db").unlink()
+    forget_database(workspace.home)
     picture = next(workspace.home.rglob("*.png"))
     with pytest.raises(ModelError, match=rf"^no run here has used the lora of this record \('{a}', \w+ \(1 of 2\), '"):
         reproduce(workspace, str(picture), embedding=again)

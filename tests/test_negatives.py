@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from homes import copy_home
 from sqlalchemy import select
 
 from t2i_track import api, assets
@@ -131,7 +132,7 @@ def test_it_is_reproduced_by_its_row_and_as_a_strangers_picture(
 
 def test_a_resume_makes_the_same_pictures(made: SimpleNamespace, tmp_path: Path) -> None:
     home = tmp_path / "home"
-    shutil.copytree(made.workspace.home, home)
+    copy_home(made.workspace.home, home)
     workspace = Workspace(home=home)
     with workspace.begin() as session:
         run = session.scalars(select(Run)).one()

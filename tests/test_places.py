@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from homes import copy_home
 from sqlalchemy import select
 
 import t2i_track
@@ -57,7 +58,7 @@ def test_a_copied_home_works_with_the_model_in_it(
     run = generate(Workspace(home=home), tracking_uri, model="models/sd").summary.run
     assert stored(Workspace(home=home)) == "./models/sd"
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(home, copy)
+    copy_home(home, copy)
     shutil.rmtree(home)
     workspace = Workspace(home=copy)
     with workspace.reading() as session:

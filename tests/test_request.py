@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
+from homes import has_database
 from summaries import summary
 
 from t2i_track import api
@@ -161,7 +162,7 @@ def test_a_sweep_makes_nothing_that_it_could_not_score(workspace: Workspace) -> 
     grid = {"name": "s", "prompts": CAPTIONS, "axes": {"steps": [2, 3]}, "reference": "nowhere"}
     with pytest.raises(MetricError, match=r"nothing was made, .* no reference 'nowhere'"):
         run_sweep(workspace, None, build(grid, "test"), fresh=False, allow_pickle=False)  # type: ignore[arg-type]
-    assert not (workspace.home / "t2i.db").exists()
+    assert not has_database(workspace.home)
 
 
 @pytest.mark.slow

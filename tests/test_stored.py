@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import MetaData, create_engine, func, insert, select
+from homes import STORED, connected, copy_home, load, rows, tables
+from sqlalchemy import func, select, text
 from test_db import fresh_postgres, postgres_server
 
 from t2i_track.db import lineage
@@ -29,19 +27,20 @@ from t2i_track.runs.show import record_of
 from t2i_track.settings import Resolved
 from t2i_track.workspace import Workspace
 
-DATA = Path(__file__).parent / "data"
-OLDER = """UPDATE runs SET config = json_remove(config, '$.memory_format', '$.settings.memory_format')
-           WHERE name = 'contiguous'"""
+OLDER = {
+    "sqlite": """UPDATE runs SET config = json_remove(config, '$.memory_format', '$.settings.memory_format')
+                 WHERE name = 'contiguous'""",
+    "postgresql": """UPDATE runs SET config = (config::jsonb - 'memory_format' #- '{settings,memory_format}')::json
+                     WHERE name = 'contiguous'""",
+}
 """Makes of the database what it was before memory formats were recorded: all runs were contiguous."""
 
 
 def counts(home: Path) -> dict[str, int]:
-    with closing(sqlite3.connect(home / "t2i.db")) as opened:
-        names = [name for (name,) in opened.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        return {name: opened.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in names}
+    return {name: rows(home, f"SELECT count(*) AS n FROM {name}")[0]["n"] for name in tables(home)}
 
 
-SCHEMAS = sorted(path.name.removeprefix("schema-") for path in DATA.glob("schema-*"))
+SCHEMAS = sorted(path.name.removeprefix("schema-") for path in STORED.glob("schema-*"))
 
 
 @pytest.fixture(params=[*SCHEMAS, "0001 before memory formats"])
@@ -49,11 +48,10 @@ def home(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A copy of a stored home folder, as it was."""
     schema, *older = str(request.param).split(" ", 1)
     folder = tmp_path / "home"
-    shutil.copytree(DATA / f"schema-{schema}", folder)
+    copy_home(STORED / f"schema-{schema}", folder)
     if older:
-        with closing(sqlite3.connect(folder / "t2i.db")) as opened:
-            opened.execute(OLDER)
-            opened.commit()
+        with connected(folder) as opened:
+            opened.execute(text(OLDER[opened.dialect.name]))
     return folder
 
 
@@ -177,20 +175,7 @@ def postgres() -> Iterator[str]:
 @pytest.mark.parametrize("schema", [schema for schema in SCHEMAS if schema != database.REVISIONS[-1]])
 def test_rows_on_postgresql_outlive_an_upgrade_too(schema: str, postgres: str) -> None:
     """The rows of the stored file, put into a database of their schema there."""
-    database.upgrade(postgres, schema)
-    source, target = create_engine(f"sqlite:///{DATA}/schema-{schema}/t2i.db"), create_engine(postgres)
-    tables, there = MetaData(), MetaData()
-    tables.reflect(source)
-    there.reflect(target)
-    before = {}
-    with source.connect() as reading, target.begin() as writing:
-        for table in there.sorted_tables:
-            rows = [dict(row) for row in reading.execute(select(tables.tables[table.name])).mappings()]
-            if table.name != "alembic_version":
-                writing.execute(insert(table), rows)
-                before[table.name] = len(rows)
-    source.dispose()
-    target.dispose()
+    before = load(STORED / f"schema-{schema}" / "t2i.db", postgres)
     database.upgrade(postgres)
     with Workspace(Path("none"), db_url=postgres).reading() as session:
         for mapper in Base.registry.mappers:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from homes import STORED, copy_home
 from PIL import Image as PilImage
 from sqlalchemy import select, update
 
@@ -30,7 +29,6 @@ from t2i_track.runs.reproduce import Places
 from t2i_track.runs.verify import Verification, verify
 from t2i_track.workspace import Workspace
 
-DATA = Path(__file__).parent / "data"
 NUM = 8
 
 
@@ -44,16 +42,15 @@ def template(tmp_path_factory: pytest.TempPathFactory, fresh_mlflow_store: Path)
         tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",
     )  # fmt: skip
     sqlite.close_all()
-    with closing(sqlite3.connect(folder / "home" / "t2i.db")) as held:  # its log neither comes nor goes meanwhile
-        held.execute("SELECT count(*) FROM runs").fetchall()
+    with Workspace(folder / "home").reading() as held:  # a log beside the file neither comes nor goes meanwhile
+        held.scalars(select(Run)).all()
         yield folder
 
 
 @pytest.fixture
 def home(template: Path, tmp_path: Path) -> Workspace:
     """A copy of its own; MLflow's side is that of the template."""
-    shutil.copytree(template / "home", tmp_path / "home")
-    return Workspace(home=tmp_path / "home")
+    return Workspace(home=copy_home(template / "home", tmp_path / "home"))
 
 
 def files(workspace: Workspace) -> list[Path]:
@@ -334,11 +331,10 @@ def test_a_picture_that_another_run_has_made(home: Workspace) -> None:
     assert path.stat().st_nlink == 2
 
 
-@pytest.mark.parametrize("schema", sorted(path.name for path in DATA.glob("schema-*")))
+@pytest.mark.parametrize("schema", sorted(path.name for path in STORED.glob("schema-*")))
 def test_pictures_of_earlier_versions(schema: str, tmp_path: Path) -> None:
     """What their records do not say yet is no fault; the stored homes have the first picture of two runs."""
-    shutil.copytree(DATA / schema, tmp_path / "home")
-    workspace = Workspace(tmp_path / "home")
+    workspace = Workspace(copy_home(STORED / schema, tmp_path / "home"))
     database.upgrade(workspace.url)
     kinds = [fault.kind for fault in verify(workspace, mlflow=False).faults]
     assert set(kinds) == {Kind.MISSING}

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from homes import copy_home
 from sqlalchemy import select
 
 from t2i_track import api, assets
@@ -180,7 +181,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, fresh_mlflow_store: Path) -> S
 
 def test_a_run_is_recorded_resumed_and_reproduced(run: SimpleNamespace, tmp_path: Path) -> None:
     home = tmp_path / "home"
-    shutil.copytree(run.workspace.home, home)
+    copy_home(run.workspace.home, home)
     workspace = Workspace(home=home)
     with workspace.begin() as session:
         before = {image.prompt_index: image.sha256 for image in session.scalars(select(Image))}

@@ -34,6 +34,7 @@ from t2i_track.errors import Ambiguous, NotFound
 
 # Below SQLite's and PostgreSQL's limits on bound parameters of one statement.
 CHUNK = 500
+LARGEST_KEY = 2**31 - 1
 LATEST = "latest"
 _NO_RUN = "there is no run yet: make one with 't2i generate'"
 
@@ -222,7 +223,8 @@ def find_image(session: Session, address: str, home: Path) -> Image:
         NotFound, Ambiguous: as for runs.
     """
     found = [at] if (at := image_at(session, address, home)) else []
-    if not found and address.isdigit() and len(address) < 12:
+    # PostgreSQL compares its keys with nothing larger; such a number may be the beginning of a hash.
+    if not found and address.isascii() and address.isdigit() and len(address) < 12 and int(address) <= LARGEST_KEY:
         found = list(session.scalars(select(Image).join(Run).where(Image.id == int(address))))
     if not found and len(address) >= 6:
         prefix = or_(_digest_starts(Image.sha256, address), _digest_starts(Image.pixels_sha256, address))
@@ -300,11 +302,11 @@ def reused_count(session: Session, run_id: int) -> int:
 
 
 def tags_of(session: Session, run_ids: Iterable[int]) -> dict[int, dict[str, str]]:
-    """Run -> its tags."""
+    """Run -> its tags, in the order of their keys' characters, which not every database has."""
     found: dict[int, dict[str, str]] = {}
     for chunk in chunks(run_ids):
-        query = select(RunTag.run_id, RunTag.key, RunTag.value).where(RunTag.run_id.in_(chunk)).order_by(RunTag.key)
-        for run_id, key, value in session.execute(query):
+        query = select(RunTag.run_id, RunTag.key, RunTag.value).where(RunTag.run_id.in_(chunk))
+        for run_id, key, value in sorted(session.execute(query).all()):
             found.setdefault(run_id, {})[key] = value
     return found
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, false, inspect, text
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError, IntegrityError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import ORMExecuteState, Session, sessionmaker, with_loader_criteria
 
 from t2i_track.db import sqlite
@@ -225,6 +225,10 @@ def explained(address: Address) -> Iterator[None]:
         yield
     except IntegrityError:
         raise
+    except DataError as error:  # SQLite holds any; a server keeps to the column's type
+        raise DatabaseError(
+            f"the database at {where(address)} cannot hold a value ({reason(error, address)}): shorten or correct it"
+        ) from None
     except DBAPIError as error:
         raise DatabaseError(_complaint(address, reason(error, address))) from None
     except SQLAlchemyError as error:

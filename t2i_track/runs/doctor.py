@@ -139,9 +139,10 @@ def _database(workspace: Workspace) -> Finding:
             version = schema_version(engine)
     finally:
         engine.dispose()
-    if version is not None:
-        require_current(version, workspace.url)
-    return Finding("database", "ok", f"schema {version or 'none yet'}")
+    if version is None:  # a server's database is there before its first table is
+        return Finding("database", "note", "it has no tables yet: make a first run with 't2i generate'")
+    require_current(version, workspace.url)
+    return Finding("database", "ok", f"schema {version}")
 
 
 def _mlflow(workspace: Workspace, tracking_uri: str | None) -> Finding:

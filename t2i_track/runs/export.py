@@ -8,13 +8,13 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import Timeout
-from sqlalchemy import select
+from sqlalchemy import ScalarResult, select
 from sqlalchemy.orm import Session, joinedload
 
 from t2i_track.chunks import BadChunks, without_words
@@ -204,21 +204,22 @@ def _pictures(
     with progress("pictures exported", sum(counts.values())) as show:
         for run in runs:
             shared, scores = _of_run(run), _scores(session, run, columns)
-            for image in _images(session, run):
-                done += 1
-                show(done)
-                content = _content(workspace, image, private, skip_bad, left_out)
-                if content is None:
-                    continue
-                row = {**shared, **_of_image(image, content), **scores.get(image.id, {})}
-                suffix = Path(image.path).suffix.lower() or ".png"
-                name = f"{run.uuid[:12]}/{image.prompt_index:06d}.{image.replicate}{suffix}"
-                yield _Taken(name, {name: row.get(name) for name in columns.kinds}, content)
+            with closing(_images(session, run)) as images:  # a server's cursor is open where a picture ends the export
+                for image in images:
+                    done += 1
+                    show(done)
+                    content = _content(workspace, image, private, skip_bad, left_out)
+                    if content is None:
+                        continue
+                    row = {**shared, **_of_image(image, content), **scores.get(image.id, {})}
+                    suffix = Path(image.path).suffix.lower() or ".png"
+                    name = f"{run.uuid[:12]}/{image.prompt_index:06d}.{image.replicate}{suffix}"
+                    yield _Taken(name, {name: row.get(name) for name in columns.kinds}, content)
 
 
-def _images(session: Session, run: Run) -> Iterator[Image]:
+def _images(session: Session, run: Run) -> ScalarResult[Image]:
     query = select(Image).where(Image.run_id == run.id).options(joinedload(Image.prompt))
-    return iter(session.scalars(query.order_by(Image.prompt_index, Image.replicate).execution_options(yield_per=500)))
+    return session.scalars(query.order_by(Image.prompt_index, Image.replicate).execution_options(yield_per=500))
 
 
 def _of_run(run: Run) -> dict[str, Any]:

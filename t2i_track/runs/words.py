@@ -53,7 +53,7 @@ def tag(
     def change(_session: Session, run: Run) -> None:
         known = {one.key: one for one in run.tags}
         if absent := [key for key in remove if key not in known]:
-            has = f"; it has {', '.join(known)}" if known else ""
+            has = f"; it has {', '.join(sorted(known))}" if known else ""
             raise SettingsError(f"run {run.name} has no tag '{absent[0]}'{has}")
         run.tags = [one for one in run.tags if one.key not in {*tags, *remove}]
         _session.flush()  # a key is there once
@@ -118,7 +118,7 @@ def _changed(
             if run.mlflow_run_id is not None:
                 projection.remember(run)
         session.flush()
-        said = [(run, {one.key: one.value for one in run.tags}) for run in runs]
+        said = [(run, dict(sorted((one.key, one.value) for one in run.tags))) for run in runs]
     with Tracker(uri, workspace.outbox) as tracker:
         return [
             Said(run.uuid, run.name, tags, run.note or None, not _told(workspace, tracker, run)) for run, tags in said

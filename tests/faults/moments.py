@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 
+import homes_there
+
 BLOWS = (("SIGKILL",), ("SIGTERM",), ("SIGINT", "SIGINT"), ("SIGINT",), ("SIGTERM", "SIGKILL"), ("SIGHUP",))
 """What arrives: of two, the second in the middle of the ending that the first begins."""
 
@@ -21,7 +23,11 @@ class Moment:
     when: tuple[str, ...] = ("before", "after")
     last: bool = False
     """Whether all is said and done, so that any signal ends the program as it stands."""
+    of_the_file: bool = False
+    """Whether there is no such moment where the rows are on a server."""
 
+
+_ADDED = "impl:DefaultImpl" if homes_there.in_use() else "sqlite:SQLiteImpl"
 
 MOMENTS = (
     Moment("first start", "the home folder", "t2i_track.workspace:Workspace.require_writable"),
@@ -34,8 +40,8 @@ MOMENTS = (
     Moment("fresh schema", "our tables", "alembic.command:upgrade"),
     Moment("fresh schema", "our first table", "alembic.operations:Operations.create_table"),
     Moment("fresh schema", "a later table", "alembic.operations:Operations.create_table", 5),
-    Moment("fresh schema", "the folder", "t2i_track.db.session:_make_folder"),
-    Moment("upgrade", "a new column", "alembic.ddl.sqlite:SQLiteImpl.add_column"),
+    Moment("fresh schema", "the folder", "t2i_track.db.session:_make_folder", of_the_file=True),
+    Moment("upgrade", "a new column", f"alembic.ddl.{_ADDED}.add_column"),
     Moment("upgrade", "its migration is done", "alembic.runtime.migration:HeadMaintainer.update_to_step"),
     Moment("upgrade", "the second migration is done", "alembic.runtime.migration:HeadMaintainer.update_to_step", 2),
     Moment("upgrade", "all of them", "alembic.command:upgrade"),
@@ -59,7 +65,7 @@ MOMENTS = (
     Moment("generate", "MLflow's status", "t2i_track.tracking.writing:_write_status"),
     Moment("generate", "what was sent is remembered", "t2i_track.runs.projection:remember", 2),
     Moment("generate", "what is said at the end", "t2i_track.cli.generate:print_outcome"),
-    Moment("generate", "the database's log", "t2i_track.db.sqlite:_checkpoint", last=True),
+    Moment("generate", "the database's log", "t2i_track.db.sqlite:_checkpoint", last=True, of_the_file=True),
     Moment("resume", "the pictures are looked for", "t2i_track.runs.generate:Generator._require_pictures"),
     Moment("resume", "the model", "t2i_track.runs.generate:Generator._same_model"),
     Moment("resume", "MLflow's run is opened again", "t2i_track.runs.projection:start"),

@@ -11,6 +11,7 @@ from typing import Any
 
 import PIL.Image
 import pytest
+from homes import copy_home
 from mlflow.tracking import MlflowClient
 from sqlalchemy import select
 
@@ -56,7 +57,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, fresh_mlflow_store: Path) -> 
 
 @pytest.fixture
 def workspace(made: tuple[Path, Path], tmp_path: Path) -> Workspace:
-    return Workspace(Path(shutil.copytree(made[0], tmp_path / "home")))
+    return Workspace(copy_home(made[0], tmp_path / "home"))
 
 
 @pytest.fixture
@@ -134,7 +135,7 @@ def change(workspace: Workspace, how: str, run: str = "latest") -> str:
 @pytest.fixture(scope="module")
 def undisturbed(made: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> float:
     folder = tmp_path_factory.mktemp("undisturbed")
-    workspace = Workspace(Path(shutil.copytree(made[0], folder / "home")))
+    workspace = Workspace(copy_home(made[0], folder / "home"))
     uri = f"sqlite:///{shutil.copyfile(made[1], folder / 'mlflow.db')}"
     return float(evaluate(workspace, uri, "vendi").values()["vendi"]["value"])
 

@@ -38,7 +38,12 @@ def test_every_world_has_moments() -> None:
     assert len(set(kills())) == len(kills()) == len(BLOWS) * sum(len(moment.when) for moment in MOMENTS)
 
 
-@pytest.mark.parametrize("kill", kills()[:KILLS], ids=str)
+def param(kill: Kill) -> Any:
+    of_the_file = [pytest.mark.sqlite_only("a moment in the making of the file")] if kill.moment.of_the_file else []
+    return pytest.param(kill, marks=of_the_file, id=str(kill))
+
+
+@pytest.mark.parametrize("kill", [param(kill) for kill in kills()[:KILLS]])
 def test_stopped_at_a_named_moment(stage: Stage, kill: Kill) -> None:
     world = WORLDS[kill.moment.world]
     undisturbed = stage.undisturbed(kill.moment.world)

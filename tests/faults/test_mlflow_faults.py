@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from homes import has_database
 from mlflow.tracking import MlflowClient
 from mlflow_server import FaultyServer, application, within
 from sqlalchemy import select
@@ -141,7 +142,7 @@ def test_a_server_that_fails_at_the_start(workspace: Workspace, server: FaultySe
     server.fault = lambda _path: fault
     with pytest.raises(Unreachable, match=f"MLflow at {server.uri} "):
         generate(workspace, server.uri)
-    assert not (workspace.home / "t2i.db").exists()
+    assert not has_database(workspace.home)
 
 
 def test_a_slow_server_holds_up_the_end_for_its_budget_only(

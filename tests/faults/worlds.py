@@ -15,6 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import homes
+from sqlalchemy.exc import DBAPIError
+
+from t2i_track.errors import NoDatabase
 from t2i_track.images import png
 
 Command = tuple[str, ...]
@@ -25,7 +29,8 @@ EVALUATE: Command = ("evaluate", "latest", "--metrics", "alignment,clip,vendi", 
 SWEEP: Command = ("sweep", *SMALL, "--name", "grid", "--guidance", "1,3")
 RESYNC: Command = ("resync",)
 UPGRADE: Command = ("db", "upgrade")
-DATA = Path(__file__).parents[1] / "data"
+HOME = "t2i-data"
+"""The home folder, in the folder of a world."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +68,13 @@ def onward(folder: Path, command: Command) -> Command:
     """What a user types after the command was stopped: the same again, but for a run that has begun."""
     if command != GENERATE:
         return command
-    path = folder / "t2i-data" / "t2i.db"
     try:
-        return RESUME if any(rows(path, "SELECT * FROM runs")) else command
-    except sqlite3.Error:  # no table, or no file
+        return RESUME if homes.rows(folder / HOME, "SELECT * FROM runs") else command
+    except (NoDatabase, DBAPIError):  # no file, or no table
         return command
 
 
-def rows(path: Path, query: str) -> list[dict[str, Any]]:
+def mlflow_rows(path: Path, query: str) -> list[dict[str, Any]]:
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
         database.row_factory = sqlite3.Row
         return [dict(row) for row in database.execute(query)]
@@ -90,15 +94,15 @@ ITS_PROCESS = {"images_per_second", "start_seconds"}
 
 def state(folder: Path) -> dict[str, Any]:
     """All that must be equal after two ways to the same end."""
-    home = folder / "t2i-data"
+    home = folder / HOME
     # A kept hash of a file is found by the file's place, which is another one in each world.
     apart = (folder / "tmp", home / "cache" / "hashes")
     files = [path for path in folder.rglob("*") if not any(path.is_relative_to(place) for place in apart)]
-    names = _names(home / "t2i.db", folder / "mlflow.db")
+    names = _names(home, folder / "mlflow.db")
     _require_sound(home)
     return {
         "files": sorted(_named(str(path.relative_to(folder)), names) for path in files),
-        "database": {name: list(_table(home / "t2i.db", name, names)) for name in _tables(home / "t2i.db")},
+        "database": {name: list(_table(home, name, names)) for name in homes.tables(home)},
         "mlflow": _mlflow(folder / "mlflow.db", names),
         "artifacts": Counter(
             (_named(str(path.relative_to(folder)), names), png.pixels_sha256(png.read_pixels(path)))
@@ -108,18 +112,14 @@ def state(folder: Path) -> dict[str, Any]:
     }
 
 
-def _tables(path: Path) -> list[str]:
-    return [row["name"] for row in rows(path, "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
-
-
-def _names(ours: Path, mlflow: Path) -> dict[str, str]:
+def _names(home: Path, mlflow: Path) -> dict[str, str]:
     """What a run is called by, for its ids, which are drawn anew for each run."""
     found: dict[str, str] = {}
     for table in ("runs", "sweeps"):
-        for row in rows(ours, f"SELECT * FROM {table}"):
+        for row in homes.rows(home, f"SELECT * FROM {table}"):
             found |= {row["uuid"]: f"<{row['name']}>", row["uuid"][:12]: f"<{row['name']}>"}
     if mlflow.exists():
-        for row in rows(mlflow, "SELECT run_uuid, name FROM runs"):
+        for row in mlflow_rows(mlflow, "SELECT run_uuid, name FROM runs"):
             found |= {row["run_uuid"]: f"<MLflow {row['name']}>"}
     return found
 
@@ -131,8 +131,8 @@ def _named(text: str, names: dict[str, str]) -> str:
     return text
 
 
-def _table(path: Path, table: str, names: dict[str, str]) -> Iterator[dict[str, Any]]:
-    for row in rows(path, f"SELECT * FROM {table} ORDER BY 1"):
+def _table(home: Path, table: str, names: dict[str, str]) -> Iterator[dict[str, Any]]:
+    for row in homes.rows(home, f"SELECT * FROM {table} ORDER BY 1"):
         for name in TIMES & row.keys():
             row[name] = row[name] is not None
         for name in OWN & row.keys():
@@ -153,7 +153,7 @@ def _settled(config: dict[str, Any]) -> str:
 
 def _require_sound(home: Path) -> None:
     """Each picture's row names a file with that content, and each file has a row."""
-    images = {row["path"]: row for row in rows(home / "t2i.db", "SELECT path, sha256, pixels_sha256 FROM images")}
+    images = {row["path"]: row for row in homes.rows(home, "SELECT path, sha256, pixels_sha256 FROM images")}
     there = {path.relative_to(home).as_posix(): path for path in home.glob("images/*/*.png")}
     stored = (home / "README.md").exists()  # a home of ``tests/data``, which keeps some of its pictures only
     assert images.keys() == there.keys() or (stored and images.keys() > there.keys())
@@ -174,7 +174,7 @@ def _mlflow(path: Path, names: dict[str, str]) -> dict[str, Any]:
         "metrics": "SELECT run_uuid, key, count(*) AS points FROM metrics GROUP BY 1, 2",
         "inputs": "SELECT name, digest, destination_id AS run FROM datasets JOIN inputs ON source_id = dataset_uuid",
     }
-    found = {kind: sorted(_plain(rows(path, query), names)) for kind, query in queries.items()}
+    found = {kind: sorted(_plain(mlflow_rows(path, query), names)) for kind, query in queries.items()}
     assert not [run for run in found["runs"] if "RUNNING" in run]
     return found
 
@@ -207,7 +207,6 @@ class Stage:
     def set_up(self, name: str) -> None:
         """The folder as it is before the command of that world."""
         world, kept = WORLDS[name], self._kept / name
-        shutil.rmtree(self.folder, ignore_errors=True)
         if not kept.exists():
             self._begin(world)
             for command, where in world.before:
@@ -216,8 +215,11 @@ class Stage:
                 assert code == (-9 if where else 0)
             shutil.rmtree(self.folder / "tmp", ignore_errors=True)
             shutil.copytree(self.folder, kept)
+            homes.copy_rows(self.folder / HOME, kept / HOME)
         else:
+            shutil.rmtree(self.folder, ignore_errors=True)
             shutil.copytree(kept, self.folder)
+            homes.copy_rows(kept / HOME, self.folder / HOME)
 
     def undisturbed(self, name: str) -> dict[str, Any]:
         """How that world ends when nothing is stopped."""
@@ -231,7 +233,6 @@ class Stage:
         world = WORLDS[name]
         commands = world.undisturbed or (*(command for command, _ in world.before), world.command)
         if (commands, world.home) not in self._ends:
-            shutil.rmtree(self.folder, ignore_errors=True)
             self._begin(replace(world, store=True))
             for command in commands:
                 begun = time.monotonic()
@@ -242,8 +243,10 @@ class Stage:
         return self._ends[commands, world.home]
 
     def _begin(self, world: World) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        homes.forget_database(self.folder / HOME)
         self.folder.mkdir(parents=True)
         if world.store:
             shutil.copyfile(self._store, self.folder / "mlflow.db")
         if world.home is not None:
-            shutil.copytree(DATA / world.home, self.folder / "t2i-data")
+            homes.copy_home(homes.STORED / world.home, self.folder / HOME)
