@@ -20,6 +20,9 @@ METERED = "metered_images"
 """The key beside them that counts those pictures."""
 _PACKAGE = re.compile(r"intel-rapl:\d+")
 
+WARM = 4
+"""From so many batches on the first says nothing of the others: it pays for what is done once, as compiling."""
+
 Counter = Callable[[], float]
 """Joules since some moment."""
 
@@ -53,6 +56,28 @@ class Meter:
             )
             self._last[name] = now
         return dict(self._joules)
+
+
+class PerBatch:
+    """What the batches of a run took: of all of them, but for the first where there are ``WARM`` or more."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter, self._batches = meter, 0
+        self._first: tuple[int, dict[str, float]] = (0, {})
+        self._last = self._first
+
+    def count(self, images: int) -> None:
+        """So many are made by now."""
+        self._last = (images, self._meter.read())
+        self._batches += 1
+        if self._batches == 1:
+            self._first = self._last
+
+    def cost(self) -> dict[str, float]:
+        """Joules by meter, and the pictures that they went to; nothing on a machine without a meter."""
+        (before, already), (images, joules) = self._first if self._batches >= WARM else (0, {}), self._last
+        found = {name: value - already.get(name, 0.0) for name, value in joules.items()}
+        return {**found, METERED: images - before} if found else {}
 
 
 def _packages() -> list[tuple[Counter, float]]:

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from t2i_track import energy
-from t2i_track.energy import Meter
+from t2i_track.energy import CPU, METERED, Meter, PerBatch
 
 
 @pytest.fixture
@@ -76,3 +76,14 @@ def test_the_gpu_is_found_by_its_uuid(powercap: Path, monkeypatch: pytest.Monkey
     assert Meter("cuda:1").read() == {"cpu_joules": 0.0, "gpu_joules": pytest.approx(2.5)}
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert Meter("cuda:1").read() == {"cpu_joules": 0.0}
+
+
+@pytest.mark.parametrize(("batches", "joules", "images"), [(3, 3.0, 24), (4, 3.0, 24), (5, 4.0, 32)])
+def test_of_four_batches_the_first_is_left_out(powercap: Path, batches: int, joules: float, images: int) -> None:
+    """It pays for what is done once: a compiled run took four times its energy."""
+    spent = PerBatch(Meter("cpu"))
+    assert spent.cost() == {}
+    for batch in range(1, batches + 1):
+        show(powercap, "intel-rapl:0", 100 + batch)
+        spent.count(8 * batch)
+    assert spent.cost() == {CPU: pytest.approx(joules), METERED: images}

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from t2i_track.energy import WARM
 from t2i_track.ranking.student import student_quantile
 
 BLOCKS = 8
 """Parts into which the batches of a run are put together, in their order: slow times come together."""
 FEWEST = 3
 """Blocks from which a spread is taken."""
-WARM = 4
-"""From so many batches on the first is left out: it pays for what is done once."""
 
 
 @dataclass(frozen=True)

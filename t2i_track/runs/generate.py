@@ -15,7 +15,7 @@ from filelock import Timeout
 from t2i_track.db import lineage, workers
 from t2i_track.db.models import Run, RunStatus
 from t2i_track.db.types import utc_now
-from t2i_track.energy import METERED, Meter
+from t2i_track.energy import Meter, PerBatch
 from t2i_track.errors import Busy, DatabaseError, Interrupted, ModelError, SettingsError, T2IError
 from t2i_track.files import TEMPORARY, alone
 from t2i_track.images.executors import Executor, Loaded, Prepared, Spec, Wanted
@@ -328,10 +328,10 @@ class Generator:
             taken = {job for some in reuse(self._workspace, run, folder, hashes.all()) for job in some}
             todo = [job for job in todo if job not in taken]
             there += len(taken)
-        started, meter = time.monotonic(), None if self._executor.apart else Meter(str(values.device))
-        energy: dict[str, float] = {}
+        started, energy = time.monotonic(), None if self._executor.apart else PerBatch(Meter(str(values.device)))
         for count in self._make(run, self._spec(run, folder, loaded), prompts, todo, hashes, there):
-            energy = {} if meter is None else {**meter.read(), METERED: count}
+            if energy is not None:
+                energy.count(count)
             self._log_progress(run, there + count, count, time.monotonic() - started)
         seconds = time.monotonic() - started
         if only is not None:
@@ -339,7 +339,7 @@ class Generator:
         rate = len(todo) / seconds if todo else None
         peak = self._executor.peak_memory(str(values.device))
         cost = {**({} if peak is None else {"peak_memory_mb": peak / 1e6}), **self._start}
-        cost |= energy if len(energy) > 1 else {}  # a machine without a meter
+        cost |= {} if energy is None else energy.cost()
         self._start = {}  # what it took to load the model is told once
         sent = self._close(run, RunStatus.FINISHED, cost=cost if rate is None else {**cost, "images_per_second": rate})
         return self._summary(run, len(todo), seconds, sent)
