@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 LOG_SECONDS = 30.0
 """Between two lines of a log file."""
+STEADY = 1.0
+"""Seconds from which a rate says something: what is remembered comes at two million a second, and the rest does not."""
 Report = Callable[[int], None]
 """Takes the number done so far."""
 
@@ -54,9 +56,10 @@ class _Log:
         if now - _Log.told < LOG_SECONDS:
             return
         _Log.told = now
-        rate = (done - self._before) / max(now - self._began, 1e-9)
-        left = f", {clock((self._total - done) / rate)} left" if rate else ""
-        print(f"{self._what}: {done}/{self._total} {self._unit}, {speed(rate)}{left}", file=sys.stderr, flush=True)
+        elapsed, made = now - self._began, done - self._before
+        rate = made / elapsed if elapsed >= STEADY else 0.0
+        told = f", {speed(rate)}, {clock((self._total - done) / rate)} left" if rate else ""
+        print(f"{self._what}: {done}/{self._total} {self._unit}{told}", file=sys.stderr, flush=True)
 
 
 _lock = threading.Lock()

@@ -22,6 +22,15 @@ def test_a_log_file_gets_a_line_every_half_minute(
     assert len(lines) == 400 // 30
 
 
+def test_a_line_in_the_first_second_gives_no_rate(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bars._Log, "told", bars.time.monotonic() - bars.LOG_SECONDS)
+    with bars.progress("features", 2060) as report:
+        report(16)
+    assert capsys.readouterr().err == "features: 16/2060 images\n"
+
+
 def test_many_short_runs_are_not_silent(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     now = [1000.0]
     monkeypatch.setattr(bars.time, "monotonic", lambda: now[0])
