@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from t2i_track.ranking.adaptive import Course, Rule, decisions, images_made, more_prompts, replay
-from t2i_track.ranking.evidence import Distances, Means, doubling
+from t2i_track.ranking.evidence import Distances, Means, doubling, enough
 from t2i_track.ranking.search import Search, generations, middle
+from t2i_track.ranking.sequential import LEAST
 
 LOOKS = doubling(32, 1024, 32)
 MARGIN = 0.1
@@ -109,6 +110,13 @@ def test_shares_are_not_as_good_before_they_can_be() -> None:
     )
     assert course.states == ("as good", "as good")
     assert 192 < looks[course.done[0] - 1] < 384
+
+
+@pytest.mark.parametrize("room", [0.5, 0.3, 0.2, 0.1, 0.01])
+def test_the_prompts_that_would_decide_are_found_however_few_they_are(room: float) -> None:
+    found = enough(lambda prompts: 1.3 / prompts**0.5, room)
+    exact = (1.3 / room) ** 2
+    assert max(exact, LEAST) <= found <= max(exact, LEAST) * 1.01 + 2
 
 
 def test_distances_are_looked_at_when_planned_and_not_before_they_have_values() -> None:

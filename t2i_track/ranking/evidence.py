@@ -149,7 +149,7 @@ class Means:
         if self.span is not None:
             # Differences that were never seen may be there all the same (Bernoulli's variance at the margin).
             spread = max(spread, math.sqrt(abs(self.margin) / max(number, 1)) * self.span)
-        return _enough(lambda n: (sequential.asymptotic_reach(n, alpha, n) + power) * spread / math.sqrt(n), room)
+        return enough(lambda n: (sequential.asymptotic_reach(n, alpha, n) + power) * spread / math.sqrt(n), room)
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ class Distances:
         return (reach * spread / abs(room)) ** 2 if room else math.inf
 
 
-def _enough(width: Callable[[int], float], room: float) -> float:
+def enough(width: Callable[[int], float], room: float) -> float:
     """The least number of prompts, to a percent, at which limits are narrower than the room."""
     if not room:
         return math.inf
@@ -236,7 +236,7 @@ def _enough(width: Callable[[int], float], room: float) -> float:
     if width(high) > abs(room):
         return math.inf
     while high > low * 1.01 + 1:
-        middle = math.isqrt(low * high)
+        middle = max(math.isqrt(low * high), low + 1)  # of two numbers beside each other the root is the lower one
         low, high = (middle, high) if width(middle) > abs(room) else (low, middle)
     return high
 
