@@ -357,8 +357,17 @@ def stored(home: Path, sweep: str) -> tuple[list[str], Columns]:
     return names, np.array([[row[index] for index in shared] for row in rows])
 
 
+def passes(name: str) -> float:
+    """Of the network for one picture, of a setting ``guidance/steps``."""
+    guidance, steps = map(float, name.split("/"))
+    return steps * (2 if guidance > 1 else 1)
+
+
 def replays(names: Sequence[str], columns: Columns, margin: float, trials: int, most: int) -> str:
-    """Sweeps of real pictures: prompts drawn again with replacement from those that there are."""
+    """Sweeps of real pictures: prompts drawn again with replacement from those that there are.
+
+    Recommended is the cheapest of those that are as good; where none is, that counts as one beyond the margin.
+    """
     true = columns.mean(axis=1)
     gaps = true.max() - true
     within, beyond = np.flatnonzero(gaps <= margin), np.flatnonzero(gaps > margin)
@@ -367,7 +376,8 @@ def replays(names: Sequence[str], columns: Columns, margin: float, trials: int, 
         drawn = columns[:, np.random.default_rng([trial, 4]).integers(columns.shape[1], size=most)]
         course = swept(drawn, margin, 1.0, most)
         found.add(course, within.tolist(), beyond.tolist(), doubling(FIRST, most, STEP))
-        near += gaps[course.looks[-1].best] <= margin
+        good = [k for k, state in enumerate(course.states) if state == "as good"]
+        near += bool(good) and gaps[min(good, key=lambda k: (passes(names[k]), gaps[k]))] <= margin
     told = ", ".join(f"{name}: {mean:.3f}" for name, mean in zip(names, true, strict=True))
     shares = [near, found.out, found.good, found.decided]
     cells = " | ".join(f"{share / trials:.1%}" for share in shares)
