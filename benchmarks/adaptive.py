@@ -288,18 +288,40 @@ def distance_errors(name: str, held: Sampled, same: Sampled, margin: float, tria
 GRID = (1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 12.0, 20.0)
 PEAK = 4.0
 """The guidance that is best in the worlds of the search, which the grid has not."""
-STEEPNESS = {"flat": 0.5, "steep": 5.0}
 
 
-def searches(world: str, trials: int, margin: float = 0.1, resolution: float = 0.5) -> str:
-    """A curve over guidance with one top; right or wrong by a prompt's difficulty."""
+@dataclass(frozen=True)
+class Hill:
+    """A curve over guidance with one top."""
+
+    world: str
+    steepness: float
+    """How much worse at one unit of the guidance's logarithm."""
+    most: float
+    """Worse than that is nothing."""
+    margin: float
+
+    def worse(self, value: float) -> float:
+        return float(min(self.steepness * abs(np.log(value / PEAK)) ** 1.5, self.most))
+
+
+HILLS = {
+    "flat, right or wrong, 0.9": Hill("right or wrong, 0.9", 0.5, 0.6, 0.1),
+    "steep, equal spreads": Hill("equal spreads", 3.0, 2.0, 0.2),
+}
+
+
+def searches(name: str, trials: int, resolution: float = 0.5) -> str:
+    """Sweeps over guidance whose grid is refined to half a unit."""
+    hill = HILLS[name]
+    world, margin = MEANS[hill.world], hill.margin
     values = list(generations(GRID, resolution))
-    worse = [min(STEEPNESS[world] * abs(np.log(value / PEAK)) ** 1.5, 0.6) for value in values]
+    worse = [hill.worse(value) for value in values]
     grid = tuple(((value,), 0) for value in GRID)
     search, found, near, beside, added = Search((resolution,), grid), Counts(), 0, 0, 0
     for trial in range(trials):
-        drawn = two_sided(np.random.default_rng([trial, 3]), worse, MOST)
-        course, there = searched(search, grid, {value: drawn[k] for k, value in enumerate(values)}, margin)
+        drawn = world.draw(np.random.default_rng([trial, 3]), worse, MOST)
+        course, there = searched(search, grid, dict(zip(values, drawn, strict=True)), margin, world.span)
         gaps = [worse[values.index(value)] - min(worse[values.index(other)] for other in there) for value in there]
         wrong = [[k for k, gap in enumerate(gaps) if gap <= margin], [k for k, gap in enumerate(gaps) if gap >= margin]]
         found.add(course, *wrong, doubling(FIRST, MOST, STEP))
@@ -309,11 +331,11 @@ def searches(world: str, trials: int, margin: float = 0.1, resolution: float = 0
         added += len(there) - len(grid)
     shares = [near / trials, beside / trials, found.out / trials, found.good / trials, found.decided / trials]
     cells = " | ".join(f"{share:.1%}" for share in shares)
-    return f"| {world}, top at {PEAK:g} | {cells} | {added / trials:.1f} | {found.images / trials:,.0f} |"
+    return f"| {name} | {cells} | {added / trials:.1f} | {found.images / trials:,.0f} |"
 
 
 def searched(
-    search: Search, grid: Sequence[Key], columns: dict[float, Columns], margin: float
+    search: Search, grid: Sequence[Key], columns: dict[float, Columns], margin: float, span: float | None
 ) -> tuple[Course, list[float]]:
     """The last course, and the values of its settings."""
     looks, keys = doubling(FIRST, MOST, STEP), list(grid)
@@ -330,7 +352,7 @@ def searched(
 
         held = np.stack([columns[point[0]] for point, _ in keys])
         rule = Rule(margin, looks, tuple(search.weight(key) for key in keys), growing=True)
-        evidence = Means(held, margin, looks, 1.0)
+        evidence = Means(held, margin, looks, span)
         course = replay(evidence, rule, [len(looks)] * len(keys), range(len(grid)), refine=refine)
         if course.ended != "refined":
             return course, [point[0] for point, _ in keys]
@@ -407,8 +429,8 @@ def main() -> None:
             held, by = populations(of, SHARE)
             print(distance_errors(of.name, held, populations(of, 0.0)[0], by, args.trials), flush=True)
     if args.only in (None, "search"):
-        for world in STEEPNESS:
-            print(searches(world, args.trials), flush=True)
+        for name in HILLS:
+            print(searches(name, args.trials), flush=True)
     if args.only in (None, "replays") and args.home is not None:
         names, columns = stored(args.home, args.sweep)
         if args.of:
