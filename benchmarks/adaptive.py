@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from benchmarks.margins import hard_prompts, verdicts
 from benchmarks.separation import WORLDS
 from t2i_track.metrics import mmd
-from t2i_track.metrics.scores import fid, kid
+from t2i_track.metrics.scores import cmmd, fid, kid
 from t2i_track.metrics.scores.fid import Gaussian
 from t2i_track.metrics.uncertainty import GROUPS
 from t2i_track.ranking.adaptive import Course, Rule, replay
@@ -149,6 +149,7 @@ def saved(name: str, curve: Sequence[float], trials: int) -> str:
             fixed[place] += "undecided" not in verdicts(world.metric, drawn[:, :number], world.margin)
     enough = np.flatnonzero(fixed >= min(found.decided, 0.95 * trials))
     peer = f"{FIXED[enough[0]] * settings:,}" if len(enough) else f"more than {MOST * settings:,}"
+    peer = peer if found.decided else "-"
     return (
         f"| {name} | {'far' if curve == FAR else 'close'} | {found.decided / trials:.1%} | {found.images / trials:,.0f}"
         f" | {found.images / trials / settings / MOST:.1%} | {peer} | {found.out / trials:.1%} |"
@@ -169,91 +170,172 @@ def fid_of(rows: Columns, reference: Gaussian) -> Score:
     return Score("fid", value, 0.0, None, len(rows), replicates=tuple(replicates))
 
 
-def kid_of(rows: Columns, reference: Columns) -> Score:
-    sums = mmd.kernel_sums(rows, reference, kid.polynomial, np.arange(len(rows)) % GROUPS)
-    values = sums.within(unbiased=True) - 2 * sums.across() + kid.reference_pairs(reference)
-    return Score("kid_mean", float(values[0]), n=len(rows), replicates=tuple(values[1:].tolist()))
-
-
-def true_kid(distance: float, reference: Columns) -> float:
-    """KID of N(a, I) with |a|² = ``distance``, along the first axis, against these pictures (n, d): in closed form.
-
-    Given the other row, the product of two rows is a normal number z, and E (1 + z / d)³ has its first three moments.
-    """
-    size, a = reference.shape[1], np.sqrt(distance)
-
-    def cubed(m: Columns | float, m2: Columns | float, m3: Columns | float) -> Columns | float:
-        return 1 + 3 * m / size + 3 * m2 / size**2 + m3 / size**3
-
-    mean, square = a * reference[:, 0], (reference**2).sum(axis=1)
-    across = np.mean(cubed(mean, mean**2 + square, mean**3 + 3 * mean * square))
-    second, third = a**2 * (a**2 + 1) + size + a**2, a**3 * (a**3 + 3 * a) + 3 * a * (a**3 + 3 * a + (size - 1) * a)
-    return float(cubed(a**2, second, third) - 2 * across + kid.reference_pairs(reference))
-
-
-SIZE, DISTANCE, FID_SPREADS = 16, 8.0, (1.0, 0.9, 0.8)
+SIZE, DISTANCE, SPREADS = 16, 8.0, (1.0, 0.9, 0.8)
+SHARE = 0.1
+"""Of the best value: the margin."""
 DISTANCE_LOOKS = planned(4 * SIZE, 512, 5)
+Sampled = Callable[[np.random.Generator], Columns]
+"""Pseudo-values at each look of three settings (looks, settings, groups), of prompts drawn anew; more is better."""
 
 
-def distance_columns(metric: str, rng: np.random.Generator, shift: float) -> tuple[Columns, float]:
-    """Pseudo-values at each look of three settings, the others worse by ``shift`` in FID; and by how much they are."""
-    prompts, theirs = rng.normal(size=(DISTANCE_LOOKS[-1], SIZE)), rng.normal(size=(512, SIZE))
-    spreads = FID_SPREADS if metric == "fid" else (1.0,) * len(FID_SPREADS)
-    true = [DISTANCE, *[DISTANCE + shift] * (len(spreads) - 1)]
-    rows = [pictures(rng, prompts, *of) for of in zip(spreads, true, strict=True)]
-    exact = fid.gaussian(np.zeros(SIZE), np.eye(SIZE))
-    scores = [
-        [fid_of(own[:number], exact) if metric == "fid" else kid_of(own[:number], theirs) for own in rows]
-        for number in DISTANCE_LOOKS
-    ]
-    worse = shift if metric == "fid" else true_kid(true[1], theirs) - true_kid(true[0], theirs)
-    return -np.array([[score.columns for score in some] for some in scores]), worse
+def exact_gaussians(shift: float) -> Sampled:
+    """FID from N(0, I); the others are worse by ``shift``."""
+    reference = fid.gaussian(np.zeros(SIZE), np.eye(SIZE))
+    true = (DISTANCE, *[DISTANCE + shift] * (len(SPREADS) - 1))
+
+    def sampled(rng: np.random.Generator) -> Columns:
+        prompts = rng.normal(size=(DISTANCE_LOOKS[-1], SIZE))
+        rows = [pictures(rng, prompts, *of) for of in zip(SPREADS, true, strict=True)]
+        return -np.array([[fid_of(own[:number], reference).columns for own in rows] for number in DISTANCE_LOOKS])
+
+    return sampled
 
 
-def distance_errors(metric: str, shift: float, trials: int) -> str:
-    """Exact Gaussians of 16 dimensions (FID: of unequal spread); the others are on the margin, or equal."""
+@dataclass(frozen=True)
+class KernelDistance:
+    name: str
+    kernel: mmd.Kernel
+    unbiased: bool
+    scale: float
+
+    def score(self, sums: mmd.KernelSums, theirs: float) -> Score:
+        values = self.scale * (sums.within(unbiased=self.unbiased) + theirs - 2 * sums.across())
+        number = int(sums.counts.sum())
+        return Score(self.name, float(values[0]), 0.0, n=number, replicates=tuple(values[1:].tolist()))
+
+
+KERNELS = (
+    KernelDistance("kid_mean", kid.polynomial, True, 1.0),
+    KernelDistance("cmmd", cmmd.gaussian_kernel, False, cmmd.SCALE),
+)
+POPULATION, THEIRS = 2048, 512
+FIRST_MOVED = 3.0
+"""From the reference, the mean of the best setting, in standard deviations of one coordinate."""
+
+
+def populations(of: KernelDistance, shift: float) -> tuple[Sampled, float]:
+    """A distance from 512 pictures, of sets that are drawn with replacement from 2,048 pictures of each setting.
+
+    So the true value of a setting is that of all its pictures, by all pairs, and every kernel is computed once. The
+    pictures are Gaussians of unequal spread whose mean is moved until the true value is the best one's and ``shift`` of
+    it more. Drawn of KID is the estimate over all pairs, not over subsets, whose noise pairs of settings share.
+
+    Returns:
+        The draws, and by how much the others are worse.
+    """
+    rng = np.random.default_rng(7)
+    common = np.eye(SIZE)[1] * 4.0  # embeddings have most of their length in common
+    theirs, prompts = rng.normal(size=(THEIRS, SIZE)) + common, rng.normal(size=(POPULATION, SIZE))
+    noise = rng.normal(size=(len(SPREADS), POPULATION, SIZE))
+    own = of.kernel(theirs, theirs)
+    within = float(own.sum() - np.trace(own)) / THEIRS / (THEIRS - 1) if of.unbiased else float(own.mean())
+
+    def features(setting: int, moved: float) -> Columns:
+        found = SPREADS[setting] * (0.7**0.5 * prompts + 0.3**0.5 * noise[setting]) + common
+        found[:, 0] += moved
+        return np.asarray(found)
+
+    def true(rows: Columns) -> float:
+        return of.scale * float(of.kernel(rows, rows).mean() + within - 2 * of.kernel(rows, theirs).mean())
+
+    best = true(features(0, FIRST_MOVED))
+    wanted = [best] + [best * (1 + shift)] * (len(SPREADS) - 1)
+    rows = [features(k, moved_to(lambda by, k=k: true(features(k, by)), value)) for k, value in enumerate(wanted)]
+    inside, across = [of.kernel(one, one) for one in rows], [of.kernel(one, theirs).sum(axis=1) for one in rows]
+
+    def sampled(rng: np.random.Generator) -> Columns:
+        drawn = rng.integers(POPULATION, size=DISTANCE_LOOKS[-1])
+        held = [(pairs[np.ix_(drawn, drawn)], far[drawn]) for pairs, far in zip(inside, across, strict=True)]
+        scores = [[of.score(sums_of(*one, number), within) for one in held] for number in DISTANCE_LOOKS]
+        return -np.array([[score.columns for score in some] for some in scores])
+
+    return sampled, best * shift
+
+
+def moved_to(value: Callable[[float], float], wanted: float) -> float:
+    """How far a setting's mean is moved for that value, by bisection."""
+    low, high = 0.0, 4 * FIRST_MOVED
+    for _ in range(30):
+        middle = (low + high) / 2
+        low, high = (middle, high) if value(middle) < wanted else (low, middle)
+    return (low + high) / 2
+
+
+def sums_of(pairs: Columns, across: Columns, number: int) -> mmd.KernelSums:
+    """``mmd.kernel_sums`` of the first pictures, whose groups are dealt in turn, of kernels that are known."""
+    mine = np.eye(GROUPS)[np.arange(number) % GROUPS]
+    xx = mine.T @ pairs[:number, :number] @ mine
+    diagonal, xy = (some[:number] @ mine for some in (np.diagonal(pairs), across))
+    return mmd.KernelSums(xx, diagonal, xy, mine.sum(axis=0), THEIRS)
+
+
+def distance_errors(name: str, held: Sampled, same: Sampled, margin: float, trials: int) -> str:
+    """The others are on the margin (``held``), or all are equal (``same``)."""
     edge, equal = Counts(), Counts()
-    settings = len(FID_SPREADS)
+    settings = len(SPREADS)
+    rule = Rule(margin, DISTANCE_LOOKS, (1 / settings,) * settings)
     for trial in range(trials):
-        held, margin = distance_columns(metric, np.random.default_rng([trial, 1]), shift)
-        same, _ = distance_columns(metric, np.random.default_rng([trial, 0]), 0.0)
-        rule = Rule(margin, DISTANCE_LOOKS, (1 / settings,) * settings)
-        for counts, columns, wrong in ((edge, held, range(1, settings)), (equal, same, ())):
-            evidence = Distances(columns, margin, DISTANCE_LOOKS)
+        for number, (counts, sampled, wrong) in enumerate(((equal, same, ()), (edge, held, range(1, settings)))):
+            evidence = Distances(sampled(np.random.default_rng([trial, number])), margin, DISTANCE_LOOKS)
             course = replay(evidence, rule, [len(DISTANCE_LOOKS)] * settings, range(settings))
             counts.add(course, range(settings), list(wrong), DISTANCE_LOOKS)
     whole = trials * settings * DISTANCE_LOOKS[-1]
     cells = [edge.out / trials, edge.good / trials, equal.out / trials, equal.winner / trials]
     cells += [equal.decided / trials, equal.images / whole]
-    return f"| {metric}, 16 dimensions | {settings} | {' | '.join(f'{cell:.1%}' for cell in cells)} |"
+    return f"| {name}, {SIZE} dimensions | {settings} | {' | '.join(f'{cell:.1%}' for cell in cells)} |"
 
 
 GRID = (1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 12.0, 20.0)
 PEAK = 4.0
-"""The guidance that is best in the world of the search."""
+"""The guidance that is best in the worlds of the search, which the grid has not."""
 
 
-def searches(trials: int, margin: float = 0.1, resolution: float = 0.5) -> str:
-    """A curve over guidance with its top at 4, which the grid has not; right or wrong by a prompt's difficulty."""
+@dataclass(frozen=True)
+class Hill:
+    """A curve over guidance with one top."""
+
+    world: str
+    steepness: float
+    """How much worse at one unit of the guidance's logarithm."""
+    most: float
+    """Worse than that is nothing."""
+    margin: float
+
+    def worse(self, value: float) -> float:
+        return float(min(self.steepness * abs(np.log(value / PEAK)) ** 1.5, self.most))
+
+
+HILLS = {
+    "flat, right or wrong, 0.9": Hill("right or wrong, 0.9", 0.5, 0.6, 0.1),
+    "steep, equal spreads": Hill("equal spreads", 3.0, 2.0, 0.2),
+}
+
+
+def searches(name: str, trials: int, resolution: float = 0.5) -> str:
+    """Sweeps over guidance whose grid is refined to half a unit."""
+    hill = HILLS[name]
+    world, margin = MEANS[hill.world], hill.margin
     values = list(generations(GRID, resolution))
-    worse = [min(0.5 * abs(np.log(value / PEAK)) ** 1.5, 0.6) for value in values]
+    worse = [hill.worse(value) for value in values]
     grid = tuple(((value,), 0) for value in GRID)
-    search, found, near, added = Search((resolution,), grid), Counts(), 0, 0
+    search, found, near, beside, added = Search((resolution,), grid), Counts(), 0, 0, 0
     for trial in range(trials):
-        drawn = two_sided(np.random.default_rng([trial, 3]), worse, MOST)
-        course, there = searched(search, grid, {value: drawn[k] for k, value in enumerate(values)}, margin)
+        drawn = world.draw(np.random.default_rng([trial, 3]), worse, MOST)
+        course, there = searched(search, grid, dict(zip(values, drawn, strict=True)), margin, world.span)
         gaps = [worse[values.index(value)] - min(worse[values.index(other)] for other in there) for value in there]
         wrong = [[k for k, gap in enumerate(gaps) if gap <= margin], [k for k, gap in enumerate(gaps) if gap >= margin]]
         found.add(course, *wrong, doubling(FIRST, MOST, STEP))
-        near += worse[values.index(there[course.looks[-1].best])] <= margin
+        best = there[course.looks[-1].best]
+        near += worse[values.index(best)] <= margin
+        beside += abs(best - PEAK) <= resolution
         added += len(there) - len(grid)
-    shares = [found.out / trials, found.good / trials, near / trials, found.decided / trials]
+    shares = [near / trials, beside / trials, found.out / trials, found.good / trials, found.decided / trials]
     cells = " | ".join(f"{share:.1%}" for share in shares)
-    return f"| search, top at {PEAK:g} | {cells} | {added / trials:.1f} | {found.images / trials:,.0f} |"
+    return f"| {name} | {cells} | {added / trials:.1f} | {found.images / trials:,.0f} |"
 
 
 def searched(
-    search: Search, grid: Sequence[Key], columns: dict[float, Columns], margin: float
+    search: Search, grid: Sequence[Key], columns: dict[float, Columns], margin: float, span: float | None
 ) -> tuple[Course, list[float]]:
     """The last course, and the values of its settings."""
     looks, keys = doubling(FIRST, MOST, STEP), list(grid)
@@ -270,7 +352,7 @@ def searched(
 
         held = np.stack([columns[point[0]] for point, _ in keys])
         rule = Rule(margin, looks, tuple(search.weight(key) for key in keys), growing=True)
-        evidence = Means(held, margin, looks, 1.0)
+        evidence = Means(held, margin, looks, span)
         course = replay(evidence, rule, [len(looks)] * len(keys), range(len(grid)), refine=refine)
         if course.ended != "refined":
             return course, [point[0] for point, _ in keys]
@@ -297,8 +379,17 @@ def stored(home: Path, sweep: str) -> tuple[list[str], Columns]:
     return names, np.array([[row[index] for index in shared] for row in rows])
 
 
+def passes(name: str) -> float:
+    """Of the network for one picture, of a setting ``guidance/steps``."""
+    guidance, steps = map(float, name.split("/"))
+    return steps * (2 if guidance > 1 else 1)
+
+
 def replays(names: Sequence[str], columns: Columns, margin: float, trials: int, most: int) -> str:
-    """Sweeps of real pictures: prompts drawn again with replacement from those that there are."""
+    """Sweeps of real pictures: prompts drawn again with replacement from those that there are.
+
+    Recommended is the cheapest of those that are as good; where none is, that counts as one beyond the margin.
+    """
     true = columns.mean(axis=1)
     gaps = true.max() - true
     within, beyond = np.flatnonzero(gaps <= margin), np.flatnonzero(gaps > margin)
@@ -307,7 +398,8 @@ def replays(names: Sequence[str], columns: Columns, margin: float, trials: int, 
         drawn = columns[:, np.random.default_rng([trial, 4]).integers(columns.shape[1], size=most)]
         course = swept(drawn, margin, 1.0, most)
         found.add(course, within.tolist(), beyond.tolist(), doubling(FIRST, most, STEP))
-        near += gaps[course.looks[-1].best] <= margin
+        good = [k for k, state in enumerate(course.states) if state == "as good"]
+        near += bool(good) and gaps[min(good, key=lambda k: (passes(names[k]), gaps[k]))] <= margin
     told = ", ".join(f"{name}: {mean:.3f}" for name, mean in zip(names, true, strict=True))
     shares = [near, found.out, found.good, found.decided]
     cells = " | ".join(f"{share / trials:.1%}" for share in shares)
@@ -323,6 +415,7 @@ def main() -> None:
     parser.add_argument("--settings", type=int, nargs="*", default=[8, 24])
     parser.add_argument("--home", type=Path, help="of a sweep whose pictures have an alignment, to replay it")
     parser.add_argument("--sweep", default="curve")
+    parser.add_argument("--of", nargs="*", help="of the replayed sweep only these settings: guidance/steps, as 3/20")
     parser.add_argument("--margins", type=float, nargs="*", default=[0.02, 0.05])
     args = parser.parse_args()
     if args.only in (None, "errors"):
@@ -330,12 +423,18 @@ def main() -> None:
             for settings in args.settings:
                 print(errors(name, settings, args.trials), flush=True)
     if args.only in (None, "distances"):
-        print(distance_errors("fid", 0.8, args.trials), flush=True)
-        print(distance_errors("kid", 0.8, args.trials), flush=True)
+        margin = SHARE * DISTANCE
+        print(distance_errors("fid", exact_gaussians(margin), exact_gaussians(0.0), margin, args.trials), flush=True)
+        for of in KERNELS:
+            held, by = populations(of, SHARE)
+            print(distance_errors(of.name, held, populations(of, 0.0)[0], by, args.trials), flush=True)
     if args.only in (None, "search"):
-        print(searches(args.trials), flush=True)
+        for name in HILLS:
+            print(searches(name, args.trials), flush=True)
     if args.only in (None, "replays") and args.home is not None:
         names, columns = stored(args.home, args.sweep)
+        if args.of:
+            columns, names = columns[[names.index(name) for name in args.of]], args.of
         for margin in args.margins:
             print(replays(names, columns, margin, args.trials, MOST), flush=True)
     if args.only in (None, "images"):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
 from t2i_track.ranking.adaptive import Course, Rule, decisions, images_made, more_prompts, replay
-from t2i_track.ranking.evidence import Distances, Means, doubling
+from t2i_track.ranking.evidence import Distances, Means, doubling, enough
 from t2i_track.ranking.search import Search, generations, middle
+from t2i_track.ranking.sequential import LEAST
 
 LOOKS = doubling(32, 1024, 32)
 MARGIN = 0.1
@@ -111,6 +114,13 @@ def test_shares_are_not_as_good_before_they_can_be() -> None:
     assert 192 < looks[course.done[0] - 1] < 384
 
 
+@pytest.mark.parametrize("room", [0.5, 0.3, 0.2, 0.1, 0.01])
+def test_the_prompts_that_would_decide_are_found_however_few_they_are(room: float) -> None:
+    found = enough(lambda prompts: 1.3 / prompts**0.5, room)
+    exact = (1.3 / room) ** 2
+    assert max(exact, LEAST) <= found <= max(exact, LEAST) * 1.01 + 2
+
+
 def test_distances_are_looked_at_when_planned_and_not_before_they_have_values() -> None:
     rng, looks = np.random.default_rng(0), (64, 128, 256)
     columns = rng.normal(size=(3, 2, 32)) * 0.1
@@ -147,20 +157,40 @@ def test_what_a_search_may_add_shares_no_more_than_there_is() -> None:
     assert search.beside(((20.0,), 0), dict.fromkeys(grid)) == [((16.0,), 0)]
 
 
+POINTS = [1.0, 3.0, 5.0, 2.0, 4.0]
+SEARCH = Search((1.0,), tuple(((value,), 0) for value in POINTS[:3]))
+
+
+def searched(means: list[float], have: list[int] | None = None, dead: tuple[int, ...] = ()) -> Course:
+    """The first three points are the grid; the others are there if they are asked for."""
+    keys = [((value,), 0) for value in POINTS]
+
+    def refine(states: Sequence[object], best: int) -> list[int | None]:
+        there = {keys[k]: None for k, state in enumerate(states) if state is not None}
+        return [keys.index(key) for key in SEARCH.beside(keys[best], there)]
+
+    own = Rule(MARGIN, LOOKS, tuple(SEARCH.weight(key) for key in keys), growing=True)
+    columns = scores(means)
+    return replay(Means(columns, MARGIN, LOOKS), own, have or [len(LOOKS)] * 5, range(3), refine=refine, dead=dead)
+
+
 def test_a_search_adds_beside_the_best_until_there_is_nothing_between() -> None:
     """The best of 1, 3, 5 is 3; what is truly best, 4, is found between."""
-    points = [1.0, 3.0, 5.0, 2.0, 4.0]
-    grid = tuple(((value,), 0) for value in points[:3])
-    search = Search((1.0,), grid)
-    means = [-abs(value - 3.9) for value in points]
-    columns = scores(means)
-    keys = [((value,), 0) for value in points]
-
-    def refine(states: object, best: int) -> list[int]:
-        there = {keys[k]: None for k, state in enumerate(states) if state is not None}  # type: ignore[arg-type, var-annotated]
-        return [keys.index(key) for key in search.beside(keys[best], there)]
-
-    own = Rule(MARGIN, LOOKS, tuple(search.weight(key) for key in keys), growing=True)
-    course = replay(Means(columns, MARGIN, LOOKS), own, [len(LOOKS)] * 5, range(3), refine=refine)
+    course = searched([-abs(value - 3.9) for value in POINTS])
     assert course.ended == "decided"
     assert course.states == ("out", "out", "out", "out", "as good")
+
+
+def test_one_that_cannot_be_decided_holds_up_no_search() -> None:
+    """5 is worse than 3 by exactly the margin."""
+    course = searched([-2.0, 0.0, -MARGIN, -2.0, 0.5])
+    assert course.states == ("out", "out", "out", "out", "as good")
+    first = searched([-2.0, 0.0, -MARGIN, -2.0, -2.0])
+    assert first.ended == "all images"
+    assert first.states == ("out", "as good", "undecided", "out", "out")
+
+
+def test_a_setting_that_failed_is_not_asked_for_again() -> None:
+    course = searched([-abs(value - 3.9) for value in POINTS], have=[len(LOOKS)] * 4 + [0], dead=(4,))
+    assert course.ended == "decided"
+    assert course.states == ("out", "as good", "out", "out", None)

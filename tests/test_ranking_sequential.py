@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -52,15 +53,28 @@ def test_betting_misses_in_at_most_alpha_at_any_time(p: float) -> None:
     assert 0.005 < missed.mean() < 0.05
 
 
-@pytest.mark.parametrize("draw", ["normal", "exponential"])
-def test_asymptotic_limits_miss_in_at_most_alpha_at_any_look(draw: str) -> None:
+LOOKS = tuple(range(32, 601, 16))
+
+
+def asymptotic(look: int) -> float:
+    return sequential.asymptotic_reach(LOOKS[look], 0.05, 150)
+
+
+def spending_by_the_square(look: int) -> float:
+    return spending.reach(look, LOOKS, LOOKS[-1], 0.05, LOOKS[look] - 1, spending.squared)
+
+
+@pytest.mark.parametrize("reach", [asymptotic, spending_by_the_square])
+@pytest.mark.parametrize(("draw", "most"), [("normal", 0.05), ("exponential", 0.075)])
+def test_limits_of_means_miss_in_about_alpha_at_any_look(draw: str, most: float, reach: Callable[[int], float]) -> None:
     values = RNG(3).normal(size=(2000, 600)) if draw == "normal" else 1 - RNG(3).exponential(size=(2000, 600))
-    looks = np.arange(32, 601, 16)
+    looks = np.array(LOOKS)
     found = sequential.running(values)
-    reach = np.array([sequential.asymptotic_reach(int(n), 0.05, 150) for n in looks])
-    reach = sequential.skewed_reach(reach, found.skewness[:, looks - 1], looks)
-    missed = (found.mean[:, looks - 1] - reach * found.error[:, looks - 1] > 0).any(axis=1)
-    assert 0.005 < missed.mean() < 0.05
+    wide = sequential.skewed_reach(
+        np.array([reach(look) for look in range(len(looks))]), found.skewness[:, looks - 1], looks
+    )
+    missed = (found.mean[:, looks - 1] - wide * found.error[:, looks - 1] > 0).any(axis=1)
+    assert 0.005 < missed.mean() < most + 2 * (0.05 * 0.95 / len(values)) ** 0.5
 
 
 def test_an_asymptotic_limit_is_the_papers_with_students_tail() -> None:
@@ -103,11 +117,21 @@ def test_a_boundary_is_turned_into_students_t() -> None:
     assert float(student_two_sided(t, 31)) == pytest.approx(math.erfc(normal / math.sqrt(2)), rel=1e-6)
 
 
-def test_a_brownian_motion_crosses_in_alpha() -> None:
+@pytest.mark.parametrize("spend", [spending.spent, spending.squared])
+def test_a_brownian_motion_crosses_in_what_may_be_spent_up_to_each_look(spend: spending.Spending) -> None:
     looks = np.array([0.25, 0.5, 0.75, 1.0])
     steps = RNG(5).normal(size=(100_000, 4)) * np.sqrt(np.diff(looks, prepend=0))
-    crossed = (steps.cumsum(axis=1) / np.sqrt(looks) > np.array(spending.boundaries(tuple(looks), 0.05))).any(axis=1)
-    assert crossed.mean() == pytest.approx(0.05, abs=0.002)
+    over = steps.cumsum(axis=1) / np.sqrt(looks) > np.array(spending.boundaries(tuple(looks), 0.05, spend))
+    crossed = np.maximum.accumulate(over, axis=1).mean(axis=0)
+    assert crossed == pytest.approx([spend(float(look), 0.05) for look in looks], abs=0.002)
+    assert crossed[-1] == pytest.approx(0.05, abs=0.002)
+
+
+@pytest.mark.parametrize("spend", [spending.spent, spending.squared])
+def test_whoever_may_err_more_often_crosses_no_later(spend: spending.Spending) -> None:
+    """Holm's method at any look stands on it: what a smaller chance shows, a larger one has shown by then."""
+    found = [spending.boundaries((0.1, 0.2, 0.5, 0.6, 1.0), alpha, spend) for alpha in np.geomspace(1e-7, 0.4, 20)]
+    assert (np.diff(found, axis=0) <= 0).all()
 
 
 def test_looks_are_planned_from_the_first_to_the_last() -> None:

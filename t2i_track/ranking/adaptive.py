@@ -108,7 +108,7 @@ class Course:
 Affordable = Callable[[Sequence[int], Sequence[int], int], bool]
 """Whether settings (the second) may be given a look's images, with the looks that each has had."""
 Refine = Callable[[Sequence[State | None], int], Sequence[int | None]]
-"""Settings to add, from the states of those that are there and the best of them, once all are decided. None: one that
+"""Settings to add, from the states of those that are there and the best of them, once it is as good. None: one that
 has no place among these yet, so that the sweep has to be gone through again with it."""
 
 
@@ -142,14 +142,14 @@ def replay(
             if wanted:
                 return course.open(wanted, look)
             course.decide(look, active)
-            if not course.undecided():
-                added = refine(course.states, course.best)
-                if None in added:
-                    return course.ended("refined")
-                if not added:
-                    return course.ended("decided")
+            added = course.asked(refine)
+            if None in added:
+                return course.ended("refined")
+            if added:
                 course.add([k for k in added if k is not None])
                 continue
+            if not course.undecided():
+                return course.ended("decided")
             break
     return course.ended("all images")
 
@@ -161,6 +161,7 @@ class _Replay:
         self.evidence, self.rule, self.have = evidence, rule, tuple(have)
         self.states: list[State | None] = [None] * len(have)
         self.done = [0] * len(have)
+        self.buried: set[int | None] = set()
         self.best = first[0]
         self.looks: list[Look] = []
         size = (len(have), len(have))
@@ -178,6 +179,14 @@ class _Replay:
 
     def undecided(self) -> list[int]:
         return [k for k, state in enumerate(self.states) if state == "undecided"]
+
+    def asked(self, refine: Refine) -> list[int | None]:
+        """Settings to add now: where nothing that is there may be much better than the best, so that what lies beside
+        it is of interest. Not only where all are decided: one that is about a margin worse would hold up the search.
+        """
+        if self.states[self.best] != "as good":
+            return []
+        return [k for k in refine(self.states, self.best) if k not in self.buried]
 
     def flags(self, *states: State) -> Flags:
         return np.array([state in states for state in self.states])
@@ -197,6 +206,7 @@ class _Replay:
         for k in self.lacking(look):
             if k in dead:
                 self.states[k] = None
+                self.buried.add(k)
         if self.states[self.best] is None:
             self.best = next((k for k, state in enumerate(self.states) if state not in (None, "out")), self.best)
 

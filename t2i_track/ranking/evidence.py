@@ -21,9 +21,6 @@ from t2i_track.ranking import sequential, spending
 Matrix = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-TUNED = 4
-"""Asymptotic limits are tightest at this part of the planned maximum, where most is decided that is decided at all."""
-
 
 @dataclass(frozen=True)
 class Limits:
@@ -59,7 +56,8 @@ class Evidence(Protocol):
 
 @dataclass(frozen=True)
 class Means:
-    """Scores that are means over prompts, by confidence sequences (``sequential``)."""
+    """Scores that are means over prompts: of bounded ones by bets (``sequential``), else by alpha spending
+    (``spending``)."""
 
     columns: Matrix
     """A setting a row, its prompts in the order in which they are made (K, n); more is better, NaN: not made, or the
@@ -103,13 +101,14 @@ class Means:
         known, reached = size >= sequential.LEAST, np.zeros(size.shape)
         for number in np.unique(size[known]):
             for chance in np.unique(alpha[same := size == number]):
-                reached[same & (alpha == chance)] = sequential.asymptotic_reach(int(number), float(chance), self._tuned)
+                reached[same & (alpha == chance)] = self._reach(int(number), float(chance))
         wide = sequential.skewed_reach(reached, side * found.skewness[:, :, look], size.astype(np.float64))
         return np.where(known, wide * np.where(known, error, 0.0), np.inf)
 
-    @property
-    def _tuned(self) -> int:
-        return max(self.looks[-1] // TUNED, sequential.LEAST)
+    def _reach(self, number: int, alpha: float) -> float:
+        """Of so many prompts: the limit of the look at which a pair had them, however often it is looked at since."""
+        look = int(np.searchsorted(self.looks, number))
+        return spending.reach(look, self.looks, self.looks[-1], alpha, number - 1, spending.squared)
 
     def more(self, look: int, alpha: Matrix) -> Flags:
         if self.span is not None:
@@ -146,10 +145,11 @@ class Means:
     def prompts(self, room: float, better: int, worse: int, look: int, alpha: float, power: float) -> float:
         number = int(self._running.number[better, worse, look])
         spread = float(self._running.error[better, worse, look]) * math.sqrt(number)
-        if self.span is not None:
-            # Differences that were never seen may be there all the same (Bernoulli's variance at the margin).
-            spread = max(spread, math.sqrt(abs(self.margin) / max(number, 1)) * self.span)
-        return _enough(lambda n: (sequential.asymptotic_reach(n, alpha, n) + power) * spread / math.sqrt(n), room)
+        if self.span is None:
+            return ((self._reach(self.looks[-1], alpha) + power) * spread / abs(room)) ** 2 if room else math.inf
+        # Differences that were never seen may be there all the same (Bernoulli's variance at the margin).
+        spread = max(spread, math.sqrt(abs(self.margin) / max(number, 1)) * self.span)
+        return enough(lambda n: (sequential.asymptotic_reach(n, alpha, n) + power) * spread / math.sqrt(n), room)
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ class Distances:
         return (reach * spread / abs(room)) ** 2 if room else math.inf
 
 
-def _enough(width: Callable[[int], float], room: float) -> float:
+def enough(width: Callable[[int], float], room: float) -> float:
     """The least number of prompts, to a percent, at which limits are narrower than the room."""
     if not room:
         return math.inf
@@ -236,7 +236,7 @@ def _enough(width: Callable[[int], float], room: float) -> float:
     if width(high) > abs(room):
         return math.inf
     while high > low * 1.01 + 1:
-        middle = math.isqrt(low * high)
+        middle = max(math.isqrt(low * high), low + 1)  # of two numbers beside each other the root is the lower one
         low, high = (middle, high) if width(middle) > abs(room) else (low, middle)
     return high
 

@@ -12,10 +12,11 @@ time with a chance of at most ``alpha`` (Ville 1939). The mean of the products o
 Kelly", their appendix B), does not depend on the order of the numbers, and falls in m, so that what it does not refute
 is an interval.
 
-Unbounded numbers: ``mean - s / sqrt(n) z_n`` with the boundary of a Gaussian mixture in place of a quantile
+Numbers of whatever size: ``mean - s / sqrt(n) z_n`` with the boundary of a Gaussian mixture in place of a quantile
 (Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas 2024, "Time-uniform central limit theory and asymptotic confidence
 sequences", Annals of Statistics 52, theorem 2.2, one-sided in their appendix), which holds in the limit. For few
-prompts z_n is turned into Student's t of the same probability.
+prompts z_n is turned into Student's t of the same probability. It says about how many prompts bets would want. Where
+the looks are planned, alpha spending (``spending``) has narrower limits, and these decide.
 """
 
 from __future__ import annotations

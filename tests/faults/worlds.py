@@ -27,6 +27,11 @@ GENERATE: Command = ("generate", *SMALL, "--run-name", "small")
 RESUME: Command = ("generate", "--resume", "latest", "--no-evaluate")
 EVALUATE: Command = ("evaluate", "latest", "--metrics", "alignment,clip,vendi", "--device", "cpu")
 SWEEP: Command = ("sweep", *SMALL, "--name", "grid", "--guidance", "1,3")
+ROUNDS: Command = (
+    *("sweep", "--name", "rounds", "--guidance", "1,3", "--until-decided", "--within", "0.2", "--max-num", "40"),
+    *("--steps", "2", "--scheduler", "ddim", "--batch-size", "8", "--no-evaluate", "--device", "cpu"),
+)
+"""Two looks, at 32 and at 40 prompts: the first decides one of the settings, the second the other."""
 RESYNC: Command = ("resync",)
 UPGRADE: Command = ("db", "upgrade")
 HOME = "t2i-data"
@@ -60,6 +65,7 @@ WORLDS = {
     "resume": World(RESUME, before=((GENERATE, stop("t2i_track.db.lineage:add_images", 2)),), undisturbed=(GENERATE,)),
     "evaluate": World(EVALUATE, before=((GENERATE, {}),)),
     "sweep": World(SWEEP),
+    "rounds": World(ROUNDS),
     "resync": World(RESYNC, before=((GENERATE, stop("t2i_track.runs.projection:send")),), undisturbed=(GENERATE,)),
 }
 
@@ -117,7 +123,7 @@ def _names(home: Path, mlflow: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for table in ("runs", "sweeps"):
         for row in homes.rows(home, f"SELECT * FROM {table}"):
-            found |= {row["uuid"]: f"<{row['name']}>", row["uuid"][:12]: f"<{row['name']}>"}
+            found |= {row["uuid"][:length]: f"<{row['name']}>" for length in (8, 12, None)}
     if mlflow.exists():
         for row in mlflow_rows(mlflow, "SELECT run_uuid, name FROM runs"):
             found |= {row["run_uuid"]: f"<MLflow {row['name']}>"}
