@@ -281,6 +281,7 @@ def test_tiles_that_would_not_be_made_are_refused(pipeline: LoadedPipeline) -> N
     ):
         made(pipeline, vae_tiling="on")
     made(pipeline, vae_tiling="on", width=72)
+    set_tiling(pipeline.pipe, Settings())  # which other tests use too
     assert tile_of({"_class_name": "AutoencoderTiny"}) == (512, 512)
     assert tile_of({"_class_name": "VQModel"}) is None
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -358,3 +359,18 @@ def test_a_mark_changes_no_pixels_and_a_resume_keeps_it(
         again = workspace.home / "again.png"
         assert reproduce(workspace, str(paths[0]), out=again).equal
         assert again.read_bytes() == paths[0].read_bytes()
+
+
+def test_an_error_leaves_the_model_to_others(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its traceback holds would keep the lock, until another thread collects it, which cannot give it back."""
+
+    def fails(*_: Any) -> None:
+        raise RuntimeError("no file")
+
+    monkeypatch.setattr("t2i_track.images.writing._write", fails)
+    with pytest.raises(RuntimeError, match="no file") as kept:
+        generator.generate(plan(num=4))
+    lock = generator._executor._worker._lock  # type: ignore[attr-defined]
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lambda: lock.acquire(blocking=False) and lock.release() is None).result()
+    assert kept.traceback

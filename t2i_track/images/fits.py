@@ -34,7 +34,17 @@ from t2i_track.images.schedulers import (
 from t2i_track.images.tiling import require_tiles
 from t2i_track.images.weighting import require_compel
 from t2i_track.schedulers import SCHEDULERS, Kind, network_calls
-from t2i_track.settings import EVERY_STEP, NO_OFFLOAD, UNCOMPILED, UNQUANTIZED, UNWEIGHTED, Setting, Stage, Values
+from t2i_track.settings import (
+    EVERY_STEP,
+    NO_OFFLOAD,
+    UNCOMPILED,
+    UNQUANTIZED,
+    UNTILED,
+    UNWEIGHTED,
+    Setting,
+    Stage,
+    Values,
+)
 
 FEW = 8
 """Steps beyond which a model that was distilled to a few of them gains nothing."""
@@ -67,8 +77,9 @@ def require_fit(settings: Values, class_name: str, configs: Configs, negatives: 
     _require_cached(family, settings)
     _require_compiled(family, settings)
     _require_quantized(settings)
-    side = family.size(configs)
-    require_tiles(settings, configs["vae"], (settings.height or side, settings.width or side))
+    if settings.vae_tiling != UNTILED:
+        side = family.size(configs)
+        require_tiles(settings, configs["vae"], (settings.height or side, settings.width or side))
 
 
 def pipeline_class(name: str, model: str) -> Any:

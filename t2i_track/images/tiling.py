@@ -23,8 +23,6 @@ def require_tiles(settings: Values, config: Mapping[str, Any], size: tuple[int, 
     Raises:
         SettingsError: names the VAE's class, or the sizes.
     """
-    if settings.vae_tiling == UNTILED:
-        return
     asked, tile = f"vae_tiling {settings.vae_tiling}", tile_of(config)
     if tile is None:
         raise SettingsError(f"{asked} would be ignored: {config.get('_class_name')} knows no tiles; leave it out")

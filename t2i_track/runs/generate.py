@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import shlex
 import time
+from collections import abc
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -329,10 +330,13 @@ class Generator:
             todo = [job for job in todo if job not in taken]
             there += len(taken)
         started, energy = time.monotonic(), None if self._executor.apart else PerBatch(Meter(str(values.device)))
-        for count in self._make(run, self._spec(run, folder, loaded), prompts, todo, hashes, there):
-            if energy is not None:
-                energy.count(count)
-            self._log_progress(run, there + count, count, time.monotonic() - started)
+        with contextlib.closing(
+            self._make(run, self._spec(run, folder, loaded), prompts, todo, hashes, there)
+        ) as counts:
+            for count in counts:
+                if energy is not None:
+                    energy.count(count)
+                self._log_progress(run, there + count, count, time.monotonic() - started)
         seconds = time.monotonic() - started
         if only is not None:
             return self._summary(run, len(todo), seconds, Sent(run.uuid, run.name, "pending", run.mlflow_run_id))
@@ -371,15 +375,16 @@ class Generator:
 
     def _make(
         self, run: Run, spec: Spec, prompts: list[str], todo: Sequence[Job], hashes: RecordHashes, done: int
-    ) -> Iterator[int]:
+    ) -> abc.Generator[int, None, None]:
         """Make the jobs; yield the number made so far after each batch of rows is committed."""
         if not todo:
             return
         with self._workspace.begin() as session:
             prompt_ids = lineage.store_prompts(session, prompts)
         count = 0
-        with progress(run.name, done + len(todo), done) as show:
-            for records in self._executor.make(todo, spec):
+        made = contextlib.closing(self._executor.make(todo, spec))
+        with progress(run.name, done + len(todo), done) as show, made as batches:
+            for records in batches:
                 self._store(run, prompt_ids, records, hashes)
                 count += len(records)
                 show(done + count)

@@ -51,8 +51,9 @@ class Executor(Protocol):
                 scheduler would, or steps that it cannot do.
         """
 
-    def make(self, jobs: Sequence[Job], spec: Spec) -> Iterator[list[Record]]:
-        """Make the pictures, in any order; records come once their files are complete.
+    def make(self, jobs: Sequence[Job], spec: Spec) -> Generator[list[Record], None, None]:
+        """Make the pictures, in any order; records come once their files are complete. To be closed by whoever leaves
+        early: else nobody else can make any, until the garbage collector comes by.
 
         Raises:
             ModelError: a single picture does not fit in memory, or a worker's model is another.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,7 +33,7 @@ class Local:
     def prepare(self, wanted: Wanted) -> Prepared:
         return self._worker.prepare(wanted)
 
-    def make(self, jobs: Sequence[Job], spec: Spec) -> Iterator[list[Record]]:
+    def make(self, jobs: Sequence[Job], spec: Spec) -> Generator[list[Record], None, None]:
         return self._worker.make(jobs, spec)
 
     def each(self, function: Callable[[S], R], shards: Sequence[S]) -> Generator[R, None, None]:

@@ -73,7 +73,7 @@ class Ray:
         found: Prepared = self._one("prepare", wanted)
         return found
 
-    def make(self, jobs: Sequence[Job], spec: Spec) -> Iterator[list[Record]]:
+    def make(self, jobs: Sequence[Job], spec: Spec) -> Generator[list[Record], None, None]:
         size = max(1, min(SHARD, len(jobs) // (self.workers * spec.settings.batch_size))) * spec.settings.batch_size
         calls = [(shard, spec) for shard in _by_place(jobs, size)]
         makers: dict[tuple[str, int], Maker] = {}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ class Worker:
             settled = dataclasses.replace(settled, batch_size=size)
             return _prepared(loaded, told, settled, wanted)
 
-    def pictures(self, jobs: Sequence[Job], spec: Spec) -> Iterator[Picture]:
+    def pictures(self, jobs: Sequence[Job], spec: Spec) -> Generator[Picture, None, None]:
         """The pictures of the jobs; no other thread computes until the last is there.
 
         Raises:
@@ -108,11 +109,11 @@ class Worker:
             self._warm_up(loaded, spec.settings, jobs[:1])
             yield from sample(loaded.pipe, self._encoder(loaded, spec.settings), jobs, spec.settings)
 
-    def make(self, jobs: Sequence[Job], spec: Spec) -> Iterator[list[Record]]:
+    def make(self, jobs: Sequence[Job], spec: Spec) -> Generator[list[Record], None, None]:
         """See ``Executor.make``; in the order of the jobs."""
-        yield from writing.write(
-            self.pictures(jobs, spec), spec.folder, spec.record, spec.settings.batch_size, marked=spec.marked
-        )
+        # A generator that is left to the garbage collector may be closed by a thread that does not hold the lock.
+        with contextlib.closing(self.pictures(jobs, spec)) as pictures:
+            yield from writing.write(pictures, spec.folder, spec.record, spec.settings.batch_size, marked=spec.marked)
 
     def _pipeline(self, settings: Values) -> tuple[LoadedPipeline, dict[str, Any]]:
         """The pipeline for these settings, loaded once, with their scheduler, memory format and scales of LoRAs."""
