@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -324,3 +325,21 @@ def test_finishing_keeps_the_mean_cost(session: Session) -> None:
     assert lineage.finished_like(session, run.settings_sha256) is None
     lineage.finish_run(session, run, RunStatus.FINISHED)
     assert lineage.finished_like(session, run.settings_sha256) is run
+
+
+def test_what_is_not_finite_is_stored_everywhere(url: str) -> None:
+    """As in the configuration of PixArt Sigma's scheduler; a server refused the whole run."""
+    config = {
+        "lambda_min_clipped": -math.inf,
+        "most": [math.inf, 1.5],
+        "no number": math.nan,
+        "NaN": 'a "NaN" Infinity',
+    }
+    workspace = Workspace(home=Path("none"), db_url=url)
+    with workspace.begin() as session:
+        make_run(session).scheduler_config = config
+    with workspace.reading() as session:
+        stored = session.scalars(select(Run)).one()
+        assert stored.scheduler_config == {**config, "no number": None}
+        text_of = session.scalar(text("SELECT scheduler_config FROM runs"))
+    assert "Infinity]" not in str(text_of)

@@ -298,6 +298,7 @@ def test_of_no_database_there_is_no_copy(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.sqlite_only("the file of a home")
 def test_in_python(source: str, tmp_path: Path) -> None:
     copied = t2i_track.copy_database(f"sqlite:///{tmp_path}/copy.db", home=tmp_path / "source")
     assert list(copied.to_frame().table) == TABLES
@@ -305,7 +306,7 @@ def test_in_python(source: str, tmp_path: Path) -> None:
 
 
 def test_the_command(source: str, tmp_path: Path, cli: Callable[..., Result]) -> None:
-    words = ("db", "copy", "--home", tmp_path / "source", "--to", f"sqlite:///{tmp_path}/copy.db")
+    words = ("db", "copy", "--db-url", source, "--to", f"sqlite:///{tmp_path}/copy.db")
     done = cli(*words)
     assert (done.code, [line.split()[0] for line in done.out.splitlines()[2:]]) == (0, TABLES)
     assert done.err.startswith("note: run ")

@@ -17,7 +17,7 @@ from t2i_track.db.address import Address, parse, path_of, reason, where
 from t2i_track.db.models import Run
 from t2i_track.db.outages import waited
 from t2i_track.db.ownership import VERSIONS, has_ours
-from t2i_track.db.types import loads
+from t2i_track.db.types import dumps, loads
 from t2i_track.errors import DatabaseError, NoDatabase, SchemaTooNew, SchemaTooOld
 from t2i_track.files import alone
 
@@ -103,7 +103,7 @@ def any_read_engine(address: Address) -> Engine:
     with _driver(url):
         from t2i_track.db.postgres import reading_engine
 
-        return reading_engine(_with_timeout(url), json_deserializer=loads)
+        return reading_engine(_with_timeout(url), json_serializer=dumps, json_deserializer=loads)
 
 
 class LineageSession(Session):
@@ -291,7 +291,7 @@ def _engine(url: URL) -> Engine:
     if path_of(url) is not None:
         return sqlite.writing_engine(url)
     with _driver(url):
-        return create_engine(_with_timeout(url), pool_pre_ping=True, json_deserializer=loads)
+        return create_engine(_with_timeout(url), pool_pre_ping=True, json_serializer=dumps, json_deserializer=loads)
 
 
 def _with_timeout(url: URL) -> URL:

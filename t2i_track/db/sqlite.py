@@ -17,7 +17,7 @@ from sqlalchemy.engine import URL
 
 from t2i_track.db.address import path_of, where
 from t2i_track.db.ownership import has_ours
-from t2i_track.db.types import loads
+from t2i_track.db.types import dumps, loads
 from t2i_track.errors import DatabaseError, NoDatabase
 from t2i_track.filesystems import shared_filesystem
 
@@ -39,7 +39,7 @@ _open: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 def writing_engine(url: URL) -> Engine:
     """An engine whose transactions take the write lock when they begin."""
-    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS}, json_deserializer=loads)
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS}, json_serializer=dumps, json_deserializer=loads)
     event.listen(engine, "connect", partial(_set_up, url))
     event.listen(engine, "begin", _begin_immediate)
     if not _open:
@@ -148,7 +148,7 @@ def reading_engine(url: URL, *, snapshot: bool = False) -> Engine:
             connection.isolation_level = None
         return connection
 
-    engine = create_engine(url, creator=connect, json_deserializer=loads)
+    engine = create_engine(url, creator=connect, json_serializer=dumps, json_deserializer=loads)
     if snapshot:
         event.listen(engine, "begin", lambda opened: opened.exec_driver_sql("BEGIN"))
     return engine

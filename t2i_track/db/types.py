@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as plain
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -42,6 +43,19 @@ def loads(text: str | bytes) -> Any:
         return plain.loads(text)  # knows NaN, infinities and halves of surrogates, which earlier versions wrote
     except ValueError:
         raise DatabaseError(f"the database holds {text[:80]!r} where JSON is due: restore it from a copy") from None
+
+
+def dumps(value: Any) -> str:
+    """The text of a column that holds JSON, which servers take too: an infinity is a number that is too large for a
+    float, as every parser reads it back, and what is no number is null."""
+    try:
+        return plain.dumps(value, allow_nan=False)
+    except ValueError:  # few have one: schedulers' configurations, for one
+        return _TOKEN.sub(lambda found: _SPELLED.get(found[0], found[0]), plain.dumps(value))
+
+
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|-?Infinity|NaN')
+_SPELLED = {"Infinity": "1e999", "-Infinity": "-1e999", "NaN": "null"}
 
 
 def utc_now() -> datetime:
