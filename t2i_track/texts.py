@@ -39,8 +39,9 @@ def unstorable(text: str) -> str | None:
 
 def clean(text: str) -> str:
     """The text on one line."""
-    line = " ".join(text.split()) if text else text
-    return harmless(line, keep="")
+    if text.isprintable() and "  " not in text:  # nearly always; of white space, only the blank is printable
+        return text.strip(" ")
+    return harmless(" ".join(text.split()), keep="")
 
 
 def harmless(text: str, keep: str = "\n") -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -200,7 +201,7 @@ def direction(metric: str) -> Direction:
 def varied(rows: Iterable[RunRow], axes: Sequence[str] = AXES) -> list[str]:
     """The settings in which the rows differ."""
     seen = list(rows)
-    return [axis for axis in axes if len({getattr(row, axis) for row in seen}) > 1]
+    return [axis for axis in axes if len(set(map(attrgetter(axis), seen))) > 1]
 
 
 def protocol_label(fields: Mapping[str, Any]) -> str:
