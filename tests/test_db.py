@@ -327,7 +327,7 @@ def test_finishing_keeps_the_mean_cost(session: Session) -> None:
     assert lineage.finished_like(session, run.settings_sha256) is run
 
 
-def test_what_is_not_finite_is_stored_everywhere(url: str) -> None:
+def test_what_is_not_finite_is_stored_everywhere(url: str, tmp_path: Path) -> None:
     """As in the configuration of PixArt Sigma's scheduler; a server refused the whole run."""
     config = {
         "lambda_min_clipped": -math.inf,
@@ -335,7 +335,7 @@ def test_what_is_not_finite_is_stored_everywhere(url: str) -> None:
         "no number": math.nan,
         "NaN": 'a "NaN" Infinity',
     }
-    workspace = Workspace(home=Path("none"), db_url=url)
+    workspace = Workspace(home=tmp_path, db_url=url)
     with workspace.begin() as session:
         make_run(session).scheduler_config = config
     with workspace.reading() as session:
