@@ -95,7 +95,7 @@ def _scores(scores: Sequence[Mapping[str, Any]]) -> Section:
 
 
 def _decision(one: Mapping[str, Any]) -> str:
-    """``out with 24 images, in sweep "night": worse than the best by 0.48 to 1 in alignment, margin 0.4``."""
+    """``out with 24 images, in sweep night: worse than the best by [0.48, 1.00] in alignment, margin 0.4``."""
     worse = f"worse than the best by {bounds(one['low'], one['high']) or number(one['estimate'])}"
     return (
         f"{one['state']} with {one['images']} images, in sweep {one['sweep']}: {worse} in {one['metric']},"

@@ -99,21 +99,19 @@ class Adaptive:
 
     def _given_up(self, reason: str) -> None:
         """Runs of which no image was begun must not look as if somebody made them."""
-        for setting in self._settings:
-            if setting.run is not None:
-                with self._workspace.reading() as session:
-                    run = lineage.find_run(session, setting.run.uuid)
-                if run.status == RunStatus.RUNNING and run.started_at is None:
-                    self._driver.generator().end(run, RunStatus.FAILED, reason)
+        self._end_open(RunStatus.FAILED, reason, begun=False)
 
     def _interrupted(self) -> None:
         """The runs between two rounds are open, and nobody makes them any more."""
+        self._end_open(RunStatus.INTERRUPTED, begun=True)
+
+    def _end_open(self, status: RunStatus, reason: str | None = None, *, begun: bool) -> None:
         for setting in self._settings:
             if setting.run is not None:
                 with self._workspace.reading() as session:
                     run = lineage.find_run(session, setting.run.uuid)
-                if run.status == RunStatus.RUNNING and run.started_at is not None:
-                    self._driver.generator().end(run, RunStatus.INTERRUPTED)
+                if run.status == RunStatus.RUNNING and (run.started_at is not None) is begun:
+                    self._driver.generator().end(run, status, reason)
 
     def _setting(self, plan: Plan, key: Key, grid: int) -> _Setting:
         return _Setting(plan, key, 1 / grid if self._search is None else self._search.weight(key))
